@@ -1,0 +1,202 @@
+"""YAML file and ``--set`` overrides -> :class:`Config`.
+
+The official DDML and MonoDLE files load unchanged: keys that moved between the two, or into section ``general``
+here, are accepted where those files have them. Everything else that is unknown is an error with a hint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lib.config.schema import Config
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent.parent
+
+_SECTIONS: dict[str, type] = {f.name: typing.get_type_hints(Config)[f.name] for f in dataclasses.fields(Config)}
+_GENERAL_ALIASES = {
+    "random_seed": "random_seed",
+    "seed": "random_seed",
+    "exp_name": "exp_name",
+    "dataroot": "dataroot",
+    "root_dir": "dataroot",
+}
+"""keys of section general that official files also have at the top level or in another section"""
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML in which a key that is written twice is an error instead of a silent overwrite."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = key_node.value
+            if key != "<<" and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is written twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, apply ``section.key=value`` overrides, validate.
+
+    Raises FileNotFoundError, or ValueError naming the file, the key, the value and what is accepted.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such config file (from {Path.cwd()})")
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    raw = {} if raw is None else raw
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path}: expected sections {', '.join(_SECTIONS)}, got a {type(raw).__name__}")
+    try:
+        config = parse_config(raw, overrides)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if not config.general.exp_name:
+        general = dataclasses.replace(config.general, exp_name=path.stem)
+        config = dataclasses.replace(config, general=general)
+    return config
+
+
+def parse_config(raw: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
+    """The same from a nested mapping, such as the one stored in a checkpoint. Raises ValueError."""
+    values = _by_section(raw)
+    for override in overrides:
+        section, key, value = _split_override(override)
+        values[section][key] = value
+    return Config(**{name: _build(cls, name, values[name]) for name, cls in _SECTIONS.items()})
+
+
+def dump_config(config: Config) -> dict[str, Any]:
+    """Plain nested dict (lists for tuples): what is written beside a run, and into its checkpoints."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        return [plain(v) for v in value] if isinstance(value, tuple) else value
+
+    result: dict[str, Any] = plain(dataclasses.asdict(config))
+    return result
+
+
+def find_dataroot(config: Config) -> Path:
+    """The data folder that ``general.dataroot`` means: relative to the project root.
+
+    Official files say ``../../data``, seen from experiments/<name>/; leading ``..`` therefore fall back on the
+    project root, and a folder that holds ``KITTI`` stands for that.
+    """
+    given = Path(config.general.dataroot).expanduser()
+    stripped = Path(*(part for part in given.parts if part != ".."))
+    candidates = [given] if given.is_absolute() else [PROJECT_ROOT / given, PROJECT_ROOT / stripped]
+    for candidate in candidates:
+        for folder in (candidate, candidate / "KITTI"):
+            if (folder / "ImageSets").is_dir():
+                return folder.resolve()
+    raise FileNotFoundError(
+        f"general.dataroot={config.general.dataroot!r}: no folder ImageSets in {candidates[0]} or its KITTI/; "
+        "expected KITTI's layout (ImageSets/, training/image_2, calib, label_2)"
+    )
+
+
+def _by_section(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    values: dict[str, dict[str, Any]] = {name: {} for name in _SECTIONS}
+
+    def put(section: str, key: str, value: Any, written_as: str) -> None:
+        if key in values[section] and values[section][key] != value:
+            raise ValueError(f"{written_as}={value!r} contradicts {section}.{key}={values[section][key]!r}")
+        values[section][key] = value
+
+    for name, content in raw.items():
+        if name in _GENERAL_ALIASES:
+            put("general", _GENERAL_ALIASES[name], content, name)
+            continue
+        if name not in _SECTIONS:
+            raise ValueError(f"unknown section {name!r}{_hint(name, (*_SECTIONS, *_GENERAL_ALIASES))}")
+        if content is None:
+            continue
+        if not isinstance(content, Mapping):
+            raise ValueError(f"section {name} must be a mapping of keys, got {content!r}")
+        own = {f.name for f in dataclasses.fields(_SECTIONS[name])}
+        for key, value in content.items():
+            if key in own:
+                put(name, key, value, f"{name}.{key}")
+            elif key in _GENERAL_ALIASES:
+                put("general", _GENERAL_ALIASES[key], value, f"{name}.{key}")
+            else:
+                raise ValueError(f"unknown key {name}.{key}{_hint(key, own)}")
+    return values
+
+
+def _split_override(override: str) -> tuple[str, str, Any]:
+    target, equals, text = override.partition("=")
+    section, dot, key = target.strip().partition(".")
+    if not (equals and dot):
+        raise ValueError(f"--set {override!r}: expected section.key=value, such as trainer.max_epoch=20")
+    if section not in _SECTIONS:
+        raise ValueError(f"--set {override!r}: unknown section {section!r}{_hint(section, _SECTIONS)}")
+    own = [f.name for f in dataclasses.fields(_SECTIONS[section])]
+    if key not in own:
+        raise ValueError(f"--set {override!r}: unknown key {section}.{key}{_hint(key, own)}")
+    try:
+        return section, key, yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ValueError(f"--set {override!r}: {text!r} is not a YAML value") from None
+
+
+def _hint(word: object, known: typing.Iterable[str]) -> str:
+    known = sorted(known)
+    near = difflib.get_close_matches(str(word), known, 1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+
+
+def _build(cls: type, section: str, values: Mapping[str, Any]) -> Any:
+    hints = typing.get_type_hints(cls)
+    # a key without a value (`checkpoint:`) means its default
+    return cls(**{k: _convert(v, hints[k], f"{section}.{k}") for k, v in values.items() if v is not None})
+
+
+def _convert(value: Any, hint: Any, key: str) -> Any:
+    """``value`` as the type that the dataclass states; ValueError where it is not one."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        if isinstance(value, str):  # official: gpu_ids: 0, 1
+            value = [part.strip() for part in value.split(",") if part.strip()]
+            value = [_number(part) for part in value]
+        items = value if isinstance(value, list | tuple) else [value]
+        return tuple(_convert(item, arguments[0], key) for item in items)
+    if origin is types.UnionType:  # bool | str
+        if isinstance(value, arguments):
+            return value
+        raise ValueError(f"{key} must be {' or '.join(a.__name__ for a in arguments)}, got {value!r}")
+    if hint is float and isinstance(value, str):
+        value = _number(value)  # YAML 1.1 reads 1e-5 as a word
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+        raise ValueError(f"{key} must be {names[hint]}, got {value!r}")
+    if hint is float and not abs(value) < float("inf"):
+        raise ValueError(f"{key} must be finite, got {value!r}")
+    return value
+
+
+def _number(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

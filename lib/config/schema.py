@@ -1,0 +1,262 @@
+"""What can be configured: frozen, validated dataclasses, one class a YAML section, one docstring a key.
+
+An impossible value is a ``ValueError`` that names the key, the value and what would be accepted.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+CLASS_NAMES = ("Pedestrian", "Car", "Cyclist")
+"""Heatmap channels, in order. Fixed by official checkpoints."""
+
+
+def require(ok: bool, key: str, value: object, accepted: str) -> None:
+    if not ok:
+        raise ValueError(f"{key} must be {accepted}, got {value!r}")
+
+
+def one_of(key: str, value: str, accepted: Sequence[str]) -> None:
+    if value not in accepted:
+        near = difflib.get_close_matches(value, accepted, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{key} must be one of {', '.join(accepted)}, got {value!r}{hint}")
+
+
+@dataclass(frozen=True)
+class General:
+    random_seed: int = 444
+    """seeds initial weights, the order of frames and every augmentation"""
+    exp_name: str = ""
+    """results go to outputs/<exp_name>/ below the working directory; default: the YAML file's name"""
+    dataroot: str = "data/KITTI"
+    """folder with ImageSets/ and training/; relative to the project root"""
+    qi: bool = False
+    """quasi-isometric loss on object descriptors (DDML)"""
+    K: float = 1.5
+    """quasi-isometry: slope of the bounds, >= 1"""
+    B: float = 0.5
+    """quasi-isometry: slack of the bounds, >= 0"""
+    rad: float = 10.0
+    """quasi-isometry: only pairs whose depths differ by at most this [m] (the paper's epsilon)"""
+    T: float = 10.0
+    """quasi-isometry: temperature; the official code has it as a constant"""
+    qi_weight: float = 1.0
+    """weight of the quasi-isometric loss; the official code has none"""
+    qi_lower_bound: str = "official"
+    """'official': as published; 'corrected': pairs closer than the lower bound are pushed apart"""
+    obj_depth: bool = False
+    """auxiliary head that regresses the object-wise depth map (DDML); training only"""
+    obj_depth_weight: float = 1.0
+    """weight of the object-wise depth loss"""
+
+    def __post_init__(self) -> None:
+        require(self.random_seed >= 0, "general.random_seed", self.random_seed, ">= 0")
+        parts = Path(self.exp_name).parts
+        require(
+            not Path(self.exp_name).is_absolute() and ".." not in parts,
+            "general.exp_name",
+            self.exp_name,
+            "a plain folder name",
+        )
+        require(self.K >= 1, "general.K", self.K, ">= 1")
+        require(self.B >= 0, "general.B", self.B, ">= 0")
+        require(self.rad > 0, "general.rad", self.rad, "> 0")
+        require(self.T > 0, "general.T", self.T, "> 0")
+        require(self.qi_weight >= 0, "general.qi_weight", self.qi_weight, ">= 0")
+        require(self.obj_depth_weight >= 0, "general.obj_depth_weight", self.obj_depth_weight, ">= 0")
+        one_of("general.qi_lower_bound", self.qi_lower_bound, ("official", "corrected"))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    type: str = "kitti"
+    """'kitti' is the only one"""
+    batch_size: int = 16
+    """pictures of one optimizer step"""
+    num_workers: int = 4
+    """loader processes; 0 loads in the main process"""
+    train_split: str = "train"
+    """'train' or 'trainval': ImageSets/<train_split>.txt"""
+    resolution: tuple[int, int] = (1280, 384)
+    """network input (width, height) [px], multiples of 32"""
+    use_3d_center: bool = True
+    """heatmap at the projected 3D centre; false: at the 2D box's centre"""
+    class_merging: bool = False
+    """draw Van and Truck on the heatmap of Car, and train nothing else on them"""
+    use_dontcare: bool = False
+    """official switch; without effect there too, since DontCare never passes the depth test"""
+    bbox2d_type: str = "anno"
+    """'anno': the label's 2D box; 'proj': the box around the projected 3D corners"""
+    meanshape: bool = False
+    """regress sizes relative to class means"""
+    writelist: tuple[str, ...] = ("Car",)
+    """classes to train and to evaluate, of Pedestrian, Car, Cyclist"""
+    random_flip: float = 0.5
+    """probability"""
+    random_crop: float = 0.5
+    """probability of a random scale and shift; such samples train no 3D term"""
+    scale: float = 0.4
+    """standard deviation, and largest deviation from 1, of the crop's scale"""
+    shift: float = 0.1
+    """standard deviation of the crop's shift, as a share of the picture; cut at twice that"""
+    color_jitter: tuple[float, ...] = ()
+    """[brightness, contrast, saturation, hue] of torchvision's ColorJitter; empty: off, as in the official code"""
+
+    def __post_init__(self) -> None:
+        one_of("dataset.type", self.type.lower(), ("kitti",))
+        require(self.batch_size >= 1, "dataset.batch_size", self.batch_size, ">= 1")
+        require(self.num_workers >= 0, "dataset.num_workers", self.num_workers, ">= 0")
+        one_of("dataset.train_split", self.train_split, ("train", "trainval", "val"))
+        require(
+            len(self.resolution) == 2 and all(v >= 32 and v % 32 == 0 for v in self.resolution),
+            "dataset.resolution",
+            list(self.resolution),
+            "[width, height], both multiples of 32",
+        )
+        one_of("dataset.bbox2d_type", self.bbox2d_type, ("anno", "proj"))
+        require(len(self.writelist) > 0, "dataset.writelist", list(self.writelist), "a list with at least one class")
+        require(
+            len(set(self.writelist)) == len(self.writelist),
+            "dataset.writelist",
+            list(self.writelist),
+            "without repeats",
+        )
+        for name in self.writelist:
+            one_of("dataset.writelist", name, CLASS_NAMES)
+        for key in ("random_flip", "random_crop"):
+            require(0 <= getattr(self, key) <= 1, f"dataset.{key}", getattr(self, key), "a probability in [0, 1]")
+        require(0 <= self.scale < 1, "dataset.scale", self.scale, "in [0, 1)")
+        require(0 <= self.shift < 0.5, "dataset.shift", self.shift, "in [0, 0.5)")
+        require(
+            len(self.color_jitter) in (0, 4) and all(v >= 0 for v in self.color_jitter),
+            "dataset.color_jitter",
+            list(self.color_jitter),
+            "[] or [brightness, contrast, saturation, hue], each >= 0",
+        )
+        if self.color_jitter:
+            require(self.color_jitter[3] <= 0.5, "dataset.color_jitter", self.color_jitter[3], "a hue of at most 0.5")
+
+
+@dataclass(frozen=True)
+class Model:
+    type: str = "centernet3d"
+    """'centernet3d' is the only one"""
+    backbone: str = "dla34"
+    """a row of lib/models/dla.py's table"""
+    neck: str = "DLAUp"
+    """'DLAUp' is the only one"""
+    num_class: int = len(CLASS_NAMES)
+    """heatmap channels"""
+    pretrained: bool | str = True
+    """ImageNet weights for the backbone: true (cache or download), false (from scratch), or a local file"""
+
+    def __post_init__(self) -> None:
+        one_of("model.type", self.type.lower(), ("centernet3d",))
+        one_of("model.neck", self.neck, ("DLAUp",))
+        require(self.num_class == len(CLASS_NAMES), "model.num_class", self.num_class, f"{len(CLASS_NAMES)}")
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    type: str = "adam"
+    """'adam', 'adamw' or 'sgd'"""
+    lr: float = 0.00125
+    """learning rate after the warm-up"""
+    weight_decay: float = 0.00001
+    """for all parameters whose name does not contain 'bias'"""
+    momentum: float = 0.9
+    """for sgd"""
+
+    def __post_init__(self) -> None:
+        one_of("optimizer.type", self.type.lower(), ("adam", "adamw", "sgd"))
+        require(self.lr > 0, "optimizer.lr", self.lr, "> 0")
+        require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, ">= 0")
+        require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "in [0, 1)")
+
+
+@dataclass(frozen=True)
+class LrScheduler:
+    warmup: bool = True
+    """cosine warm-up from 1e-5 over the first epochs"""
+    warmup_epochs: int = 5
+    """its length; the official code has 5 as a constant"""
+    decay_rate: float = 0.1
+    """factor at each decay"""
+    decay_list: tuple[int, ...] = (90, 120)
+    """epochs of decay, counted from the warm-up's end as in the official code"""
+
+    def __post_init__(self) -> None:
+        require(self.warmup_epochs >= 1, "lr_scheduler.warmup_epochs", self.warmup_epochs, ">= 1")
+        require(0 < self.decay_rate <= 1, "lr_scheduler.decay_rate", self.decay_rate, "in (0, 1]")
+        require(all(e >= 0 for e in self.decay_list), "lr_scheduler.decay_list", list(self.decay_list), "all >= 0")
+
+
+@dataclass(frozen=True)
+class Trainer:
+    max_epoch: int = 140
+    """epochs to train"""
+    gpu_ids: tuple[int, ...] = (0,)
+    """'0, 1', 0 or [0, 1]; without CUDA the CPU is used"""
+    save_frequency: int = 10
+    """epochs between checkpoint_epoch_N.pth"""
+    eval_frequency: int = 0
+    """epochs between evaluations during training, which keep checkpoint_best.pth; 0: only after the last"""
+    resume_model: str = ""
+    """checkpoint to go on from: weights, optimizer and epoch"""
+    pretrain_model: str = ""
+    """checkpoint to start from: weights only"""
+    amp: str = "off"
+    """'off' or 'bf16': autocast of the forward pass"""
+
+    def __post_init__(self) -> None:
+        require(self.max_epoch >= 1, "trainer.max_epoch", self.max_epoch, ">= 1")
+        require(all(i >= 0 for i in self.gpu_ids), "trainer.gpu_ids", list(self.gpu_ids), "ids >= 0")
+        require(self.save_frequency >= 1, "trainer.save_frequency", self.save_frequency, ">= 1")
+        require(self.eval_frequency >= 0, "trainer.eval_frequency", self.eval_frequency, ">= 0")
+        one_of("trainer.amp", self.amp, ("off", "bf16"))
+
+
+@dataclass(frozen=True)
+class Tester:
+    type: str = "kitti"
+    """'kitti' is the only one"""
+    split: str = "val"
+    """ImageSets/<split>.txt; 'test' writes result files and computes no AP"""
+    mode: str = "single"
+    """'single': one checkpoint; 'all': every checkpoint of checkpoints_dir"""
+    checkpoint: str = ""
+    """for 'single'; looked for in outputs/<exp_name>/ and its checkpoints/; default: the newest of the run"""
+    checkpoints_dir: str = "checkpoints"
+    """for 'all'; below outputs/<exp_name>/"""
+    threshold: float = 0.2
+    """lowest heatmap value of a detection"""
+    topk: int = 50
+    """most detections of a picture"""
+    map_to_image: str = "official"
+    """'official': map rows to picture rows by height ratio, right only where width / height of picture and input
+    agree (KITTI at 1280 x 384: within 0.7 %); 'exact': the inverse of the input's own map"""
+
+    def __post_init__(self) -> None:
+        one_of("tester.type", self.type.lower(), ("kitti",))
+        one_of("tester.split", self.split, ("train", "val", "trainval", "test"))
+        one_of("tester.map_to_image", self.map_to_image, ("official", "exact"))
+        one_of("tester.mode", self.mode, ("single", "all"))
+        require(0 <= self.threshold <= 1, "tester.threshold", self.threshold, "in [0, 1]")
+        require(1 <= self.topk <= 1000, "tester.topk", self.topk, "in 1..1000")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration; nothing ever writes to it."""
+
+    general: General = field(default_factory=General)
+    dataset: Dataset = field(default_factory=Dataset)
+    model: Model = field(default_factory=Model)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    lr_scheduler: LrScheduler = field(default_factory=LrScheduler)
+    trainer: Trainer = field(default_factory=Trainer)
+    tester: Tester = field(default_factory=Tester)

@@ -1,0 +1,74 @@
+"""Object-wise depth maps: every label box filled with its object's depth (DDML, section 'object-wise depth map')."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lib.structures import Object3d
+
+CAR_FOLDER, ALL_FOLDER = "obj_depth", "obj_depth_all"
+MIN_DEPTH = 2.0
+
+
+def paint_object_depth(
+    objects: Sequence[Object3d], image_size: tuple[int, int], types: Collection[str] | None = None
+) -> np.ndarray:
+    """Paint far to near; 0 where there is no object.
+
+    Args:
+        objects: labels of one frame.
+        image_size: (width, height) [px].
+        types: KITTI types to paint; None paints all of them.
+
+    Returns:
+        (height, width) float32 [m]. A box covers ``round(x1) .. round(x2) - 1`` (Python's rounding, half to even).
+        Skipped are objects of difficulty 'UnKnown', nearer than 2 m (so DontCare too), and boxes without area.
+    """
+    width, height = image_size
+    depth_map = np.zeros((height, width), np.float32)
+    for obj in sorted(objects, key=lambda o: -o.location_cam[2]):
+        depth = obj.location_cam[2]
+        if (types is not None and obj.type not in types) or obj.difficulty == "UnKnown" or depth < MIN_DEPTH:
+            continue
+        x1, y1, x2, y2 = (max(round(v), 0) for v in obj.bbox_img)
+        depth_map[y1:y2, x1:x2] = depth
+    return depth_map
+
+
+def load_object_depth(path: Path, image_size: tuple[int, int]) -> np.ndarray:
+    """Read a map and check it against its picture.
+
+    Raises FileNotFoundError, or ValueError when the file is no float map of ``image_size`` (width, height).
+    """
+    try:
+        depth_map = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: missing object-wise depth map; make it with make_obj_depth.py") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{path}: not a .npy depth map ({error}); redo it: make_obj_depth.py --force") from None
+    width, height = image_size
+    if depth_map.shape != (height, width) or depth_map.dtype != np.float32:
+        raise ValueError(
+            f"{path}: depth map is {depth_map.shape} {depth_map.dtype}, its picture needs ({height}, {width}) float32; "
+            "redo it: make_obj_depth.py --force"
+        )
+    return depth_map
+
+
+def folder_for(writelist: Sequence[str]) -> str:
+    """Which of the two sets fits the classes that are trained: Car alone, or all types."""
+    return CAR_FOLDER if tuple(writelist) == ("Car",) else ALL_FOLDER
+
+
+def read_image_size(path: Path) -> tuple[int, int]:
+    """(width, height) [px] from the header of a PNG, without decoding it. Raises FileNotFoundError or ValueError."""
+    with path.open("rb") as file:
+        header = file.read(24)
+    match = re.match(rb"\x89PNG\r\n\x1a\n....IHDR(....)(....)", header, re.DOTALL)
+    if match is None:
+        raise ValueError(f"{path}: not a PNG file")
+    return int.from_bytes(match[1], "big"), int.from_bytes(match[2], "big")

@@ -1,0 +1,108 @@
+"""Labels -> training targets at stride 4, by the rules of the official code (MonoDLE, kitti_dataset).
+
+Frames: ``_img`` pixels of the picture, ``_net`` network input, ``_map`` stride-4 cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lib.config import CLASS_NAMES, Dataset
+from lib.datasets.augmentation import Augmentation
+from lib.ops.angles import angle_to_bin
+from lib.ops.gaussian import draw_gaussian, gaussian_radius
+from lib.structures import Calibration, Object3d
+
+STRIDE = 4
+MAX_OBJECTS = 50
+MIN_DEPTH, MAX_DEPTH = 2.0, 65.0
+MEAN_SIZES = {
+    "Pedestrian": (1.76255119, 0.66068622, 0.84422524),
+    "Car": (1.52563191, 1.62856739, 3.52588311),
+    "Cyclist": (1.73698127, 0.59706367, 1.76282397),
+}
+"""(height, width, length) [m] that official checkpoints trained with ``meanshape`` are relative to"""
+_MERGED_INTO_CAR = ("Van", "Truck")
+
+
+def encode_targets(
+    objects: Sequence[Object3d], calibration: Calibration, augmentation: Augmentation, config: Dataset
+) -> dict[str, np.ndarray]:
+    """Targets of one frame. K = 50 slots: an object keeps its line number as its slot, and lines beyond are lost.
+
+    That (slots are counted before filtering) is the official rule, kept for parity. An object counts if its type
+    is in the writelist, its difficulty is not 'UnKnown', 2 <= z <= 65 m and its cell lies in the map.
+
+    Returns, for a map of h x w cells:
+        heatmap (3, h, w) float32; indices (K,) int64, y * w + x; offset_2d, size_2d, offset_3d (K, 2) float32 [cells];
+        depth (K, 1) [m, times the window's scale]; size_3d (K, 3) [m; h, w, l; minus the class mean with meanshape];
+        src_size_3d (K, 3) [m]; heading_bin (K, 1) int64; heading_res (K, 1) [rad]; mask_2d, mask_3d (K,) bool
+        (mask_3d is False on cropped samples).
+    """
+    width, height = config.resolution[0] // STRIDE, config.resolution[1] // STRIDE
+    targets = _empty(width, height)
+    for slot, obj in enumerate(objects[:MAX_OBJECTS]):
+        merged = config.class_merging and obj.type in _MERGED_INTO_CAR
+        depth = obj.location_cam[2]
+        if not (merged or obj.type in config.writelist) or obj.difficulty == "UnKnown":
+            continue
+        if not MIN_DEPTH <= depth <= MAX_DEPTH:
+            continue
+        box_map, center_2d, center_3d = _project(obj, calibration, augmentation, config)
+        # astype cuts towards zero, so a centre up to one cell left of or above the map counts as its first cell
+        cell = (center_3d if config.use_3d_center else center_2d).astype(np.int64)
+        if not (0 <= cell[0] < width and 0 <= cell[1] < height):
+            continue
+        size_2d = box_map[2:] - box_map[:2]
+        radius = max(0, int(gaussian_radius(size_2d[0], size_2d[1])))
+        channel = CLASS_NAMES.index("Car" if merged else obj.type)
+        draw_gaussian(targets["heatmap"][channel], (int(cell[0]), int(cell[1])), radius)
+        if merged:
+            continue
+        targets["indices"][slot] = cell[1] * width + cell[0]
+        targets["offset_2d"][slot] = center_2d - cell
+        targets["size_2d"][slot] = size_2d
+        targets["offset_3d"][slot] = center_3d - cell
+        targets["depth"][slot] = depth * augmentation.window_scale
+        targets["src_size_3d"][slot] = obj.dimensions
+        mean = MEAN_SIZES[obj.type] if config.meanshape else (0.0, 0.0, 0.0)
+        targets["size_3d"][slot] = np.subtract(obj.dimensions, mean)
+        targets["heading_bin"][slot], targets["heading_res"][slot] = angle_to_bin(augmentation.object3d(obj).alpha)
+        targets["mask_2d"][slot] = True
+        targets["mask_3d"][slot] = not augmentation.crop
+    return targets
+
+
+def _empty(width: int, height: int) -> dict[str, np.ndarray]:
+    pairs = {name: np.zeros((MAX_OBJECTS, 2), np.float32) for name in ("offset_2d", "size_2d", "offset_3d")}
+    triples = {name: np.zeros((MAX_OBJECTS, 3), np.float32) for name in ("size_3d", "src_size_3d")}
+    return {
+        "heatmap": np.zeros((len(CLASS_NAMES), height, width), np.float32),
+        "indices": np.zeros(MAX_OBJECTS, np.int64),
+        **pairs,
+        **triples,
+        "depth": np.zeros((MAX_OBJECTS, 1), np.float32),
+        "heading_bin": np.zeros((MAX_OBJECTS, 1), np.int64),
+        "heading_res": np.zeros((MAX_OBJECTS, 1), np.float32),
+        "mask_2d": np.zeros(MAX_OBJECTS, bool),
+        "mask_3d": np.zeros(MAX_OBJECTS, bool),
+    }
+
+
+def _project(
+    obj: Object3d, calibration: Calibration, augmentation: Augmentation, config: Dataset
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """2D box (4,), its centre (2,) and the projected 3D centre (2,), all on the map [cells]."""
+    to_input = augmentation.to_input(config.resolution)
+    box_img = np.reshape(obj.bbox_img, (2, 2))
+    if config.bbox2d_type == "proj":
+        corners_img = calibration.project_homogeneous(obj.corners_cam())
+        box_img = np.stack([corners_img.min(axis=0), corners_img.max(axis=0)])
+    box_img = augmentation.points(box_img)
+    box_img = np.stack([box_img.min(axis=0), box_img.max(axis=0)])  # a flip exchanges left and right
+    x, y, z = obj.location_cam
+    center_img = augmentation.points(calibration.project(np.array([[x, y - obj.dimensions[0] / 2, z]])))
+    box_map = to_input.apply(box_img) / STRIDE
+    return box_map.ravel(), box_map.mean(axis=0), to_input.apply(center_img)[0] / STRIDE

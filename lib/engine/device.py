@@ -1,0 +1,33 @@
+"""Seeds, and the device to run on."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+
+def seed_everything(seed: int) -> None:
+    """python and torch (all devices); numpy is only ever used through generators with seeds of their own."""
+    random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def choose_device(gpu_ids: Sequence[int]) -> torch.device:
+    """The first of ``gpu_ids``, or the CPU where there is no CUDA. Raises ValueError for a GPU that does not exist."""
+    if not torch.cuda.is_available():
+        logger.info("device: CPU (%d threads); no CUDA device was found", torch.get_num_threads())
+        return torch.device("cpu")
+    if not gpu_ids:
+        logger.info("device: CPU (%d threads), since trainer.gpu_ids is empty", torch.get_num_threads())
+        return torch.device("cpu")
+    if gpu_ids[0] >= torch.cuda.device_count():
+        raise ValueError(f"trainer.gpu_ids: no GPU {gpu_ids[0]}; this machine has {torch.cuda.device_count()}")
+    if len(gpu_ids) > 1:
+        logger.warning("trainer.gpu_ids names %d GPUs; only GPU %d is used", len(gpu_ids), gpu_ids[0])
+    logger.info("device: GPU %d, %s", gpu_ids[0], torch.cuda.get_device_name(gpu_ids[0]))
+    return torch.device("cuda", gpu_ids[0])

@@ -1,0 +1,50 @@
+"""Pictures -> detections -> KITTI result files."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from lib.config import Config
+from lib.postprocess import DecodeSettings, decode_detections
+from lib.structures import Object3d
+
+logger = logging.getLogger(__name__)
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module, loader: DataLoader[Any], settings: DecodeSettings, config: Config, device: torch.device
+) -> list[tuple[str, list[Object3d]]]:
+    """Detections of every frame of the loader, as (frame id, objects), in its order. Leaves the model in eval mode."""
+    model.to(device).eval()
+    results = []
+    for images, _, frames in tqdm(loader, "inference", leave=False, unit="batch", dynamic_ncols=True):
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.trainer.amp == "bf16"):
+            outputs = model(images.to(device, non_blocking=True), topk=config.tester.topk)
+        detections = decode_detections(outputs, frames, settings)
+        results += [(frame.frame_id, objects) for frame, objects in zip(frames, detections, strict=True)]
+    return results
+
+
+def write_results(folder: Path, results: Iterable[tuple[str, Sequence[Object3d]]]) -> None:
+    """Write ``folder/<frame id>.txt`` for every frame, an empty file for one without detections.
+
+    The folder is made beside its place and then put there, so it never holds a mixture with older results.
+    """
+    fresh = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    for frame_id, objects in results:
+        text = "".join(obj.to_result_line() + "\n" for obj in objects)
+        (fresh / f"{frame_id}.txt").write_text(text, encoding="ascii")
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.rename(folder)

@@ -1,0 +1,61 @@
+"""metrics.jsonl, one line an epoch; and TensorBoard where it is installed."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from lib.files import atomic_write
+
+logger = logging.getLogger(__name__)
+
+
+class MetricsLog:
+    """Appends to ``run_dir/metrics.jsonl``, after cutting it back to the first ``epochs_done`` epochs."""
+
+    def __init__(self, run_dir: Path, epochs_done: int) -> None:
+        self.path = run_dir / "metrics.jsonl"
+        kept = [record for record in read_metrics(self.path) if record["epoch"] <= epochs_done]
+        with atomic_write(self.path) as file:
+            file.write("".join(json.dumps(record) + "\n" for record in kept).encode())
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board: SummaryWriter | None = SummaryWriter(str(run_dir / "tensorboard"), purge_step=epochs_done + 1)
+        except ImportError:
+            logger.debug("TensorBoard is not installed; %s has the same numbers", self.path)
+            self.board = None
+
+    def write(self, record: dict[str, Any]) -> None:
+        """One epoch: ``{"epoch": 1, "lr": .., "losses": {..}, "samples_per_second": .., "ap": {..}}``."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        if self.board is not None:
+            for group, content in record.items():
+                scalars = content if isinstance(content, dict) else {group: content}
+                for name, value in scalars.items():
+                    tag = f"{group}/{name}" if isinstance(content, dict) else group
+                    self.board.add_scalar(tag, value, record["epoch"])
+            self.board.flush()
+
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if self.board is not None:
+            self.board.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl; a last line that was cut off by a crash is left out."""
+    records = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                logger.warning("%s: a broken line was left out", path)
+    return records

@@ -1,0 +1,60 @@
+"""What a command needs around its work: a log, and errors as one line. Free of torch, for the tools that need none."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+def setup_logging(log_file: Path | None = None) -> None:
+    """Messages to the terminal and, down to DEBUG, to the end of ``log_file``. Replaces handlers made here before."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if getattr(handler, "_of_this_project", False):
+            root.removeHandler(handler)
+            handler.close()
+    console = logging.StreamHandler(sys.stdout)
+    console.setLevel(logging.INFO)
+    console.setFormatter(logging.Formatter("%(message)s"))
+    handlers: list[logging.Handler] = [console]
+    if log_file is not None:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(log_file, encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handlers.append(file)
+    for handler in handlers:
+        handler._of_this_project = True  # type: ignore[attr-defined]
+        root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.getLogger("lib").setLevel(logging.DEBUG)
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """Run a tool's body; expected errors become one line on stderr and an exit status.
+
+    Returns:
+        the body's status; 2 for bad input (ValueError, FileNotFoundError, FileExistsError); 1 for a run that failed
+        on its own account (FloatingPointError: a loss that is not finite); 130 after Ctrl-C.
+    """
+    try:
+        return command()
+    except (ValueError, FileNotFoundError, FileExistsError) as error:
+        status, message = 2, _one_line(error)
+    except FloatingPointError as error:
+        status, message = 1, str(error)
+    except KeyboardInterrupt:
+        status, message = 130, "interrupted"
+    logger.debug("the error's origin:", exc_info=True)
+    print(f"error: {message}", file=sys.stderr)
+    return status
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error)
+    if text.startswith("Caught "):  # raised in a loader worker: torch puts its traceback before the message
+        text = text.rstrip().splitlines()[-1].partition(": ")[2]
+    return text

@@ -1,0 +1,66 @@
+"""All terms of a batch, by name and already weighted: what is summed, logged and averaged."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lib.config import General
+from lib.losses import functional as terms
+from lib.losses.quasi_isometric import object_descriptors, quasi_isometric_loss
+
+
+class Criterion:
+    """MonoDLE's seven terms, all of weight 1, and DDML's two where the config switches them on."""
+
+    def __init__(self, config: General) -> None:
+        self.config = config
+
+    def __call__(self, outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """``outputs`` of ``CenterNet3D.forward(images, targets['indices'])``, ``targets`` of ``encode_targets``,
+        stacked to (B, ..), plus ``obj_depth`` (B, 1, h, w) [m] where that loss is on.
+
+        Returns:
+            name -> scalar. Nothing that is passed in is changed.
+        """
+        mask_2d, mask_3d = targets["mask_2d"], targets["mask_3d"]
+        # half-precision outputs (amp) are summed in float32
+        o = {name: value.float() if value.is_floating_point() else value for name, value in outputs.items()}
+        depth = terms.inverse_sigmoid_depth(o["depth"][..., :1])
+        losses = {
+            "heatmap": terms.heatmap_focal_loss(o["heatmap"], targets["heatmap"]),
+            "offset_2d": terms.l1_loss(o["offset_2d"], targets["offset_2d"], mask_2d),
+            "size_2d": terms.l1_loss(o["size_2d"], targets["size_2d"], mask_2d),
+            "depth": terms.laplacian_depth_loss(depth, o["depth"][..., 1:], targets["depth"], mask_3d),
+            "offset_3d": terms.l1_loss(o["offset_3d"], targets["offset_3d"], mask_3d),
+            "size_3d": terms.dimension_aware_l1_loss(
+                o["size_3d"], targets["size_3d"], targets["src_size_3d"], mask_3d
+            ),
+            "heading": terms.heading_loss(o["heading"], targets["heading_bin"], targets["heading_res"], mask_2d),
+        }
+        if self.config.qi:
+            losses["quasi_isometric"] = self.config.qi_weight * self._quasi_isometric(o["features"], targets)
+        if self.config.obj_depth:
+            losses["obj_depth"] = self.config.obj_depth_weight * self._object_depth(o["obj_depth"], targets)
+        return losses
+
+    def _quasi_isometric(self, features: Tensor, targets: dict[str, Tensor]) -> Tensor:
+        c = self.config
+        return quasi_isometric_loss(
+            object_descriptors(features, targets["indices"]).flatten(0, 1),
+            targets["depth"].flatten(),
+            targets["mask_3d"].flatten(),
+            c.K,
+            c.B,
+            c.rad,
+            c.T,
+            c.qi_lower_bound,
+        )
+
+    def _object_depth(self, prediction: Tensor, targets: dict[str, Tensor]) -> Tensor:
+        depth_map = targets["obj_depth"]
+        return terms.laplacian_depth_loss(
+            terms.inverse_sigmoid_depth(prediction[:, :1])[..., None],
+            prediction[:, 1:, ..., None],
+            depth_map[..., None],
+            depth_map != 0,
+        )

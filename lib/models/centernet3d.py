@@ -1,0 +1,107 @@
+"""MonoDLE's detector: DLA, DLAUp and seven heads, and DDML's object-wise depth head.
+
+B pictures, K cells a picture, C channels, h x w the stride-4 map. Parameter names are those of official checkpoints.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.config import Config
+from lib.models.dla import DLA, build_dla
+from lib.models.dla_up import DLAUp
+from lib.ops.feature_map import find_peaks, gather_windows
+
+OBJECT_HEADS = {"offset_2d": 2, "size_2d": 2, "depth": 2, "offset_3d": 2, "size_3d": 3, "heading": 24}
+"""heads that are only ever read at objects, and their channels"""
+FIRST_LEVEL = 2
+"""the neck starts at stride 4"""
+HEAD_CHANNELS = 256
+IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class CenterNet3D(nn.Module):
+    """Pictures -> heatmap, and each object head at given cells (training) or at the heatmap's peaks (inference)."""
+
+    image_mean: Tensor
+    image_std: Tensor
+
+    def __init__(self, backbone: DLA, neck: DLAUp, num_class: int, obj_depth: bool) -> None:
+        super().__init__()
+        self.backbone, self.neck = backbone, neck
+        self.heatmap = _head(neck.out_channels, num_class)
+        for name, channels in OBJECT_HEADS.items():
+            setattr(self, name, _head(neck.out_channels, channels))
+        self.obj_depth = _head(neck.out_channels, 2) if obj_depth else None
+        self._init_heads()
+        self.register_buffer("image_mean", torch.tensor(IMAGE_MEAN).view(3, 1, 1) * 255, persistent=False)
+        self.register_buffer("image_std", torch.tensor(IMAGE_STD).view(3, 1, 1) * 255, persistent=False)
+
+    def forward(self, images: Tensor, indices: Tensor | None = None, topk: int = 50) -> dict[str, Tensor]:
+        """One pass.
+
+        Args:
+            images: (B, 3, H, W), RGB; uint8 is normalised here, floats are taken as normalised.
+            indices: (B, K) int64 cells, ``y * w + x``, to evaluate the object heads at. None: the ``topk`` best
+                peaks of the heatmap, which is what inference wants.
+            topk: number of peaks.
+
+        Returns:
+            heatmap (B, num_class, h, w) logits; features (B, C, h, w); indices (B, K);
+            offset_2d, size_2d, offset_3d (B, K, 2) [cells]; depth (B, K, 2) raw depth and log variance;
+            size_3d (B, K, 3) [m]; heading (B, K, 24) 12 bin logits, 12 residuals [rad];
+            with ``indices``, where the head exists, obj_depth (B, 2, h, w) raw depth and log variance;
+            without, scores (B, K) in 0..1 and classes (B, K) int64 of the peaks.
+        """
+        if not images.is_floating_point():
+            images = (images.to(self.image_mean.dtype) - self.image_mean) / self.image_std
+        features = self.neck(self.backbone(images)[FIRST_LEVEL:])
+        outputs = {"heatmap": self.heatmap(features), "features": features}
+        if indices is None:
+            scores, classes, indices = find_peaks(outputs["heatmap"], topk)
+            outputs |= {"scores": scores, "classes": classes}
+        elif self.obj_depth is not None:
+            outputs["obj_depth"] = self.obj_depth(features)
+        return outputs | {"indices": indices} | self.object_heads(features, indices)
+
+    def object_heads(self, features: Tensor, indices: Tensor) -> dict[str, Tensor]:
+        """The object heads at cells: (B, C, h, w), (B, K) -> name: (B, K, channels).
+
+        Equal to running each head densely and reading it at the cells, at a fraction of the work: the heads' 3x3
+        convolutions become one matrix product on the gathered neighbourhoods.
+        """
+        heads = [getattr(self, name) for name in OBJECT_HEADS]
+        windows = gather_windows(features, indices, 3).flatten(2)
+        weight = torch.cat([head[0].weight.flatten(1) for head in heads])
+        bias = torch.cat([head[0].bias for head in heads])
+        hidden = F.relu(F.linear(windows, weight, bias)).split(HEAD_CHANNELS, dim=2)
+        return {
+            name: F.linear(h, head[2].weight.flatten(1), head[2].bias)
+            for name, head, h in zip(OBJECT_HEADS, heads, hidden, strict=True)
+        }
+
+    def _init_heads(self) -> None:
+        output = self.heatmap[2]
+        assert isinstance(output, nn.Conv2d) and output.bias is not None, "a head ends in a convolution with bias"
+        nn.init.constant_(output.bias, -2.19)  # CenterNet: a first guess of 0.1 for every cell
+        for head in [getattr(self, name) for name in OBJECT_HEADS] + ([self.obj_depth] if self.obj_depth else []):
+            for layer in (head[0], head[2]):
+                nn.init.normal_(layer.weight, std=0.001)
+                nn.init.zeros_(layer.bias)
+
+
+def _head(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, HEAD_CHANNELS, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(HEAD_CHANNELS, out_channels, 1),
+    )
+
+
+def build_model(config: Config) -> CenterNet3D:
+    """The model that a config describes, with random weights (see ``lib/models/pretrained.py`` for ImageNet's)."""
+    backbone = build_dla(config.model.backbone)
+    neck = DLAUp(list(backbone.channels[FIRST_LEVEL:]))
+    return CenterNet3D(backbone, neck, config.model.num_class, config.general.obj_depth)

@@ -1,0 +1,7 @@
+"""What a KITTI file holds: objects (labels and results) and calibration."""
+
+from lib.structures.calibration import Calibration
+from lib.structures.frame_info import FrameInfo
+from lib.structures.object3d import Object3d, read_objects
+
+__all__ = ["Calibration", "FrameInfo", "Object3d", "read_objects"]

@@ -1,0 +1,84 @@
+"""The part of a KITTI calibration file that a monocular detector uses: P2, the left colour camera.
+
+``P2`` (3, 4) maps rectified camera coordinates [m] to pixels of the original picture.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from lib.ops.angles import wrap_angle
+
+
+class Calibration:
+    """Projection matrix of the left colour camera, with the official code's conventions.
+
+    Those are: pixels are P2's first two rows over the point's own z (not over the third row, which adds P2[2, 3],
+    a few millimetres), and the inverse shifts x and y by P2's fourth column over the focal length.
+    """
+
+    def __init__(self, P2: np.ndarray) -> None:
+        """``P2``: (3, 4), any array-like. Raises ValueError unless it is finite with positive focal lengths."""
+        P2 = np.array(P2, dtype=np.float64).reshape(3, 4)
+        if not np.isfinite(P2).all() or P2[0, 0] <= 0 or P2[1, 1] <= 0:
+            raise ValueError(f"P2 must be finite with positive focal lengths, got {P2.tolist()}")
+        P2.setflags(write=False)
+        self.P2 = P2
+        self.fu, self.fv = float(P2[0, 0]), float(P2[1, 1])
+        self.cu, self.cv = float(P2[0, 2]), float(P2[1, 2])
+        self.tx, self.ty = float(-P2[0, 3] / self.fu), float(-P2[1, 3] / self.fv)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Calibration:
+        """Read ``P2:`` and its 12 numbers.
+
+        Raises FileNotFoundError when the file is missing and ValueError, naming it, when P2 is missing or broken.
+        """
+        path = Path(path)
+        try:
+            lines = path.read_text(encoding="ascii").splitlines()
+        except UnicodeDecodeError:
+            raise ValueError(f"{path}: not a text file; expected a KITTI calibration with a line 'P2: ...'") from None
+        for number, line in enumerate(lines, 1):
+            key, _, values = line.partition(":")
+            if key.strip() != "P2":
+                continue
+            try:
+                entries = [float(v) for v in values.split()]
+            except ValueError:
+                entries = []
+            if len(entries) != 12:
+                raise ValueError(f"{path}, line {number}: P2 must have 12 numbers, got {values.strip()[:120]!r}")
+            try:
+                return cls(np.array(entries))
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {error}") from None
+        raise ValueError(f"{path}: no line 'P2: ...' (12 numbers); is this a KITTI calibration file?")
+
+    def project(self, points_cam: np.ndarray) -> np.ndarray:
+        """(N, 3) [m] -> (N, 2) [px of the original picture]. Points at z <= 0 give no meaningful pixel."""
+        points_cam = np.asarray(points_cam, dtype=np.float64)
+        return (points_cam @ self.P2[:2, :3].T + self.P2[:2, 3]) / points_cam[:, 2:3]
+
+    def project_homogeneous(self, points_cam: np.ndarray) -> np.ndarray:
+        """Like :meth:`project`, but over P2's own third row: what the official code does for boxes around corners."""
+        points_cam = np.asarray(points_cam, dtype=np.float64)
+        image = points_cam @ self.P2[:, :3].T + self.P2[:, 3]
+        return image[:, :2] / image[:, 2:]
+
+    def back_project(self, u_img: float, v_img: float, depth: float) -> tuple[float, float, float]:
+        """Pixel (u, v) seen at ``depth`` z [m] -> point (x, y, z) [m, rectified camera]."""
+        x = (u_img - self.cu) * depth / self.fu + self.tx
+        y = (v_img - self.cv) * depth / self.fv + self.ty
+        return x, y, depth
+
+    def alpha_to_rotation_y(self, alpha: float, u_img: float) -> float:
+        """Observation angle -> rotation_y [rad] for an object seen at column ``u_img`` [px], in [-pi, pi]."""
+        return wrap_angle(alpha + math.atan2(u_img - self.cu, self.fu))
+
+    def rotation_y_to_alpha(self, rotation_y: float, u_img: float) -> float:
+        """The inverse of :meth:`alpha_to_rotation_y`."""
+        return wrap_angle(rotation_y - math.atan2(u_img - self.cu, self.fu))

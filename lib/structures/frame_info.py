@@ -1,0 +1,17 @@
+"""What decoding needs to know about a picture; it travels with the batch, so nothing reaches back into the data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lib.structures.calibration import Calibration
+
+
+@dataclass(frozen=True, slots=True)
+class FrameInfo:
+    """One picture of a batch."""
+
+    frame_id: str
+    image_size: tuple[int, int]
+    """(width, height) of the original picture [px]"""
+    calibration: Calibration

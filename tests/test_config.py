@@ -1,0 +1,157 @@
+import dataclasses
+
+import pytest
+import yaml
+
+from lib.config import Config, dump_config, find_dataroot, load_config, parse_config
+from tests.conftest import PROJECT
+
+OFFICIAL_MONODLE = """
+random_seed: 444
+
+dataset:
+  type: &dataset_type 'kitti'
+  root_dir: '../../data/'
+  batch_size: 16
+  use_3d_center: True
+  class_merging: False
+  use_dontcare: False
+  bbox2d_type: 'anno'
+  meanshape: False
+  writelist: ['Car']
+  random_flip: 0.5
+  random_crop: 0.5
+  scale: 0.4
+  shift: 0.1
+model:
+  type: 'centernet3d'
+  backbone: 'dla34'
+  neck: 'DLAUp'
+  num_class: 3
+optimizer:
+  type: 'adam'
+  lr: 0.00125
+  weight_decay: 0.00001
+lr_scheduler:
+  warmup: True
+  decay_rate: 0.1
+  decay_list: [90, 120]
+trainer:
+  max_epoch: 140
+  gpu_ids: 0, 1
+  save_frequency: 10
+tester:
+  type: *dataset_type
+  mode: single
+  checkpoint: 'checkpoints/checkpoint_epoch_140.pth'
+  checkpoints_dir: 'checkpoints'
+  threshold: 0.2
+"""
+
+
+def write(tmp_path, text):
+    path = tmp_path / "my_run.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_official_monodle_file_loads(tmp_path):
+    config = load_config(write(tmp_path, OFFICIAL_MONODLE))
+    assert config.general.random_seed == 444
+    assert config.general.dataroot == "../../data/"
+    assert config.general.exp_name == "my_run"
+    assert not config.general.qi and not config.general.obj_depth
+    assert config.trainer.gpu_ids == (0, 1)
+    assert config.tester.type == "kitti"
+    assert config.optimizer.weight_decay == 1e-5
+    assert find_dataroot(config) == PROJECT / "data" / "KITTI"
+
+
+def test_official_ddml_section_loads(tmp_path):
+    general = "general: {random_seed: 444, K: 1.5, B: 0.5, rad: 10, qi: True, obj_depth: True, dataroot: d}\n"
+    rest = OFFICIAL_MONODLE.replace("random_seed: 444", "").replace("root_dir", "#")
+    config = load_config(write(tmp_path, general + rest))
+    assert (config.general.K, config.general.B, config.general.rad) == (1.5, 0.5, 10.0)
+    assert config.general.qi and config.general.obj_depth
+    assert (config.general.T, config.general.qi_weight, config.general.qi_lower_bound) == (10.0, 1.0, "official")
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "experiments").rglob("*.yaml")), ids=lambda p: p.name)
+def test_shipped_experiments_load(path):
+    config = load_config(path)
+    assert parse_config(dump_config(config)) == config
+    assert parse_config(yaml.safe_load(yaml.safe_dump(dump_config(config)))) == config
+
+
+def test_config_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().dataset.batch_size = 3
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("dataset: {batchsize: 3}", "unknown key dataset.batchsize; did you mean 'batch_size'?"),
+        ("datset: {}", "unknown section 'datset'; did you mean 'dataset'?"),
+        ("dataset: {batch_size: many}", "dataset.batch_size must be a whole number, got 'many'"),
+        ("dataset: {batch_size: true}", "dataset.batch_size must be a whole number, got True"),
+        ("dataset: {batch_size: 0}", "dataset.batch_size must be >= 1, got 0"),
+        ("dataset: {writelist: [car]}", "did you mean 'Car'?"),
+        ("dataset: {writelist: []}", "dataset.writelist"),
+        ("dataset: {bbox2d_type: annot}", "did you mean 'anno'?"),
+        ("dataset: {resolution: [1280, 380]}", "multiples of 32"),
+        ("dataset: {random_flip: 1.5}", "dataset.random_flip must be a probability"),
+        ("optimizer: {lr: .nan}", "optimizer.lr must be finite"),
+        ("optimizer: {type: adm}", "did you mean 'adam'?"),
+        ("trainer: {gpu_ids: '0, x'}", "trainer.gpu_ids must be a whole number, got 'x'"),
+        ("general: {K: 0.5}", "general.K must be >= 1"),
+        ("general: {qi: 'yes please'}", "general.qi must be true or false"),
+        ("general: {exp_name: ../../etc}", "general.exp_name"),
+        ("random_seed: 1\ngeneral: {random_seed: 2}", "contradicts"),
+        ("dataset: [1, 2]", "section dataset must be a mapping"),
+        ("- 1", "expected sections"),
+        ("dataset: {scale: 0.1, scale: 0.2}", "written twice"),
+        ("a: [", "not valid YAML"),
+        ("a: !!python/object/apply:os.system ['true']", "not valid YAML"),
+    ],
+)
+def test_errors_name_file_and_key(tmp_path, text, said):
+    with pytest.raises(ValueError, match=r"my_run\.yaml: ") as error:
+        load_config(write(tmp_path, text))
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml: no such config file"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+def test_overrides(tmp_path):
+    overrides = ["trainer.max_epoch=3", "optimizer.lr=1e-4", "dataset.writelist=[Car, Cyclist]", "trainer.gpu_ids=1"]
+    config = load_config(write(tmp_path, OFFICIAL_MONODLE), overrides)
+    assert config.trainer.max_epoch == 3
+    assert config.optimizer.lr == 1e-4
+    assert config.dataset.writelist == ("Car", "Cyclist")
+    assert config.trainer.gpu_ids == (1,)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("max_epoch=3", "expected section.key=value"),
+        ("trainer.max_epochs=3", "did you mean 'max_epoch'?"),
+        ("trainr.max_epoch=3", "did you mean 'trainer'?"),
+        ("trainer.max_epoch=soon", "trainer.max_epoch must be a whole number"),
+    ],
+)
+def test_bad_overrides(tmp_path, override, said):
+    with pytest.raises(ValueError, match="my_run") as error:
+        load_config(write(tmp_path, OFFICIAL_MONODLE), [override])
+    assert said in str(error.value)
+
+
+def test_dataroot_is_named_when_missing():
+    config = parse_config({"general": {"dataroot": "data/nowhere"}})
+    with pytest.raises(FileNotFoundError, match=r"data/nowhere'.*ImageSets"):
+        find_dataroot(config)

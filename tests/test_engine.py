@@ -1,0 +1,171 @@
+import json
+import logging
+
+import pytest
+import torch
+
+from lib.config import LrScheduler, Optimizer, parse_config
+from lib.engine.checkpoint import load_model_state, load_optimizer_state, read_checkpoint, save_checkpoint
+from lib.engine.metrics import MetricsLog, read_metrics
+from lib.engine.optim import build_optimizer, learning_rate
+from lib.engine.runtime import run_command
+from lib.files import atomic_write
+from lib.models import build_model
+from tests.conftest import DATA
+
+SCHEDULE = json.loads((DATA / "schedule.json").read_text())
+NARROW = parse_config({"model": {"backbone": "dla34_narrow"}})
+WITH_HEAD = parse_config({"model": {"backbone": "dla34_narrow"}, "general": {"obj_depth": True}})
+
+
+def test_learning_rates_are_the_official_ones():
+    rates = [learning_rate(epoch, 0.00125, LrScheduler()) for epoch in range(140)]
+    assert rates == pytest.approx(SCHEDULE["lr_per_epoch"], rel=1e-9)
+    assert [e for e in range(1, 140) if rates[e] < rates[e - 1]] == [95, 125]
+
+
+def test_learning_rate_without_warmup():
+    config = LrScheduler(warmup=False, decay_list=(2,))
+    assert [learning_rate(e, 1.0, config) for e in range(4)] == pytest.approx([1, 1, 0.1, 0.1])
+
+
+def test_biases_are_not_decayed():
+    model = build_model(parse_config({"general": {"obj_depth": True}}))
+    biases, weights = build_optimizer(model, Optimizer()).param_groups
+    assert len(biases["params"]) == SCHEDULE["parameters_without_decay"]
+    assert len(weights["params"]) == SCHEDULE["parameters_with_decay"]
+    assert biases["weight_decay"] == 0 and weights["weight_decay"] == 1e-5
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
+def test_checkpoints_round_trip(tmp_path, kind):
+    torch.manual_seed(0)
+    model = build_model(NARROW)
+    optimizer = build_optimizer(model, Optimizer(type=kind))
+    step(model, optimizer)
+    path = tmp_path / "checkpoints" / "a.pth"
+    save_checkpoint(path, model, optimizer, 7, {"general": {"K": 1.5}}, 12.5)
+    state = read_checkpoint(path)
+    assert set(state) == {"epoch", "model_state", "optimizer_state", "config", "best", "version"}
+    assert (state["epoch"], state["best"], state["config"]) == (7, 12.5, {"general": {"K": 1.5}})
+    other = build_model(NARROW)
+    other_optimizer = build_optimizer(other, Optimizer(type=kind))
+    load_model_state(other, state["model_state"], path)
+    load_optimizer_state(other_optimizer, state["optimizer_state"], path)
+    for m, o in ((model, optimizer), (other, other_optimizer)):
+        step(m, o)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    assert list(path.parent.iterdir()) == [path]
+
+
+def step(model, optimizer):
+    images = torch.full((1, 3, 64, 64), 90, dtype=torch.uint8)
+    outputs = model.train()(images, torch.zeros(1, 50, dtype=torch.int64))
+    optimizer.zero_grad()
+    (outputs["heatmap"].square().mean() + outputs["depth"].square().mean()).backward()
+    optimizer.step()
+
+
+def test_obj_depth_head_may_be_absent_on_either_side(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    path = tmp_path / "x.pth"
+    with_head, without = build_model(WITH_HEAD), build_model(NARROW)
+    prefixed = {f"module.{k}": v for k, v in with_head.state_dict().items()}  # as saved by DataParallel
+    load_model_state(without, prefixed, path)
+    assert torch.equal(without.heatmap[0].weight, with_head.heatmap[0].weight)
+    assert "its obj_depth head is dropped" in caplog.text
+    initial = with_head.obj_depth[0].weight.clone()
+    load_model_state(with_head, build_model(NARROW).state_dict(), path)
+    assert torch.equal(with_head.obj_depth[0].weight, initial)
+    assert "keeps its initial weights" in caplog.text
+
+
+def test_checkpoints_of_another_model_are_named(tmp_path):
+    wide = build_model(parse_config({}))
+    with pytest.raises(ValueError, match=r"w\.pth: a checkpoint of another model: it .*model\.backbone"):
+        load_model_state(build_model(NARROW), wide.state_dict(), tmp_path / "w.pth")
+    state = build_model(NARROW).state_dict()
+    del state["heatmap.0.weight"]
+    with pytest.raises(ValueError, match=r"lacks heatmap\.0\.weight"):
+        load_model_state(build_model(NARROW), state, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"w\.pth: its optimizer state does not fit"):
+        load_optimizer_state(build_optimizer(wide, Optimizer()), {"state": {}, "param_groups": []}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="no 'optimizer_state'"):
+        load_optimizer_state(build_optimizer(wide, Optimizer()), None, tmp_path / "w.pth")
+
+
+class Payload:
+    def __reduce__(self):
+        return (print, ("code ran",))
+
+
+def test_unusable_checkpoints_are_named(tmp_path, capsys):
+    path = tmp_path / "c.pth"
+    with pytest.raises(FileNotFoundError, match=r"c\.pth: no such checkpoint"):
+        read_checkpoint(path)
+    torch.save({"model_state": {}, "x": Payload()}, path)
+    with pytest.raises(ValueError, match=r"c\.pth: not a readable checkpoint"):
+        read_checkpoint(path)
+    assert "code ran" not in capsys.readouterr().out
+    torch.save({"state_dict": {}}, path)
+    with pytest.raises(ValueError, match="no 'model_state'"):
+        read_checkpoint(path)
+    good = tmp_path / "good.pth"
+    torch.save({"model_state": {"a": torch.zeros(1000)}}, good)
+    path.write_bytes(good.read_bytes()[:700])
+    with pytest.raises(ValueError, match="not a readable checkpoint"):
+        read_checkpoint(path)
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "file.bin"
+    with atomic_write(path) as file:
+        file.write(b"old")
+    with pytest.raises(OSError, match="disk full"), atomic_write(path) as file:
+        file.write(b"half")
+        raise OSError("disk full")
+    assert path.read_bytes() == b"old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_metrics_are_cut_back_to_the_resumed_epoch(tmp_path):
+    record = {"lr": 0.1, "losses": {"depth": 1.0}, "samples_per_second": 2.0}
+    with MetricsLog(tmp_path, 0) as metrics:
+        for epoch in (1, 2, 3):
+            metrics.write({"epoch": epoch, **record})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 4, "l')  # cut off by a crash
+    with MetricsLog(tmp_path, 2) as metrics:
+        metrics.write({"epoch": 3, **record, "ap": {"Car 3D moderate AP40": 1.0}})
+    assert [r["epoch"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3]
+    assert "ap" in read_metrics(tmp_path / "metrics.jsonl")[2]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ValueError("bad"), 2), (FileNotFoundError("gone"), 2), (FloatingPointError("nan"), 1), (KeyboardInterrupt(), 130)],
+)
+def test_errors_become_one_line_and_a_status(error, status, capsys):
+    def fail():
+        raise error
+
+    assert run_command(fail) == status
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+
+
+def test_errors_of_loader_workers_become_one_line(capsys):
+    text = "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback\n  File x\nValueError: a.png: bad\n"
+
+    def fail():
+        raise ValueError(text)
+
+    assert run_command(fail) == 2
+    assert capsys.readouterr().err == "error: a.png: bad\n"
+
+
+def test_an_unexpected_error_is_not_hidden():
+    with pytest.raises(KeyError):
+        run_command(lambda: {}["a bug"])
+
+

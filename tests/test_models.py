@@ -1,0 +1,218 @@
+import zlib
+
+import numpy as np
+import pytest
+import torch
+
+from lib.config import Config, General, Model, parse_config
+from lib.models import build_model
+from lib.models.centernet3d import IMAGE_MEAN, IMAGE_STD, OBJECT_HEADS
+from lib.models.dla import BACKBONES, build_dla
+from lib.models.pretrained import load_imagenet_weights, read_weights
+from tests.conftest import DATA
+
+DDML = Config(general=General(obj_depth=True))
+NARROW = parse_config({"model": {"backbone": "dla34_narrow"}, "general": {"obj_depth": True}})
+
+
+def rule_for_weights(name, shape):
+    """The rule of shared/conformance/README.md."""
+    normal = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
+    if name.endswith("running_var"):
+        return 1 + 0.1 * np.abs(normal)
+    if name.endswith(("running_mean", "bias")):
+        return 0.1 * normal
+    if len(shape) == 1:
+        return 1 + 0.1 * normal
+    return normal * np.sqrt(2 / np.prod(shape[1:]))
+
+
+@pytest.fixture(scope="module")
+def official_model():
+    model = build_model(DDML).eval()
+    state = {
+        name: torch.tensor(0)
+        if name.endswith("num_batches_tracked")
+        else torch.from_numpy(rule_for_weights(name, tuple(value.shape)).astype(np.float32))
+        for name, value in model.state_dict().items()
+    }
+    model.load_state_dict(state)
+    return model
+
+
+def test_names_shapes_and_order_are_those_of_official_checkpoints():
+    own = [(k, "x".join(map(str, v.shape)) or "scalar") for k, v in build_model(DDML).state_dict().items()]
+    official = [tuple(line.split("\t")) for line in (DATA / "state_dict.tsv").read_text().splitlines()]
+    assert len(official) == 346
+    assert own == official
+
+
+def test_forward_is_the_official_one(official_model):
+    expected = np.load(DATA / "model_forward.npz")
+    images = np.random.default_rng(0).standard_normal((1, 3, 96, 320)).astype(np.float32)
+    with torch.no_grad():
+        outputs = official_model(torch.from_numpy(images), torch.arange(24 * 80)[None])
+    assert len(expected) == 9
+    for name in expected:
+        value = outputs[name].numpy()
+        if name in OBJECT_HEADS:  # evaluated at every cell
+            value = value[0].T.reshape(expected[name].shape)
+        assert np.abs(value - expected[name]).max() <= 1e-4 * np.abs(expected[name]).max(), name
+
+
+def test_heads_at_cells_equal_dense_heads(official_model):
+    torch.manual_seed(0)
+    features = torch.randn(2, 64, 12, 20, requires_grad=True)
+    indices = torch.randint(0, 240, (2, 50))
+    at_cells = official_model.object_heads(features, indices)
+    for name in OBJECT_HEADS:
+        head = getattr(official_model, name)
+        dense = head(features).flatten(2)
+        expected = torch.stack([dense[b][:, indices[b]].T for b in range(2)])
+        assert torch.allclose(at_cells[name], expected, atol=1e-5)
+        weights = torch.randn_like(expected)
+        inputs = [features, *head.parameters()]
+        fast = torch.autograd.grad((at_cells[name] * weights).sum(), inputs, retain_graph=True)
+        slow = torch.autograd.grad((expected * weights).sum(), inputs)
+        for a, b in zip(fast, slow, strict=True):
+            assert torch.allclose(a, b, atol=1e-5 * float(b.abs().max().clamp(min=1)))
+
+
+def test_neither_loss_costs_anything_at_inference():
+    model = build_model(NARROW).eval()
+    ran = []
+    model.obj_depth.register_forward_hook(lambda *_: ran.append(1))
+    with torch.no_grad():
+        outputs = model(torch.zeros(1, 3, 64, 96, dtype=torch.uint8), topk=7)
+    assert not ran and "obj_depth" not in outputs
+    assert outputs["scores"].shape == outputs["classes"].shape == (1, 7)
+    assert outputs["heading"].shape == (1, 7, 24)
+
+
+def test_bytes_are_normalised_like_floats():
+    model = build_model(NARROW).eval()
+    images = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGE_MEAN, IMAGE_STD))
+    with torch.no_grad():
+        a, b = model(images)["heatmap"], model((images / 255 - mean) / std)["heatmap"]
+    assert torch.allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_initial_weights():
+    torch.manual_seed(0)
+    model = build_model(DDML)
+    assert torch.all(model.heatmap[2].bias == -2.19)
+    assert model.heatmap[0].weight.std() > 0.01  # torch's default
+    for name in (*OBJECT_HEADS, "obj_depth"):
+        head = getattr(model, name)
+        assert head[0].weight.std().item() == pytest.approx(0.001, rel=0.05)
+        assert not head[0].bias.any() and not head[2].bias.any()
+    conv = model.backbone.level5.tree2.conv2.weight
+    assert conv.std().item() == pytest.approx((2 / (9 * 512)) ** 0.5, rel=0.02)
+    up = model.neck.ida_2.up_3
+    constant = torch.nn.functional.conv_transpose2d(
+        torch.ones(1, 64, 6, 6), up.weight, stride=up.stride, padding=up.padding, groups=64
+    )
+    margin = up.stride[0]
+    assert torch.allclose(constant[..., margin:-margin, margin:-margin], torch.tensor(1.0))
+
+
+def test_every_size_of_the_table_runs_and_has_the_published_number_of_parameters():
+    # DLA paper, table 1 (millions, ImageNet classifier included)
+    published = {"dla34": 15.7, "dla46_c": 1.3, "dla46x_c": 1.1, "dla60x_c": 1.3, "dla60": 22.0, "dla60x": 17.4}
+    published |= {"dla102": 33.2, "dla102x": 26.3, "dla102x2": 41.4, "dla169": 53.4}
+    for name in BACKBONES:
+        backbone = build_dla(name).eval()
+        with torch.no_grad():
+            maps = backbone(torch.zeros(1, 3, 32, 64))
+        assert [tuple(m.shape) for m in maps] == [(1, c, 32 >> i, 64 >> i) for i, c in enumerate(backbone.channels)]
+        if name in published:
+            assert sum(p.numel() for p in backbone.parameters()) / 1e6 == pytest.approx(published[name], abs=0.6)
+
+
+def test_unknown_backbone():
+    with pytest.raises(ValueError, match=r"model\.backbone must be one of .*dla34.*got 'dla35'"):
+        build_model(Config(model=Model(backbone="dla35")))
+
+
+# --- ImageNet weights
+
+
+def save_safetensors(path, state):
+    import json
+
+    header, raw = {"__metadata__": {"format": "pt"}}, b""
+    for key, value in state.items():
+        data = value.numpy().tobytes()
+        header[key] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": [len(raw), len(raw) + len(data)]}
+        raw += data
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + raw)
+
+
+@pytest.fixture
+def weights():
+    torch.manual_seed(5)
+    return {k: v for k, v in build_dla("dla34").state_dict().items() if not k.endswith("num_batches_tracked")}
+
+
+def test_weights_from_a_local_file_and_from_timm(tmp_path, weights):
+    torch.save(weights, tmp_path / "w.pth")
+    timm = {k: v for k, v in weights.items() if not k.startswith(("level3.project", "level4.project"))}
+    save_safetensors(tmp_path / "model.safetensors", timm)
+    for name in ("w.pth", "model.safetensors"):
+        backbone = build_dla("dla34")
+        load_imagenet_weights(backbone, "dla34", str(tmp_path / name))
+        assert torch.equal(backbone.level5.tree2.conv2.weight, weights["level5.tree2.conv2.weight"])
+
+
+def test_cache_is_used_and_the_hash_is_checked(tmp_path, weights, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    path = tmp_path / "checkpoints" / "dla34-ba72cf86.pth"
+    path.parent.mkdir()
+    torch.save(weights, path)
+    with pytest.raises(ValueError, match="SHA-256 does not start with ba72cf86"):
+        load_imagenet_weights(build_dla("dla34"), "dla34", True)
+    path.unlink()
+    save_safetensors(tmp_path / "checkpoints" / "dla34.in1k.safetensors", weights)
+    backbone = build_dla("dla34")
+    load_imagenet_weights(backbone, "dla34", True)
+    assert torch.equal(backbone.fc.weight, weights["fc.weight"])
+
+
+def test_offline_error_says_what_to_do(tmp_path, monkeypatch):
+    def offline(url, target, prefix):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    with pytest.raises(FileNotFoundError) as error:
+        load_imagenet_weights(build_dla("dla34"), "dla34", True)
+    for word in ("dl.yf.io", "dla34.in1k", "dla34-ba72cf86.pth", "model.pretrained=false", "no network"):
+        assert word in str(error.value)
+
+
+def test_second_source_is_tried(tmp_path, weights, monkeypatch):
+    def fetch(url, target, prefix):
+        if "dl.yf.io" in url:
+            raise OSError("down")
+        save_safetensors(tmp_path / "x", weights)
+        (tmp_path / "x").rename(target)
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
+    load_imagenet_weights(build_dla("dla34"), "dla34", True)
+    assert (tmp_path / "checkpoints" / "dla34.in1k.safetensors").is_file()
+
+
+def test_bad_weights_are_named(tmp_path, weights):
+    torch.save({k: v for k, v in weights.items() if "level5" not in k}, tmp_path / "part.pth")
+    with pytest.raises(ValueError, match=r"part\.pth: not the weights of dla34: level5"):
+        load_imagenet_weights(build_dla("dla34"), "dla34", str(tmp_path / "part.pth"))
+    (tmp_path / "text.pth").write_text("hello")
+    with pytest.raises(ValueError, match=r"text\.pth: not a readable weights file"):
+        read_weights(tmp_path / "text.pth")
+    with pytest.raises(FileNotFoundError, match=r"none\.pth"):
+        read_weights(tmp_path / "none.pth")
+    with pytest.raises(ValueError, match="no ImageNet weights for dla34_narrow"):
+        load_imagenet_weights(build_dla("dla34_narrow"), "dla34_narrow", True)

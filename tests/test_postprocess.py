@@ -1,0 +1,73 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from lib.config import CLASS_NAMES
+from lib.ops.feature_map import find_peaks, gather_cells
+from lib.postprocess import DecodeSettings, decode_detections
+from lib.structures import Calibration, FrameInfo
+from tests.conftest import DATA
+
+OFFICIAL = json.loads((DATA / "decode.json").read_text())
+SETTINGS = DecodeSettings(CLASS_NAMES, (1280, 384), OFFICIAL["threshold"])
+
+
+def recorded_outputs():
+    """The maps that decode.json describes, drawn in its order, read at their peaks."""
+    generator = np.random.default_rng(3)
+
+    def draw(channels, scale=1.0):
+        maps = generator.standard_normal((2, channels, 96, 320)).astype(np.float32)
+        return torch.from_numpy(maps * np.float32(scale))
+
+    heatmap = draw(3, 1.2) - 2.5
+    maps = {"offset_2d": draw(2), "size_2d": draw(2, 8).abs(), "depth": draw(2)}
+    maps["depth"][:, 0] -= 2.5
+    maps |= {"offset_3d": draw(2), "size_3d": draw(3, 0.3) + 1.8, "heading": draw(24)}
+    peaks = find_peaks(heatmap, OFFICIAL["max_objects"])
+    return peaks._asdict() | {name: gather_cells(value, peaks.indices) for name, value in maps.items()}
+
+
+def frames():
+    calibration = Calibration(np.array(OFFICIAL["P2"].split(), dtype=float))
+    return [FrameInfo(key, tuple(size), calibration) for key, size in OFFICIAL["image_sizes"].items()]
+
+
+def test_decoded_values_and_lines_are_the_official_ones():
+    decoded = decode_detections(recorded_outputs(), frames(), SETTINGS)
+    for frame, objects in zip(frames(), decoded, strict=True):
+        assert [obj.to_result_line() for obj in objects] == OFFICIAL["lines"][frame.frame_id]
+        for obj, expected in zip(objects, OFFICIAL["detections"][frame.frame_id], strict=True):
+            values = [obj.alpha, *obj.bbox_img, *obj.dimensions, *obj.location_cam, obj.rotation_y, obj.score]
+            assert obj.type == CLASS_NAMES[int(expected[0])]
+            assert values == pytest.approx(expected[1:], abs=1e-4)
+
+
+def test_threshold_is_on_the_heatmap_alone():
+    outputs = recorded_outputs()
+    threshold = float(outputs["scores"][0].median())
+    strict = decode_detections(outputs, frames(), DecodeSettings(CLASS_NAMES, (1280, 384), threshold))
+    kept = [int((outputs["scores"][b] >= threshold).sum()) for b in range(2)]
+    assert [len(objects) for objects in strict] == kept
+    assert 0 < kept[0] < 50
+    assert min(obj.score for obj in strict[0]) < threshold
+
+
+def test_negative_sizes_are_left_out_and_inputs_stay_as_they_are():
+    outputs = recorded_outputs()
+    outputs["size_3d"][0, 0, 1] = -0.1
+    before = {name: value.clone() for name, value in outputs.items()}
+    decoded = decode_detections(outputs, frames(), SETTINGS)
+    assert [len(objects) for objects in decoded] == [49, 50]
+    assert all(torch.equal(before[name], value) for name, value in outputs.items())
+
+
+def test_mean_sizes_are_added():
+    plain = decode_detections(recorded_outputs(), frames(), SETTINGS)[0]
+    means = {name: (1.0, 2.0, 3.0) for name in CLASS_NAMES}
+    settings = DecodeSettings(CLASS_NAMES, (1280, 384), OFFICIAL["threshold"], means)
+    moved = decode_detections(recorded_outputs(), frames(), settings)[0]
+    assert np.subtract(moved[0].dimensions, plain[0].dimensions) == pytest.approx([1, 2, 3])
+    assert moved[0].location_cam[1] - plain[0].location_cam[1] == pytest.approx(0.5)
