@@ -49,7 +49,7 @@ def run_command(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         status, message = 130, "interrupted"
     logger.debug("the error's origin:", exc_info=True)
-    print(f"error: {message}", file=sys.stderr)
+    sys.stderr.write(f"error: {message}\n")
     return status
 
 

@@ -1,0 +1,240 @@
+"""The commands, as a user runs them, on a tiny KITTI tree and a narrow network."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import make_obj_depth
+from lib.engine.checkpoint import read_checkpoint
+from lib.structures import read_objects
+from tests.conftest import PROJECT
+from tools import train_val, visualize
+
+YAML = """
+general: {random_seed: 3, exp_name: tiny, qi: true, obj_depth: true}
+dataset: {batch_size: 2, num_workers: 0, resolution: [320, 96], writelist: [Car, Pedestrian]}
+model: {backbone: dla34_narrow, pretrained: false}
+lr_scheduler: {warmup_epochs: 2}
+trainer: {max_epoch: 4, save_frequency: 2}
+tester: {threshold: 0.0, topk: 5, map_to_image: exact}
+"""
+
+
+@pytest.fixture
+def run(tiny_kitti, tmp_path, monkeypatch):
+    """Calls train_val in an empty working directory; returns its status."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(YAML)
+
+    def call(*arguments, depth=True):
+        if depth and not (tiny_kitti / "training" / "obj_depth").is_dir():
+            assert make_obj_depth.main(["--dataroot", str(tiny_kitti)]) == 0
+        arguments = list(arguments)
+        overrides = [f"general.dataroot={tiny_kitti}"]
+        if "--set" in arguments:
+            place = arguments.index("--set")
+            arguments, overrides = arguments[:place], overrides + arguments[place + 1 :]
+        return train_val.main(["--config", "tiny.yaml", *arguments, "--set", *overrides])
+
+    return call
+
+
+def test_train_then_evaluate_then_evaluate_only(run, tmp_path, tiny_kitti, capsys):
+    assert run() == 0
+    out = tmp_path / "outputs" / "tiny"
+    assert sorted(p.name for p in (out / "checkpoints").iterdir()) == [
+        "checkpoint_epoch_2.pth",
+        "checkpoint_epoch_4.pth",
+    ]
+    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [r["epoch"] for r in records] == [1, 2, 3, 4]
+    terms = {"heatmap", "offset_2d", "size_2d", "depth", "offset_3d", "size_3d", "heading"}
+    assert set(records[0]["losses"]) == terms | {"quasi_isometric", "obj_depth", "total"}
+    assert records[0]["losses"]["total"] == pytest.approx(
+        sum(v for k, v in records[0]["losses"].items() if k != "total"), rel=1e-4
+    )
+    assert records[-1]["losses"]["total"] < records[0]["losses"]["total"]
+    stored = yaml.safe_load((out / "config.yaml").read_text())
+    assert stored["dataset"]["resolution"] == [320, 96] and stored["general"]["dataroot"] == str(tiny_kitti)
+    assert (out / "curves.png").stat().st_size > 1000
+    results = out / "results" / "checkpoint_epoch_4" / "val"
+    assert sorted(p.name for p in (results / "data").iterdir()) == [f"00000{i}.txt" for i in range(4)]
+    assert "official" in json.loads((results / "ap.json").read_text())
+    said = capsys.readouterr().out
+    assert "epoch 4/4" in said and "official  3D" in said
+
+    before = {p.name: p.read_text() for p in (results / "data").iterdir()}
+    (results / "data" / "999999.txt").write_text("stale")
+    assert run("--e") == 0
+    assert {p.name: p.read_text() for p in (results / "data").iterdir()} == before
+    assert run("-e", "--set", "tester.mode=all") == 0
+    assert (out / "results" / "checkpoint_epoch_2" / "val" / "ap.json").is_file()
+    assert run("--evaluate_only", "--set", "tester.split=test", "tester.checkpoint=checkpoint_epoch_2.pth") == 0
+    test_results = out / "results" / "checkpoint_epoch_2" / "test"
+    assert len(list((test_results / "data").iterdir())) == 2 and not (test_results / "ap.json").exists()
+
+    pictures = tmp_path / "pictures"
+    arguments = ["--dataroot", str(tiny_kitti), "--results", str(results / "data"), "--out", str(pictures)]
+    assert visualize.main([*arguments, "--count", "2"]) == 0
+    assert sorted(p.name for p in pictures.iterdir()) == ["000000.png", "000001.png"]
+    assert visualize.main([*arguments, "--ids", "000009"]) == 2
+
+
+def weights(path):
+    return read_checkpoint(path)["model_state"]
+
+
+def test_a_resumed_run_is_the_run_that_was_not_interrupted(run, tmp_path):
+    assert run("--set", "general.exp_name=whole") == 0
+    assert run("--set", "general.exp_name=parts", "trainer.max_epoch=2") == 0
+    resume = "trainer.resume_model=checkpoint_epoch_2.pth"
+    assert run("--set", "general.exp_name=parts", resume, "dataset.num_workers=2") == 0
+    whole, parts = (tmp_path / "outputs" / name for name in ("whole", "parts"))
+    a, b = (weights(folder / "checkpoints" / "checkpoint_epoch_4.pth") for folder in (whole, parts))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    losses = [
+        [json.loads(line)["losses"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for folder in (whole, parts)
+    ]
+    assert losses[0] == losses[1] and len(losses[0]) == 4
+    assert run("--set", "general.exp_name=parts", resume, "trainer.max_epoch=2") == 2  # nothing is left to do
+
+
+def test_evaluation_during_training_keeps_the_best(run, tmp_path, monkeypatch):
+    scores = iter([3.0, float("nan"), 7.0, 5.0])
+
+    def evaluate(model, name, *_):
+        return {"Car 3D moderate AP40": next(scores)}
+
+    monkeypatch.setattr(train_val, "evaluate_model", evaluate)
+    assert run("--set", "trainer.eval_frequency=1") == 0
+    best = read_checkpoint(tmp_path / "outputs/tiny/checkpoints/checkpoint_best.pth")
+    assert (best["epoch"], best["best"]) == (3, 7.0)
+
+
+def test_colour_jitter_and_three_optimizers_run(run):
+    for kind in ("adam", "adamw", "sgd"):
+        changes = [f"general.exp_name={kind}", f"optimizer.type={kind}", "trainer.max_epoch=1"]
+        assert run("--set", *changes, "dataset.color_jitter=[0.2, 0.2, 0.2, 0.05]") == 0
+
+
+def test_an_official_checkpoint_starts_a_run(run, tmp_path):
+    """Weights only, without what this project adds, with the prefix of DataParallel."""
+    assert run("--set", "trainer.max_epoch=1") == 0
+    state = weights(tmp_path / "outputs/tiny/checkpoints/checkpoint_epoch_1.pth")
+    official = {"epoch": 1, "model_state": {f"module.{k}": v for k, v in state.items()}, "optimizer_state": None}
+    torch.save(official, tmp_path / "official.pth")
+    assert run("-e", "--set", "tester.checkpoint=official.pth") == 0
+    changes = ["general.exp_name=tuned", "trainer.pretrain_model=official.pth", "trainer.max_epoch=1"]
+    assert run("--set", *changes) == 0
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(run, tmp_path, capsys):
+    assert run("--set", "trainer.max_epoch=1") == 0
+    path = tmp_path / "outputs/tiny/checkpoints/checkpoint_epoch_1.pth"
+    state = read_checkpoint(path)
+    state["model_state"]["depth.2.bias"][:] = float("nan")
+    torch.save(state, tmp_path / "nan.pth")
+    capsys.readouterr()
+    assert run("--set", "general.exp_name=nan", "trainer.pretrain_model=nan.pth") == 1
+    said = capsys.readouterr().err
+    assert "the loss is not finite" in said and "depth=nan" in said and "frames 00000" in said
+    assert not list((tmp_path / "outputs/nan/checkpoints").glob("*"))
+
+
+def errors(run, capsys, *arguments, **options):
+    status = run(*arguments, **options)
+    said = capsys.readouterr().err
+    last = said.strip().splitlines()[-1]
+    assert status == 2 and last.startswith("error: "), said
+    return last
+
+
+def test_bad_input_is_one_line_before_training_starts(run, tmp_path, tiny_kitti, capsys):
+    assert "make_obj_depth.py" in errors(run, capsys, depth=False)
+    assert not list(tmp_path.glob("outputs/tiny/checkpoints/*"))
+    assert "trainer.max_epoch" in errors(run, capsys, "--set", "trainer.max_epoch=0")
+    assert "no checkpoint 'no.pth'" in errors(run, capsys, "-e", "--set", "tester.checkpoint=no.pth")
+    assert "train first" in errors(run, capsys, "-e")
+    (tmp_path / "broken.pth").write_bytes(b"PK")
+    assert "broken.pth" in errors(run, capsys, "-e", "--set", "tester.checkpoint=broken.pth")
+    assert "model.pretrained" in errors(run, capsys, "--set", "model.pretrained=nowhere.pth")
+    label = tiny_kitti / "training/label_2/000003.txt"
+    good = label.read_text()
+    label.write_text(good.replace("41.67", "far"))
+    assert "000003.txt, line 1: z must be a finite number, got 'far'" in errors(run, capsys)
+    label.write_text(good)
+    np.save(tiny_kitti / "training/obj_depth_all/000000.npy", np.zeros((3, 4), np.float32))
+    assert "000000.npy: depth map is (3, 4)" in errors(run, capsys)
+    (tiny_kitti / "training/image_2/000002.png").write_bytes(b"no picture")
+    assert make_obj_depth.main(["--dataroot", str(tiny_kitti), "--force"]) == 2
+    assert "000002.png: not a PNG" in capsys.readouterr().err
+
+
+def test_an_earlier_run_is_not_written_over(run, tmp_path, capsys):
+    assert run("--set", "trainer.max_epoch=1") == 0
+    path = tmp_path / "outputs/tiny/checkpoints/checkpoint_epoch_1.pth"
+    before = path.read_bytes()
+    assert "earlier run" in errors(run, capsys, "--set", "trainer.max_epoch=1")
+    assert path.read_bytes() == before
+    assert run("--overwrite", "--set", "trainer.max_epoch=1", "optimizer.lr=0.01") == 0
+    assert path.read_bytes() != before
+
+
+def test_object_depth_command(tiny_kitti, tmp_path, capsys):
+    root = tmp_path / "project"
+    (root / "data").mkdir(parents=True)
+    tiny_kitti.rename(root / "data" / "KITTI")
+    training = root / "data" / "KITTI" / "training"
+    assert make_obj_depth.main(["--path", str(root)]) == 0
+    assert "8 maps written, 0 were there already" in capsys.readouterr().out
+    cars, everything = (np.load(training / folder / "000000.npy") for folder in ("obj_depth", "obj_depth_all"))
+    assert cars.shape == (375, 1242) and cars.dtype == np.float32
+    assert set(np.unique(cars).tolist()) == {0.0, np.float32(9.44), np.float32(26.83)}
+    assert np.float32(16.2) in everything and np.float32(16.2) not in cars
+    assert not np.load(training / "obj_depth" / "000002.npy").any()
+    (training / "obj_depth" / "000001.npy").unlink()
+    assert make_obj_depth.main(["--path", str(root)]) == 0
+    assert "1 maps written, 7 were there already" in capsys.readouterr().out
+    assert make_obj_depth.main(["--path", str(root), "--force"]) == 0
+    assert "8 maps written" in capsys.readouterr().out
+    assert make_obj_depth.main(["--path", str(tmp_path / "nowhere")]) == 2
+    assert "no folder training" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", ["tools/train_val.py", "make_obj_depth.py", "tools/visualize.py"])
+def test_help_from_any_folder(script, tmp_path):
+    run = subprocess.run(
+        [sys.executable, PROJECT / script, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "usage:" in run.stdout
+
+
+@pytest.mark.kitti
+def test_real_frames_train_and_evaluate(real_frames, tmp_path, monkeypatch):
+    """The shipped example on the eight real frames, at a small size; the full size is in the note of issue 2."""
+    root = tmp_path / "KITTI"
+    (root / "ImageSets").mkdir(parents=True)
+    for name in ("image_2", "calib", "label_2"):
+        (root / "training").mkdir(exist_ok=True)
+        os.symlink(real_frames / "training" / name, root / "training" / name)
+    ids = sorted(p.stem for p in (root / "training" / "label_2").iterdir())
+    assert len(ids) == 8
+    for split in ("train", "val"):
+        (root / "ImageSets" / f"{split}.txt").write_text("\n".join(ids))
+    monkeypatch.chdir(tmp_path)
+    assert make_obj_depth.main(["--dataroot", str(root)]) == 0
+    command = ["--config", str(PROJECT / "experiments/example/kitti_example.yaml")]
+    changes = ["model.pretrained=false", "trainer.max_epoch=1", "dataset.batch_size=4", "dataset.num_workers=0"]
+    changes += [f"general.dataroot={root}", "model.backbone=dla34_narrow", "dataset.resolution=[640, 192]"]
+    assert train_val.main([*command, "--set", *changes]) == 0
+    assert train_val.main([*command, "-e", "--set", *changes, "tester.checkpoint=checkpoint_epoch_1.pth"]) == 0
+    results = tmp_path / "outputs/kitti_example/results/checkpoint_epoch_1/val/data"
+    assert sorted(p.stem for p in results.iterdir()) == ids
+    assert all(read_objects(p) is not None for p in results.iterdir())
