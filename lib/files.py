@@ -28,3 +28,9 @@ def atomic_write(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """A file that can be made again: whole or not at all, without waiting for the disk."""
+    with atomic_write(path, sync=False) as file:
+        file.write(content)

@@ -143,7 +143,12 @@ def test_metrics_are_cut_back_to_the_resumed_epoch(tmp_path):
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(ValueError("bad"), 2), (FileNotFoundError("gone"), 2), (FloatingPointError("nan"), 1), (KeyboardInterrupt(), 130)],
+    [
+        (ValueError("bad"), 2),
+        (FileNotFoundError("gone"), 2),
+        (FloatingPointError("nan"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
 )
 def test_errors_become_one_line_and_a_status(error, status, capsys):
     def fail():

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anyw
 
 from lib.datasets.kitti import KITTI
 from lib.engine.runtime import run_command
-from lib.files import atomic_write
+from lib.files import write_file
 from lib.structures import read_objects
 from lib.visualization import draw_comparison
 
@@ -27,9 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", required=True, metavar="DIR", help="folder of result files, <frame id>.txt")
     parser.add_argument("--out", required=True, metavar="DIR", help="where the pictures go, <frame id>.png")
     parser.add_argument("--split", default="val", choices=("train", "val", "trainval", "test"), help="default: val")
-    parser.add_argument("--ids", nargs="+", metavar="ID", help="frames to draw; default: the first --count of the split")
+    parser.add_argument("--ids", nargs="+", metavar="ID", help="default: the first --count frames of the split")
     parser.add_argument("--count", type=int, default=8, metavar="N", help="default: 8")
-    parser.add_argument("--min-score", type=float, default=0.0, metavar="S", help="leave out detections below; default: 0")
+    parser.add_argument("--min-score", type=float, default=0.0, metavar="S", help="least score to draw; default: 0")
     args = parser.parse_args(argv)
     return run_command(lambda: visualize(args))
 
@@ -50,8 +50,7 @@ def visualize(args: argparse.Namespace) -> int:
         detections = [o for o in read_objects(results / f"{frame_id}.txt") if (o.score or 0.0) >= args.min_score]
         picture = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
         panel = draw_comparison(picture, frame.calibration, frame.objects, detections)
-        with atomic_write(out / f"{frame_id}.png", sync=False) as file:
-            file.write(cv2.imencode(".png", panel)[1].tobytes())
+        write_file(out / f"{frame_id}.png", cv2.imencode(".png", panel)[1].tobytes())
     print(f"{len(ids)} pictures, labels beside detections: {out}")
     return 0
 

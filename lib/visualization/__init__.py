@@ -1,0 +1,15 @@
+"""Pictures of results: boxes on a photograph, the scene from above, both beside each other."""
+
+from lib.visualization.birds_eye import draw_birds_eye
+from lib.visualization.drawing import draw_boxes_2d, draw_boxes_3d, draw_comparison
+from lib.visualization.style import DETECTION_STYLE, LABEL_STYLE, Style
+
+__all__ = [
+    "DETECTION_STYLE",
+    "LABEL_STYLE",
+    "Style",
+    "draw_birds_eye",
+    "draw_boxes_2d",
+    "draw_boxes_3d",
+    "draw_comparison",
+]

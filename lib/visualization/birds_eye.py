@@ -1,0 +1,96 @@
+"""The scene from above: camera at the bottom in the middle, x to the right, z upwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from lib.structures import Calibration, Object3d
+from lib.visualization.style import DETECTION_STYLE, Style, put_text
+
+RANGE_M = 70.0
+_BACKGROUND = (38, 38, 38)
+_GRID_COLOUR = (85, 85, 85)
+_FIELD_COLOUR = (140, 140, 140)
+_GRID_STEP_M = 10
+
+
+def birds_eye_pixels(points_cam: np.ndarray, size: tuple[int, int], range_m: float = RANGE_M) -> np.ndarray:
+    """Points (N, 3) [m] -> (N, 2) [px] of a view from above: ``size`` (width, height) shows ``range_m`` ahead."""
+    width, height = size
+    scale = height / range_m
+    points = np.asarray(points_cam, dtype=np.float64)
+    return np.stack([width / 2 + points[:, 0] * scale, height - 1 - points[:, 2] * scale], axis=1)
+
+
+def draw_birds_eye(
+    objects: Sequence[Object3d] | Sequence[tuple[Sequence[Object3d], Style]],
+    size: tuple[int, int] = (375, 375),
+    calibration: Calibration | None = None,
+    image_width: int = 1242,
+    range_m: float = RANGE_M,
+) -> np.ndarray:
+    """Footprints with their headings, rings every 10 m, and the camera's field of view.
+
+    ``objects``: plain objects, or groups with their styles, drawn in order. ``size``: (width, height) [px].
+    ``calibration`` and ``image_width`` [px] give the field of view. Returns (height, width, 3) uint8 BGR.
+    """
+    width, height = size
+    if width < 1 or height < 1 or range_m <= 0:
+        raise ValueError(f"size and range must be positive, got {size} and {range_m}")
+    view = np.full((height, width, 3), _BACKGROUND, np.uint8)
+    _draw_grid(view, range_m)
+    if calibration is not None:
+        _draw_field_of_view(view, calibration, image_width, range_m)
+    for group, style in _groups(objects):
+        for item in group:
+            if item.type != "DontCare" and np.isfinite([*item.location_cam, *item.dimensions, item.rotation_y]).all():
+                _draw_footprint(view, item, style, range_m)
+    return view
+
+
+def _groups(
+    objects: Sequence[Object3d] | Sequence[tuple[Sequence[Object3d], Style]],
+) -> list[tuple[Sequence[Object3d], Style]]:
+    """One form for both ways to call."""
+    plain = [item for item in objects if isinstance(item, Object3d)]
+    styled = [item for item in objects if not isinstance(item, Object3d)]
+    return [*styled, *([(plain, DETECTION_STYLE)] if plain else [])]
+
+
+def _draw_grid(view: np.ndarray, range_m: float) -> None:
+    height, width = view.shape[:2]
+    camera = (width // 2, height - 1)
+    farthest = int(range_m)
+    for distance in range(_GRID_STEP_M, farthest + 1, _GRID_STEP_M):
+        cv2.circle(view, camera, round(distance * height / range_m), _GRID_COLOUR, 1, cv2.LINE_AA)
+        if distance % (2 * _GRID_STEP_M) == 0:
+            y = height - 1 - round(distance * height / range_m)
+            put_text(view, f"{distance} m", (camera[0] + 3, y + 12), (190, 190, 190), 0.35)
+    cv2.line(view, camera, (camera[0], 0), _GRID_COLOUR, 1)
+
+
+def _draw_field_of_view(view: np.ndarray, calibration: Calibration, image_width: int, range_m: float) -> None:
+    """Rays through the picture's left and right border."""
+    size = (view.shape[1], view.shape[0])
+    for column in (0.0, image_width - 1.0):
+        ray = np.array([calibration.back_project(column, calibration.cv, depth) for depth in (0.01, 1.5 * range_m)])
+        start, end = birds_eye_pixels(ray, size, range_m).round().astype(int).tolist()
+        cv2.line(view, start, end, _FIELD_COLOUR, 1, cv2.LINE_AA)
+
+
+def _draw_footprint(view: np.ndarray, item: Object3d, style: Style, range_m: float) -> None:
+    """The box's bottom face, and a stroke from its centre over the front edge."""
+    size = (view.shape[1], view.shape[0])
+    corners = item.corners_cam()[:4]
+    pixels = birds_eye_pixels(corners, size, range_m)
+    if np.abs(pixels).max() > 1e5:
+        return
+    outline = np.round(pixels * 16).astype(np.int32)
+    cv2.polylines(view, [outline], True, style.colour, style.thickness, cv2.LINE_AA, 4)
+    centre = corners.mean(axis=0)
+    nose = centre + 1.4 * (0.5 * (corners[0] + corners[1]) - centre)
+    start, end = np.round(birds_eye_pixels(np.stack([centre, nose]), size, range_m) * 16).astype(int).tolist()
+    cv2.line(view, start, end, style.colour, style.thickness, cv2.LINE_AA, 4)

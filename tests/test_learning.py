@@ -1,0 +1,35 @@
+"""Does it learn? Minutes long; run with -m slow."""
+
+import json
+
+import pytest
+
+import make_obj_depth
+from lib.evaluation import evaluate_kitti
+from tools import make_synthetic_kitti, train_val
+
+YAML = """
+general: {random_seed: 1, exp_name: by_heart, qi: true, obj_depth: true}
+dataset: {batch_size: 4, num_workers: 0, resolution: [640, 192], random_flip: 0, random_crop: 0, writelist: [Car]}
+model: {backbone: dla34_narrow, pretrained: false}
+optimizer: {lr: 0.003}
+lr_scheduler: {warmup: false, decay_rate: 0.3, decay_list: [60, 80, 92]}
+trainer: {max_epoch: 100, save_frequency: 100}
+tester: {threshold: 0.05, map_to_image: exact}
+"""
+
+
+@pytest.mark.slow
+def test_a_handful_of_frames_is_learnt_by_heart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "few"
+    assert make_synthetic_kitti.main(["--out", str(root), "--train", "12", "--val", "1"]) == 0
+    (root / "ImageSets" / "val.txt").write_text((root / "ImageSets" / "train.txt").read_text())
+    assert make_obj_depth.main(["--dataroot", str(root)]) == 0
+    (tmp_path / "few.yaml").write_text(YAML)
+    assert train_val.main(["--config", "few.yaml", "--set", f"general.dataroot={root}"]) == 0
+    results = tmp_path / "outputs/by_heart/results/checkpoint_epoch_100/val"
+    stored = json.loads((results / "ap.json").read_text())
+    assert stored["counts"]["official"]["Car"]["3d"]["valid_ground_truth"][1] >= 41
+    result = evaluate_kitti(root / "training/label_2", results / "data", None, ("Car",))
+    assert result.ap("Car", "3d") >= 90

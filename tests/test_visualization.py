@@ -1,0 +1,170 @@
+"""Drawn boxes lie where the calibration says, nothing crashes at the near plane, and no input is touched."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lib.structures import Calibration, Object3d
+from lib.visualization import (
+    DETECTION_STYLE,
+    LABEL_STYLE,
+    draw_birds_eye,
+    draw_boxes_2d,
+    draw_boxes_3d,
+    draw_comparison,
+)
+from lib.visualization.birds_eye import birds_eye_pixels
+from lib.visualization.drawing import clip_segment
+
+CALIBRATION = Calibration(
+    np.array([[721.5377, 0, 609.5593, 44.85728], [0, 721.5377, 172.854, 0.2163791], [0, 0, 1, 0.002745884]])
+)
+CAR = Object3d("Car", 0.0, 0, 0.0, (500.0, 150.0, 600.0, 260.0), (1.5, 1.6, 4.0), (-1.0, 1.65, 14.0), 1.2, 0.87)
+FRONT, REAR = [0, 1, 5, 4], [2, 3, 7, 6]
+
+
+@pytest.fixture
+def grey() -> np.ndarray:
+    return np.full((375, 1242, 3), 90, np.uint8)
+
+
+def shows(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    """Where a colour is seen; antialiased thin lines never have it to the full."""
+    return np.abs(picture.astype(int) - colour).max(axis=-1) < 45
+
+
+def changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    return (before.astype(int) != after).any(axis=2)
+
+
+@pytest.mark.parametrize("turn", [-2.4, -1.2, 0.4, 1.2])
+def test_front_face_is_tinted_where_the_calibration_projects_it(grey: np.ndarray, turn: float) -> None:
+    car = replace(CAR, rotation_y=turn)
+    drawn = draw_boxes_3d(grey, [car], CALIBRATION, text=False)
+    corners = car.corners_cam()
+    # a point of the face that no edge and no diagonal crosses: a quarter of the way up in the middle column
+    marks = changed(grey, drawn)
+    weights = np.array([0.5, 0.5, 0.0, 0.0]) * 0.75 + np.array([0.0, 0.0, 0.5, 0.5]) * 0.25
+    u, v = CALIBRATION.project((weights @ corners[FRONT])[None])[0].round().astype(int)
+    assert marks[v - 1 : v + 2, u - 1 : u + 2].all()
+    towards_front = drawn[v, u].astype(int) - grey[v, u]
+    assert np.sign(towards_front).tolist() == np.sign(np.array(DETECTION_STYLE.colour) - 90).tolist()
+
+
+def test_corners_are_drawn_and_the_rear_is_not_tinted(grey: np.ndarray) -> None:
+    drawn = draw_boxes_3d(grey, [replace(CAR, rotation_y=-1.9)], CALIBRATION, LABEL_STYLE, text=False)
+    marks = changed(grey, drawn)
+    corners = replace(CAR, rotation_y=-1.9).corners_cam()
+    for u, v in CALIBRATION.project(corners).round().astype(int):
+        assert marks[v - 1 : v + 2, u - 1 : u + 2].any()
+        assert tuple(drawn[v, u]) == LABEL_STYLE.colour
+    share = marks.sum() / marks.size
+    assert 0 < share < 0.05
+    shifted = draw_boxes_3d(grey, [replace(CAR, rotation_y=-1.9 + np.pi)], CALIBRATION, LABEL_STYLE, text=False)
+    assert changed(drawn, shifted).any()  # the same box turned round looks different
+
+
+def test_class_distance_and_score_are_written(grey: np.ndarray) -> None:
+    plain = draw_boxes_3d(grey, [CAR], CALIBRATION, text=False)
+    written = draw_boxes_3d(grey, [CAR], CALIBRATION, text=True)
+    top = CALIBRATION.project(CAR.corners_cam())[:, 1].min()
+    rows = np.nonzero(changed(plain, written))[0]
+    assert len(rows) > 50
+    assert rows.max() <= top + 1
+
+
+@pytest.mark.parametrize("z", [1.0, 0.3, -0.5, -1.7, -9.0])
+def test_boxes_at_and_behind_the_camera_do_not_crash(grey: np.ndarray, z: float) -> None:
+    item = replace(CAR, location_cam=(0.8, 1.65, z), rotation_y=-1.57)
+    drawn = draw_boxes_3d(grey, [item], CALIBRATION)
+    assert drawn.shape == grey.shape
+    assert changed(grey, drawn).any() == (z > -1)  # farther back, what is left lies below the picture
+
+
+def test_segment_is_cut_at_the_near_plane() -> None:
+    part = clip_segment(np.array([0.0, 0.0, -1.0]), np.array([2.0, 0.0, 1.0]), near=0.5)
+    assert part is not None
+    np.testing.assert_allclose(part, [[1.5, 0.0, 0.5], [2.0, 0.0, 1.0]])
+    assert clip_segment(np.array([0.0, 0.0, -1.0]), np.array([2.0, 0.0, 0.4]), near=0.5) is None
+
+
+def test_inputs_stay_as_they_are(grey: np.ndarray) -> None:
+    original = grey.copy()
+    grey.setflags(write=False)
+    for drawn in (
+        draw_boxes_3d(grey, [CAR], CALIBRATION),
+        draw_boxes_2d(grey, [CAR]),
+        draw_comparison(grey, CALIBRATION, [CAR], [CAR]),
+    ):
+        assert drawn.dtype == np.uint8
+        assert drawn.flags.writeable
+        assert not np.shares_memory(drawn, grey)
+    np.testing.assert_array_equal(grey, original)
+    assert draw_boxes_3d(grey, [], CALIBRATION) is not grey
+
+
+def test_boxes_2d_and_dontcare(grey: np.ndarray) -> None:
+    ignored = replace(CAR, type="DontCare", bbox_img=(700.0, 150.0, 800.0, 200.0), location_cam=(-1000.0,) * 3)
+    drawn = draw_boxes_2d(grey, [CAR, ignored], text=False)
+    assert shows(drawn[200, 500], DETECTION_STYLE.colour)
+    assert shows(drawn[175, 700], (150, 150, 150))
+    assert (drawn[200, 520:580] == 90).all()
+    assert not changed(grey, draw_boxes_3d(grey, [ignored], CALIBRATION)).any()
+
+
+@pytest.mark.parametrize("shape", [(375, 1242), (128, 448)])
+def test_comparison_shows_both_groups_in_both_views(shape: tuple[int, int]) -> None:
+    height, width = shape
+    picture = np.full((height, width, 3), 90, np.uint8)
+    scale = np.array([[width / 1242], [height / 375], [1.0]])
+    calibration = Calibration(CALIBRATION.P2 * scale)
+    detection = replace(CAR, location_cam=(2.0, 1.65, 20.0))
+    panel = draw_comparison(picture, calibration, [CAR], [detection])
+    factor = panel.shape[0] // height
+    assert panel.shape == (factor * height, factor * (width + height), 3)
+    halves = panel[:, : factor * width], panel[:, factor * width :]
+    for half in halves:
+        for style in (LABEL_STYLE, DETECTION_STYLE):
+            assert shows(half, style.colour).sum() > 10
+    u, v = birds_eye_pixels(np.array([CAR.location_cam]), (factor * height, factor * height))[0]
+    near = halves[1][int(v) - 6 : int(v) + 7, int(u) - 6 : int(u) + 7]
+    assert shows(near, LABEL_STYLE.colour).any()
+
+
+def test_birds_eye_scale_heading_and_field_of_view() -> None:
+    assert birds_eye_pixels(np.array([[0.0, 0.0, 0.0], [10.0, 0.0, 35.0]]), (400, 400), 70.0).tolist() == [
+        [200.0, 399.0],
+        [200.0 + 10 * 400 / 70, 399 - 200.0],
+    ]
+    empty = draw_birds_eye([], (300, 200))
+    assert empty.shape == (200, 300, 3)
+    assert changed(empty, draw_birds_eye([], (300, 200), CALIBRATION)).any()
+    ahead = replace(CAR, location_cam=(0.0, 1.65, 30.0), rotation_y=-np.pi / 2)
+    back = replace(ahead, rotation_y=np.pi / 2)
+    rows = [
+        np.nonzero(changed(draw_birds_eye([], (700, 700)), draw_birds_eye([o], (700, 700))))[0] for o in (ahead, back)
+    ]
+    assert rows[0].min() < rows[1].min()  # the nose of the one that drives away points up
+    assert rows[0].max() < rows[1].max()
+    beyond = replace(ahead, location_cam=(0.0, 1.65, 500.0))
+    assert not changed(empty, draw_birds_eye([beyond], (300, 200))).any()
+
+
+def test_bad_pictures_are_refused(grey: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        draw_boxes_3d(grey.astype(np.float32), [CAR], CALIBRATION)
+    with pytest.raises(ValueError, match="uint8"):
+        draw_boxes_2d(grey[..., 0], [CAR])
+    with pytest.raises(ValueError, match="positive"):
+        draw_birds_eye([CAR], (0, 10))
+
+
+def test_no_torch_needed() -> None:
+    import subprocess
+
+    code = "import sys, lib.visualization; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
