@@ -17,7 +17,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from lib.datasets.object_depth import ALL_FOLDER, CAR_FOLDER, paint_object_depth, read_image_size
+from lib.datasets.kitti import find_data_dir, find_label_dir
+from lib.datasets.object_depth import (
+    ALL_FOLDER,
+    CAR_FOLDER,
+    check_object_depth,
+    paint_object_depth,
+    read_image_size,
+)
 from lib.engine.runtime import run_command
 from lib.files import atomic_write
 from lib.structures import read_objects
@@ -40,37 +47,47 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_object_depth(root: Path, force: bool = False) -> int:
     """Both sets for every label file below ``root``. Raises FileNotFoundError or ValueError for the first bad file."""
-    training = next((d for d in (root / "training", root / "object" / "training") if d.is_dir()), None)
-    if training is None:
-        raise FileNotFoundError(f"{root}: no folder training (or object/training); expected KITTI's layout")
-    label_dir = next((d for d in (training / "label_2", training / "label") if d.is_dir()), None)
-    if label_dir is None:
-        raise FileNotFoundError(f"{training}: no folder label_2 (or label)")
+    training = find_data_dir(root, "training")
+    label_dir = find_label_dir(training)
     labels = sorted(label_dir.glob("*.txt"))
     if not labels:
         raise FileNotFoundError(f"{label_dir}: no label files (*.txt)")
+    painted = [path for path in labels if (training / "image_2" / f"{path.stem}.png").is_file()]
     for name in SETS:
         (training / name).mkdir(exist_ok=True)
-    with multiprocessing.Pool(min(os.cpu_count() or 1, 16)) as pool:
-        work = pool.imap_unordered(partial(paint_frame, training, force), labels, chunksize=16)
-        written = sum(tqdm(work, "object-wise depth", total=len(labels), unit="frame", dynamic_ncols=True))
-    total = len(labels) * len(SETS)
+    written = 0
+    with multiprocessing.Pool(min(len(os.sched_getaffinity(0)), 16)) as pool:
+        work = pool.imap_unordered(partial(paint_frame, training, force), painted, chunksize=16)
+        try:
+            for count in tqdm(work, "object-wise depth", total=len(painted), unit="frame", dynamic_ncols=True):
+                written += count
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{error} ({written} maps were written before that; they are whole)") from None
+    total = len(painted) * len(SETS)
     print(f"{written} maps written, {total - written} were there already: {training}/{{{','.join(SETS)}}}")
+    if len(painted) < len(labels):
+        print(f"{len(labels) - len(painted)} label files without a picture in {training / 'image_2'} were left out")
     return 0
 
 
 def paint_frame(training: Path, force: bool, label: Path) -> int:
-    """Write the maps of one frame that are missing (all of them with ``force``). Returns how many were written."""
-    targets = {name: training / name / f"{label.stem}.npy" for name in SETS}
-    wanted = [name for name, path in targets.items() if force or not path.exists()]
-    if not wanted:
-        return 0
-    objects = read_objects(label)
+    """Write the maps of one frame that are missing or unfit (all of them with ``force``); returns how many."""
     size = read_image_size(training / "image_2" / f"{label.stem}.png")
+    targets = {name: training / name / f"{label.stem}.npy" for name in SETS}
+    wanted = [name for name, path in targets.items() if force or not _is_there(path, size)]
+    objects = read_objects(label) if wanted else []
     for name in wanted:
         with atomic_write(targets[name], sync=False) as file:
             np.save(file, paint_object_depth(objects, size, SETS[name]))
     return len(wanted)
+
+
+def _is_there(path: Path, size: tuple[int, int]) -> bool:
+    try:
+        check_object_depth(path, size)
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
 
 
 if __name__ == "__main__":

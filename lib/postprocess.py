@@ -11,6 +11,8 @@ from torch import Tensor
 
 from lib.ops.affine import window_to_input
 from lib.ops.angles import NUM_HEADING_BINS, bin_to_angle
+from lib.ops.depth import decode_depth
+from lib.ops.feature_map import STRIDE
 from lib.structures import FrameInfo, Object3d
 
 
@@ -28,7 +30,6 @@ class DecodeSettings:
     """(h, w, l) [m] to add to predicted sizes (``meanshape``)"""
     official_vertical: bool = True
     """map rows to picture rows with H / h as the official code does, instead of inverting the input's affine map"""
-    stride: int = 4
 
 
 def decode_detections(
@@ -42,7 +43,7 @@ def decode_detections(
     names = ("scores", "classes", "indices", "offset_2d", "size_2d", "depth", "offset_3d", "size_3d", "heading")
     arrays = {name: outputs[name].detach().cpu() for name in names}
     depth = arrays["depth"].float()
-    arrays["depth"] = torch.cat([1 / (depth[..., :1].sigmoid() + 1e-6) - 1, (-depth[..., 1:]).exp()], 2)
+    arrays["depth"] = torch.cat([decode_depth(depth[..., :1]), (-depth[..., 1:]).exp()], 2)
     # float64 from here on, as in the official decoder
     values = {k: v.numpy() if k in ("classes", "indices") else v.double().numpy() for k, v in arrays.items()}
     return [
@@ -56,7 +57,7 @@ def decode_detections(
 
 
 def _decode_one(values: Mapping[str, np.ndarray], frame: FrameInfo, settings: DecodeSettings) -> Object3d | None:
-    map_width = settings.resolution[0] // settings.stride
+    map_width = settings.resolution[0] // STRIDE
     cell = np.array([values["indices"] % map_width, values["indices"] // map_width], dtype=np.float64)
     name = settings.class_names[int(values["classes"])]
     dimensions = values["size_3d"] + (settings.mean_sizes[name] if settings.mean_sizes else 0.0)
@@ -92,8 +93,8 @@ def _map_to_image(point_map: np.ndarray, image_size: tuple[int, int], settings: 
     """Cell coordinates (x, y) -> pixel (u, v) of the original picture."""
     width, height = image_size
     if settings.official_vertical:
-        map_width, map_height = (side / settings.stride for side in settings.resolution)
+        map_width, map_height = (side / STRIDE for side in settings.resolution)
         return float(point_map[0] * (width / map_width)), float(point_map[1] * (height / map_height))
     to_input = window_to_input((width / 2, height / 2), width, settings.resolution)
-    u, v = (point_map * settings.stride - (to_input.shift_x, to_input.shift_y)) / to_input.scale
+    u, v = (point_map * STRIDE - (to_input.shift_x, to_input.shift_y)) / to_input.scale
     return float(u), float(v)

@@ -104,9 +104,18 @@ def test_config_is_frozen():
         ("optimizer: {lr: .nan}", "optimizer.lr must be finite"),
         ("optimizer: {type: adm}", "did you mean 'adam'?"),
         ("trainer: {gpu_ids: '0, x'}", "trainer.gpu_ids must be a whole number, got 'x'"),
+        ("trainer: {amp: fp8}", "trainer.amp must be false or 'bf16', got 'fp8'"),
         ("general: {K: 0.5}", "general.K must be >= 1"),
         ("general: {qi: 'yes please'}", "general.qi must be true or false"),
         ("general: {exp_name: ../../etc}", "general.exp_name"),
+        ("general: {exp_name: .}", "general.exp_name"),
+        ("general: {exp_name: a/b}", "general.exp_name"),
+        ("general: {random_seed: 99999999999999999999}", "general.random_seed"),
+        ("random_seed: 2026-13-45", "not valid YAML"),
+        ("dataset: {{x}}", "not valid YAML"),
+        ("? [a, b]\n: 1", "not valid YAML"),
+        ("optimizer: {lr: " + "9" * 400 + "}", "optimizer.lr must be finite"),
+        ("optimizer: {seed: 7}", "unknown key optimizer.seed"),
         ("random_seed: 1\ngeneral: {random_seed: 2}", "contradicts"),
         ("dataset: [1, 2]", "section dataset must be a mapping"),
         ("- 1", "expected sections"),
@@ -129,7 +138,9 @@ def test_missing_file(tmp_path):
 
 def test_overrides(tmp_path):
     overrides = ["trainer.max_epoch=3", "optimizer.lr=1e-4", "dataset.writelist=[Car, Cyclist]", "trainer.gpu_ids=1"]
+    overrides.append("dataset.root_dir=elsewhere")
     config = load_config(write(tmp_path, OFFICIAL_MONODLE), overrides)
+    assert config.general.dataroot == "elsewhere"
     assert config.trainer.max_epoch == 3
     assert config.optimizer.lr == 1e-4
     assert config.dataset.writelist == ("Car", "Cyclist")
@@ -140,6 +151,7 @@ def test_overrides(tmp_path):
     ("override", "said"),
     [
         ("max_epoch=3", "expected section.key=value"),
+        ("trainer.gpu_ids=", "a value is missing"),
         ("trainer.max_epochs=3", "did you mean 'max_epoch'?"),
         ("trainr.max_epoch=3", "did you mean 'trainer'?"),
         ("trainer.max_epoch=soon", "trainer.max_epoch must be a whole number"),

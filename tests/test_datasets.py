@@ -9,13 +9,14 @@ import torch
 
 from lib.config import CLASS_NAMES, Config, Dataset, General
 from lib.datasets.augmentation import Augmentation
-from lib.datasets.kitti import KITTI, read_split
+from lib.datasets.kitti import KITTI
 from lib.datasets.object_depth import load_object_depth, paint_object_depth, read_image_size
 from lib.datasets.samples import EpochSampler, TrainingSamples, inference_loader, training_loader
-from lib.datasets.targets import MEAN_SIZES, STRIDE, encode_targets
+from lib.datasets.targets import MEAN_SIZES, encode_targets
 from lib.models.centernet3d import IMAGE_MEAN, IMAGE_STD
+from lib.ops.feature_map import STRIDE
 from lib.postprocess import DecodeSettings, decode_detections
-from lib.structures import Calibration, FrameInfo, Object3d, read_objects
+from lib.structures import Calibration, FrameInfo, Object3d, read_objects, read_split
 from tests.conftest import DATA, PROJECT, SHARED_KITTI
 
 OFFICIAL = json.loads((DATA / "targets.json").read_text())
@@ -296,9 +297,14 @@ def test_broken_trees_are_named_at_the_start(tiny_kitti, path, text, error, said
 
 
 def test_unreadable_picture_is_named(tiny_kitti):
-    (tiny_kitti / "training/image_2/000001.png").write_bytes(b"not a picture")
+    path = tiny_kitti / "training/image_2/000001.png"
+    path.write_bytes(path.read_bytes()[:40])
+    frames = KITTI(tiny_kitti, "train")
     with pytest.raises(ValueError, match=r"000001\.png: this picture cannot be decoded"):
-        KITTI(tiny_kitti, "train").read(1)
+        frames.read(1)
+    path.write_bytes(b"not a picture")
+    with pytest.raises(ValueError, match=r"000001\.png: not a PNG file"):
+        KITTI(tiny_kitti, "train")
 
 
 def test_depth_maps_are_checked(tiny_kitti, tmp_path):
@@ -310,7 +316,7 @@ def test_depth_maps_are_checked(tiny_kitti, tmp_path):
         with pytest.raises(ValueError, match=r"000000\.npy: depth map is .* needs \(5, 4\) float32"):
             load_object_depth(path, (4, 5))
     path.write_bytes(b"\x93NUMPY\x01\x00broken")
-    with pytest.raises(ValueError, match=r"000000\.npy: not a depth map"):
+    with pytest.raises(ValueError, match=r"000000\.npy: not a \.npy depth map"):
         load_object_depth(path, (4, 5))
 
 

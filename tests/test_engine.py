@@ -90,6 +90,14 @@ def test_checkpoints_of_another_model_are_named(tmp_path):
         load_model_state(build_model(NARROW), state, tmp_path / "w.pth")
     with pytest.raises(ValueError, match=r"w\.pth: its optimizer state does not fit"):
         load_optimizer_state(build_optimizer(wide, Optimizer()), {"state": {}, "param_groups": []}, tmp_path / "w.pth")
+    model = build_model(NARROW)
+    trained, other = (build_optimizer(model, Optimizer(type=kind)) for kind in ("adam", "sgd"))
+    step(model, trained)
+    with pytest.raises(ValueError, match=r"w\.pth: its optimizer state does not fit.*SGD needs momentum_buffer"):
+        load_optimizer_state(other, trained.state_dict(), tmp_path / "w.pth")
+    slack = build_optimizer(model, Optimizer(weight_decay=0.5))
+    load_optimizer_state(slack, trained.state_dict(), tmp_path / "w.pth")
+    assert slack.param_groups[1]["weight_decay"] == 0.5  # the config's, not the checkpoint's
     with pytest.raises(ValueError, match="no 'optimizer_state'"):
         load_optimizer_state(build_optimizer(wide, Optimizer()), None, tmp_path / "w.pth")
 
@@ -132,7 +140,8 @@ def test_metrics_are_cut_back_to_the_resumed_epoch(tmp_path):
     record = {"lr": 0.1, "losses": {"depth": 1.0}, "samples_per_second": 2.0}
     with MetricsLog(tmp_path, 0) as metrics:
         for epoch in (1, 2, 3):
-            metrics.write({"epoch": epoch, **record})
+            metrics.write({"epoch": epoch, **record, "ap": {"Car 3D moderate AP40": float("nan")}})
+    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 4, "l')  # cut off by a crash
     with MetricsLog(tmp_path, 2) as metrics:

@@ -701,9 +701,10 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("000000\nabc\n", "line 2: expected a frame id"), ("000000\n\n000000\n", "line 3: frame 000000 is listed before"),
-     ("\n", "no frame ids"), ("000000\n000009\n", "no result file for 1 of 2 frames: 000009.txt"),
-     (None, "No such file")],
+    [("000000\na b c\n", "line 2: expected one frame id"),
+     ("000000\n\n000000\n", "line 3: frame 000000 is already on line 1"),
+     ("\n", "the split is empty"), ("000000\n000009\n", "no result file for 1 of 2 frames: 000009.txt"),
+     (None, "no such split file")],
 )  # fmt: skip
 def test_command_with_a_broken_list(
     text: str | None, message: str, folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]

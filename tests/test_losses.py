@@ -95,6 +95,32 @@ def test_what_an_empty_slot_holds_does_not_matter():
     assert all(torch.equal(plain[name], again[name]) for name in plain)
 
 
+def test_an_empty_slot_brings_no_nan_into_the_gradient():
+    _, outputs, targets, _ = official_batch(1)
+    empty = ~targets["mask_2d"]
+    for name, value in (("depth", -200.0), ("heading", 1e30), ("size_3d", -1e30)):
+        outputs[name] = torch.where(empty[..., None], value, outputs[name]).detach().requires_grad_()
+    losses = Criterion(General())(outputs, targets)
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(torch.isfinite(outputs[name].grad).all() for name in ("depth", "heading", "size_3d"))
+
+
+@pytest.mark.parametrize("form", ["official", "corrected"])
+@pytest.mark.parametrize("temperature", [10.0, 0.05])
+def test_far_descriptors_and_small_temperatures_stay_finite(form, temperature):
+    rng = np.random.default_rng(3)
+    features = torch.tensor(rng.normal(size=(12, 5)) * 1.5, dtype=torch.float32)
+    features[5] += 4000.0
+    features[6] -= 3000.0
+    features.requires_grad_()
+    depths, mask = torch.tensor(rng.uniform(3, 20, 12), dtype=torch.float32), torch.ones(12, dtype=torch.bool)
+    mask[5] = False  # far and masked; 6 is far and counts
+    loss = quasi_isometric_loss(features, depths, mask, temperature=temperature, lower_bound=form)
+    loss.backward()
+    assert loss.item() > 0 and torch.isfinite(loss)
+    assert torch.isfinite(features.grad).all() and features.grad.abs().max() > 0
+
+
 def test_heatmap_loss_by_hand():
     logits = torch.zeros(1, 1, 1, 3)
     target = torch.tensor([[[[1.0, 0.5, 0.0]]]])

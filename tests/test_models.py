@@ -166,6 +166,29 @@ def test_weights_from_a_local_file_and_from_timm(tmp_path, weights):
         assert torch.equal(backbone.level5.tree2.conv2.weight, weights["level5.tree2.conv2.weight"])
 
 
+@pytest.mark.parametrize("name", [n for n, row in BACKBONES.items() if row.sha256_prefix])
+def test_weights_without_unused_shortcuts_fit_every_size(tmp_path, name):
+    """timm leaves out the projections of trees of several levels: which ones follows from running the network."""
+    backbone = build_dla(name)
+    sum(m.sum() for m in backbone.train()(torch.rand(1, 3, 32, 64))).backward()
+    idle = tuple(n.rsplit(".", 2)[0] + "." for n, p in backbone.named_parameters() if p.grad is None and "fc" not in n)
+    assert set(backbone.unused_parameters()) == set(idle)
+    state = {k: v for k, v in backbone.state_dict().items() if not k.startswith(idle)}
+    torch.save(state, tmp_path / "w.pth")
+    load_imagenet_weights(build_dla(name), name, str(tmp_path / "w.pth"))
+    torch.save({k: v for k, v in state.items() if k != "level5.root.conv.weight"}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"level5\.root\.conv\.weight is missing, unknown"):
+        load_imagenet_weights(build_dla(name), name, str(tmp_path / "w.pth"))
+
+
+def test_training_in_bfloat16_keeps_the_object_heads_in_float32():
+    model = build_model(NARROW).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = model(torch.zeros(1, 3, 64, 96, dtype=torch.uint8), torch.zeros(1, 50, dtype=torch.int64))
+    assert outputs["features"].dtype == torch.bfloat16
+    assert all(outputs[name].dtype == torch.float32 for name in OBJECT_HEADS)
+
+
 def test_cache_is_used_and_the_hash_is_checked(tmp_path, weights, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     path = tmp_path / "checkpoints" / "dla34-ba72cf86.pth"

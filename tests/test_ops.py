@@ -45,14 +45,12 @@ def test_source_index_inverts_an_integer_upscaling():
     assert inside.tolist() == [True] * 8 + [False] * 2
 
 
-def test_gaussian_radius_shrinks_with_the_box_and_keeps_the_overlap():
+def test_gaussian_radius_by_hand_and_its_scaling():
+    # 10 x 10, overlap 0.7; the third case is the smallest: 2.8 r^2 - (-28) .. -> (-28 + sqrt(784 + 336)) / 2
+    assert gaussian_radius(10, 10) == pytest.approx((-28 + math.sqrt(1120)) / 2)
     for width, height in ((10, 10), (43.4, 12.1), (100, 30)):
-        radius = gaussian_radius(width, height)
-        assert 0 < radius < min(width, height)
-        # both corners moved outwards by the radius: the case that CornerNet's derivation gets right
-        grown = (width * height) / ((width + 2 * radius) * (height + 2 * radius))
-        assert grown >= 0.2
-        assert gaussian_radius(2 * width, 2 * height) == pytest.approx(2 * radius)
+        assert gaussian_radius(2 * width, 2 * height) == pytest.approx(2 * gaussian_radius(width, height))
+        assert gaussian_radius(width, height) == gaussian_radius(height, width)
 
 
 def test_gaussians_join_by_maximum_and_stay_in_the_map():

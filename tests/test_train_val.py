@@ -90,11 +90,12 @@ def weights(path):
     return read_checkpoint(path)["model_state"]
 
 
-def test_a_resumed_run_is_the_run_that_was_not_interrupted(run, tmp_path):
-    assert run("--set", "general.exp_name=whole") == 0
-    assert run("--set", "general.exp_name=parts", "trainer.max_epoch=2") == 0
-    resume = "trainer.resume_model=checkpoint_epoch_2.pth"
-    assert run("--set", "general.exp_name=parts", resume, "dataset.num_workers=2") == 0
+def test_a_resumed_run_is_the_run_that_was_not_interrupted(run, tmp_path, capsys):
+    """Jitter draws from torch's generator, which loaders draw from too unless they are kept from it."""
+    jitter, resume = "dataset.color_jitter=[0.3, 0.3, 0.3, 0.1]", "trainer.resume_model=checkpoint_epoch_2.pth"
+    assert run("--set", "general.exp_name=whole", jitter, "dataset.num_workers=2") == 0
+    assert run("--set", "general.exp_name=parts", jitter, "trainer.max_epoch=2") == 0
+    assert run("--set", "general.exp_name=parts", jitter, resume, "dataset.num_workers=2") == 0
     whole, parts = (tmp_path / "outputs" / name for name in ("whole", "parts"))
     a, b = (weights(folder / "checkpoints" / "checkpoint_epoch_4.pth") for folder in (whole, parts))
     assert all(torch.equal(a[name], b[name]) for name in a)
@@ -103,24 +104,34 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(run, tmp_path):
         for folder in (whole, parts)
     ]
     assert losses[0] == losses[1] and len(losses[0]) == 4
-    assert run("--set", "general.exp_name=parts", resume, "trainer.max_epoch=2") == 2  # nothing is left to do
+    before = {p.name: p.read_bytes() for p in (parts / "checkpoints").iterdir()}
+    assert "later than checkpoint_epoch_2" in errors(run, capsys, "--set", "general.exp_name=parts", resume)
+    other = f"trainer.resume_model={whole / 'checkpoints' / 'checkpoint_epoch_2.pth'}"
+    assert "earlier run" in errors(run, capsys, "--set", "general.exp_name=parts", other)
+    last = "trainer.resume_model=checkpoint_epoch_4.pth"
+    assert "4 epochs are done already" in errors(run, capsys, "--set", "general.exp_name=parts", last)
+    assert before == {p.name: p.read_bytes() for p in (parts / "checkpoints").iterdir()}
+    assert "exclude each other" in errors(run, capsys, "--overwrite", "--set", "general.exp_name=parts", last)
 
 
 def test_evaluation_during_training_keeps_the_best(run, tmp_path, monkeypatch):
-    scores = iter([3.0, float("nan"), 7.0, 5.0])
+    scores, real = iter([3.0, float("nan"), 7.0, 5.0]), train_val.evaluate_model
 
-    def evaluate(model, name, *_):
-        return {"Car 3D moderate AP40": next(scores)}
+    def evaluate(*arguments):
+        return {name: next(scores) for name in list(real(*arguments))[:1]}
 
     monkeypatch.setattr(train_val, "evaluate_model", evaluate)
-    assert run("--set", "trainer.eval_frequency=1") == 0
+    assert run("--set", "trainer.eval_frequency=1", "dataset.train_split=trainval", "tester.split=trainval") == 0
+    folders = sorted(p.name for p in (tmp_path / "outputs/tiny/results").iterdir())
+    assert folders == [f"checkpoint_epoch_{n}" for n in (1, 2, 3, 4)]
+    assert (tmp_path / "outputs/tiny/results/checkpoint_epoch_3/trainval/ap.json").is_file()
     best = read_checkpoint(tmp_path / "outputs/tiny/checkpoints/checkpoint_best.pth")
     assert (best["epoch"], best["best"]) == (3, 7.0)
 
 
-def test_colour_jitter_and_three_optimizers_run(run):
-    for kind in ("adam", "adamw", "sgd"):
-        changes = [f"general.exp_name={kind}", f"optimizer.type={kind}", "trainer.max_epoch=1"]
+def test_colour_jitter_other_optimizers_and_bfloat16_run(run):
+    for kind, amp in (("adamw", "off"), ("sgd", "bf16")):
+        changes = [f"general.exp_name={kind}", f"optimizer.type={kind}", "trainer.max_epoch=1", f"trainer.amp={amp}"]
         assert run("--set", *changes, "dataset.color_jitter=[0.2, 0.2, 0.2, 0.05]") == 0
 
 
@@ -128,9 +139,15 @@ def test_an_official_checkpoint_starts_a_run(run, tmp_path):
     """Weights only, without what this project adds, with the prefix of DataParallel."""
     assert run("--set", "trainer.max_epoch=1") == 0
     state = weights(tmp_path / "outputs/tiny/checkpoints/checkpoint_epoch_1.pth")
-    official = {"epoch": 1, "model_state": {f"module.{k}": v for k, v in state.items()}, "optimizer_state": None}
+    optimizer = read_checkpoint(tmp_path / "outputs/tiny/checkpoints/checkpoint_epoch_1.pth")["optimizer_state"]
+    official = {"epoch": 1, "model_state": {f"module.{k}": v for k, v in state.items()}, "optimizer_state": optimizer}
     torch.save(official, tmp_path / "official.pth")
+    changes = ["general.exp_name=resumed", "trainer.resume_model=official.pth", "trainer.max_epoch=2"]
+    assert run("--set", *changes) == 0
+    assert json.loads((tmp_path / "outputs/resumed/metrics.jsonl").read_text())["epoch"] == 2
     assert run("-e", "--set", "tester.checkpoint=official.pth") == 0
+    results = sorted(p.name for p in (tmp_path / "outputs/tiny/results").iterdir())
+    assert results == ["checkpoint_epoch_1", f"{tmp_path.name}_official"]
     changes = ["general.exp_name=tuned", "trainer.pretrain_model=official.pth", "trainer.max_epoch=1"]
     assert run("--set", *changes) == 0
 
@@ -158,7 +175,7 @@ def errors(run, capsys, *arguments, **options):
 
 def test_bad_input_is_one_line_before_training_starts(run, tmp_path, tiny_kitti, capsys):
     assert "make_obj_depth.py" in errors(run, capsys, depth=False)
-    assert not list(tmp_path.glob("outputs/tiny/checkpoints/*"))
+    assert not (tmp_path / "outputs").exists()
     assert "trainer.max_epoch" in errors(run, capsys, "--set", "trainer.max_epoch=0")
     assert "no checkpoint 'no.pth'" in errors(run, capsys, "-e", "--set", "tester.checkpoint=no.pth")
     assert "train first" in errors(run, capsys, "-e")
@@ -175,6 +192,8 @@ def test_bad_input_is_one_line_before_training_starts(run, tmp_path, tiny_kitti,
     (tiny_kitti / "training/image_2/000002.png").write_bytes(b"no picture")
     assert make_obj_depth.main(["--dataroot", str(tiny_kitti), "--force"]) == 2
     assert "000002.png: not a PNG" in capsys.readouterr().err
+    assert "000002.png: not a PNG" in errors(run, capsys)
+    assert not (tmp_path / "outputs/tiny/checkpoints").exists()
 
 
 def test_an_earlier_run_is_not_written_over(run, tmp_path, capsys):
@@ -183,6 +202,9 @@ def test_an_earlier_run_is_not_written_over(run, tmp_path, capsys):
     before = path.read_bytes()
     assert "earlier run" in errors(run, capsys, "--set", "trainer.max_epoch=1")
     assert path.read_bytes() == before
+    for mistake in ("general.dataroot=nowhere", "model.backbone=dla35", "trainer.pretrain_model=no.pth"):
+        errors(run, capsys, "--overwrite", "--set", mistake)
+        assert path.read_bytes() == before
     assert run("--overwrite", "--set", "trainer.max_epoch=1", "optimizer.lr=0.01") == 0
     assert path.read_bytes() != before
 
@@ -205,7 +227,26 @@ def test_object_depth_command(tiny_kitti, tmp_path, capsys):
     assert make_obj_depth.main(["--path", str(root), "--force"]) == 0
     assert "8 maps written" in capsys.readouterr().out
     assert make_obj_depth.main(["--path", str(tmp_path / "nowhere")]) == 2
-    assert "no folder training" in capsys.readouterr().err
+    assert "no pictures" in capsys.readouterr().err
+    np.save(training / "obj_depth" / "000001.npy", np.zeros((3, 4), np.float32))
+    (training / "image_2" / "000003.png").unlink()
+    assert make_obj_depth.main(["--path", str(root)]) == 0
+    said = capsys.readouterr().out
+    assert "1 maps written, 5 were there already" in said and "1 label files without a picture" in said
+
+
+def test_the_command_runs_from_an_experiment_folder(tiny_kitti, tmp_path):
+    """As in the README: python ../../tools/train_val.py --config x.yaml; results go below that folder."""
+    folder = tmp_path / "experiments" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "tiny.yaml").write_text(YAML.replace("max_epoch: 4", "max_epoch: 1").replace("obj_depth: true", "K: 2"))
+    command = [sys.executable, PROJECT / "tools/train_val.py", "--config", "tiny.yaml"]
+    done = subprocess.run(
+        [*command, "--set", f"general.dataroot={tiny_kitti}"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (folder / "outputs/tiny/checkpoints/checkpoint_epoch_1.pth").is_file()
+    assert "official  3D" in done.stdout
 
 
 @pytest.mark.parametrize("script", ["tools/train_val.py", "make_obj_depth.py", "tools/visualize.py"])

@@ -20,6 +20,7 @@ if __name__ == "__main__":
 
 from lib.evaluation import CLASSES, DIFFICULTIES, DISTANCE_BANDS, KittiResult, evaluate_kitti
 from lib.files import atomic_write
+from lib.structures import read_split
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         _check_outputs(args)
-        ids = None if args.ids is None else read_ids(args.ids)
+        ids = None if args.ids is None else read_split(args.ids)
         bands = DISTANCE_BANDS if args.by_distance else ()
         result = evaluate_kitti(args.labels, args.results, ids, args.classes, bands)
         print(result.table())
@@ -48,27 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"evaluate_kitti: error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def read_ids(path: Path) -> list[str]:
-    """The frame ids of a split list, one a line. Raises ValueError, with file and line, for anything else."""
-    ids: dict[str, int] = {}
-    try:
-        lines = path.read_text(encoding="ascii").splitlines()
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not a text file; expected one frame id (000123) a line") from None
-    for number, line in enumerate(lines, 1):
-        frame = line.strip()
-        if not frame:
-            continue
-        if not frame.isdigit():
-            raise ValueError(f"{path}, line {number}: expected a frame id such as 000123, got {frame[:40]!r}")
-        if frame in ids:
-            raise ValueError(f"{path}, line {number}: frame {frame} is listed before, in line {ids[frame]}")
-        ids[frame] = number
-    if not ids:
-        raise ValueError(f"{path}: no frame ids")
-    return list(ids)
 
 
 def draw_curves(result: KittiResult, file: IO[bytes], form: str) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import re
 import shutil
 import sys
 import time
@@ -20,18 +19,25 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
-from lib.config import CLASS_NAMES, PROJECT_ROOT, Config, dump_config, find_dataroot, load_config
+from lib.config import CLASS_NAMES, Config, dump_config, find_dataroot, load_config
 from lib.datasets.kitti import KITTI
 from lib.datasets.object_depth import folder_for
 from lib.datasets.samples import inference_loader, training_loader
 from lib.datasets.targets import MEAN_SIZES
 from lib.engine.checkpoint import load_model_state, read_checkpoint
-from lib.engine.device import choose_device, seed_everything
+from lib.engine.device import choose_device, seed_torch
 from lib.engine.inference import predict, write_results
 from lib.engine.metrics import read_metrics
 from lib.engine.optim import build_optimizer
+from lib.engine.run_folder import (
+    EVALUATION_KEYS,
+    find_checkpoint,
+    list_checkpoints,
+    refuse_to_lose,
+    warn_of_differences,
+)
 from lib.engine.runtime import run_command, setup_logging
-from lib.engine.trainer import Parts, train
+from lib.engine.trainer import Parts, begin, train
 from lib.evaluation import evaluate_kitti
 from lib.files import atomic_write
 from lib.losses import Criterion
@@ -68,52 +74,57 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(config: Config, evaluate_only: bool = False, overwrite: bool = False) -> int:
     """The whole job of one experiment. Raises what ``run_command`` turns into one line."""
     run_dir = Path("outputs") / config.general.exp_name
-    if not evaluate_only:
-        _claim(run_dir, config, overwrite)
-    setup_logging(run_dir / ("evaluate.log" if evaluate_only else "train.log"))
-    seed_everything(config.general.random_seed)
+    setup_logging(run_dir / "evaluate.log" if evaluate_only else None)
+    seed_torch(config.general.random_seed)
     device = choose_device(config.trainer.gpu_ids)
     dataset = KITTI(find_dataroot(config), config.tester.split)
     logger.info("evaluation split %s: %d frames below %s", config.tester.split, len(dataset), dataset.data_dir)
-    if not evaluate_only:
-        final = run_training(config, run_dir, dataset, device)
+    if evaluate_only:
+        checkpoints = _to_evaluate(config, run_dir)
+    else:
+        final = run_training(config, run_dir, dataset, device, overwrite)
+        checkpoints = _after_training(config, run_dir, final)
         plot = plot_metrics(read_metrics(run_dir / "metrics.jsonl"), run_dir / "curves.png")
         logger.info("training curves: %s", plot)
-        checkpoints = _after_training(config, run_dir, final)
-    else:
-        checkpoints = _to_evaluate(config, run_dir)
     for path in checkpoints:
         # the obj_depth head is for training only
         model = build_model(replace(config, general=replace(config.general, obj_depth=False)))
-        load_model_state(model, read_checkpoint(path)["model_state"], path)
+        state = read_checkpoint(path)
+        load_model_state(model, state["model_state"], path)
+        warn_of_differences(path, state.get("config"), config, EVALUATION_KEYS)
         logger.info("evaluating %s", path)
-        evaluate_model(model, path.stem, config, run_dir, dataset, device)
+        evaluate_model(model, _results_name(path, run_dir), config, run_dir, dataset, device)
     return 0
 
 
-def run_training(config: Config, run_dir: Path, evaluation_set: KITTI, device: torch.device) -> Path:
-    """Build the parts and train. Returns the last checkpoint."""
+def run_training(config: Config, run_dir: Path, evaluation_set: KITTI, device: torch.device, overwrite: bool) -> Path:
+    """Check and build everything, only then touch ``run_dir``, and train. Returns the last checkpoint."""
+    resume = find_checkpoint(config.trainer.resume_model, run_dir) if config.trainer.resume_model else None
+    refuse_to_lose(run_dir, resume, overwrite)
     depth_folder = folder_for(config.dataset.writelist) if config.general.obj_depth else None
     frames = KITTI(find_dataroot(config), config.dataset.train_split, depth_folder)
-    resume = find_checkpoint(config.trainer.resume_model, run_dir) if config.trainer.resume_model else None
     model = build_model(config)
-    if config.trainer.pretrain_model and not resume:
+    if resume:
+        warn_of_differences(resume, read_checkpoint(resume).get("config"), config, None)
+    elif config.trainer.pretrain_model:
         path = find_checkpoint(config.trainer.pretrain_model, run_dir)
         load_model_state(model, read_checkpoint(path)["model_state"], path)
-    elif config.model.pretrained and not resume:
+    elif config.model.pretrained:
         load_imagenet_weights(model.backbone, config.model.backbone, config.model.pretrained)
-    with atomic_write(run_dir / "config.yaml") as file:
-        file.write(yaml.safe_dump(dump_config(config), sort_keys=False).encode())
+    optimizer = build_optimizer(model, config.optimizer)
+    parts = Parts(model, Criterion(config.general), optimizer, training_loader(frames, config), device, config)
+    start = begin(parts, resume)
+
+    if overwrite and run_dir.exists():
+        shutil.rmtree(run_dir)
+    setup_logging(run_dir / "train.log")
+    _write_config(run_dir / "config.yaml", config)
     logger.info("training split %s: %d frames; this run: %s", frames.split, len(frames), run_dir)
 
     def evaluate(current: nn.Module, name: str) -> dict[str, float]:
         return evaluate_model(current, name, config, run_dir, evaluation_set, device)
 
-    optimizer = build_optimizer(model, config.optimizer)
-    criterion = Criterion(config.general)
-    return train(
-        Parts(model, criterion, optimizer, training_loader(frames, config), device, config), run_dir, resume, evaluate
-    )
+    return train(parts, run_dir, start, evaluate)
 
 
 def evaluate_model(
@@ -132,10 +143,12 @@ def evaluate_model(
         config.tester.map_to_image == "official",
     )
     started = time.perf_counter()
-    results = predict(model, inference_loader(dataset, config), settings, config, device)
+    results = predict(model, inference_loader(dataset, config), settings, config.tester.topk, device)
     seconds = time.perf_counter() - started
     folder = run_dir / "results" / name / dataset.split
+    (folder / "ap.json").unlink(missing_ok=True)  # never older figures beside newer detections
     write_results(folder / "data", results)
+    _write_config(folder / "config.yaml", config)
     speed = len(results) / seconds
     logger.info("%d frames, %.2f pictures/s; detections: %s", len(results), speed, folder / "data")
     if not dataset.has_labels:
@@ -148,42 +161,27 @@ def evaluate_model(
     return {f"{c} 3D moderate AP40": result.ap(c, "3d") for c in sorted(classes, key=lambda c: c != "Car")}
 
 
-def find_checkpoint(name: str, run_dir: Path) -> Path:
-    """Looks in the run's folder, its checkpoints/, the working directory and the project root, in this order."""
-    places = [run_dir / name, run_dir / "checkpoints" / name, Path(name), PROJECT_ROOT / name]
-    for place in places:
-        if place.is_file():
-            return place
-    raise FileNotFoundError(f"no checkpoint {name!r}; looked for {', '.join(map(str, places))}")
+def _write_config(path: Path, config: Config) -> None:
+    with atomic_write(path) as file:
+        file.write(yaml.safe_dump(dump_config(config), sort_keys=False).encode())
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
-    """checkpoint_epoch_N.pth of a folder, by N."""
-    found = {path: re.fullmatch(r"checkpoint_epoch_(\d+)\.pth", path.name) for path in folder.glob("*.pth")}
-    return [path for path, _ in sorted(((p, int(m[1])) for p, m in found.items() if m), key=lambda pair: pair[1])]
-
-
-def _claim(run_dir: Path, config: Config, overwrite: bool) -> None:
-    """Refuse to write over a run that has checkpoints, unless it is resumed or may be deleted."""
-    if config.trainer.resume_model or not any((run_dir / "checkpoints").glob("*.pth")):
-        return
-    if not overwrite:
-        raise FileExistsError(
-            f"{run_dir} holds the checkpoints of an earlier run. Choose another general.exp_name, go on with "
-            "trainer.resume_model, or delete it with --overwrite"
-        )
-    shutil.rmtree(run_dir)
+def _results_name(path: Path, run_dir: Path) -> str:
+    """Folder below results/: a checkpoint from elsewhere must not take the place of the run's own."""
+    own = path.resolve().parent == (run_dir / "checkpoints").resolve()
+    return path.stem if own else f"{path.resolve().parent.name}_{path.stem}"
 
 
 def _after_training(config: Config, run_dir: Path, final: Path) -> list[Path]:
     """What the training command still has to evaluate: nothing if that was done after the last epoch."""
     if config.tester.mode == "all":
         return _to_evaluate(config, run_dir)
-    wanted = run_dir / "checkpoints" / Path(config.tester.checkpoint or final).name
-    if not wanted.is_file():
-        logger.warning("this run has no %s (tester.checkpoint); its last checkpoint stands in", wanted.name)
-        wanted = final
-    return [] if wanted == final and config.trainer.eval_frequency else [wanted]
+    wanted = Path(config.tester.checkpoint or final.name).name
+    ours = {path.name: path for path in [*list_checkpoints(final.parent), final.parent / "checkpoint_best.pth"]}
+    if wanted not in ours or not ours[wanted].is_file():
+        logger.warning("this run has no %s (tester.checkpoint); its last checkpoint stands in", wanted)
+        wanted = final.name
+    return [] if wanted == final.name and config.trainer.eval_frequency else [ours[wanted]]
 
 
 def _to_evaluate(config: Config, run_dir: Path) -> list[Path]:

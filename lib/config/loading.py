@@ -28,7 +28,8 @@ _GENERAL_ALIASES = {
     "dataroot": "dataroot",
     "root_dir": "dataroot",
 }
-"""keys of section general that official files also have at the top level or in another section"""
+"""keys of section general that other files have at the top level, or in one of the sections below"""
+_ALIAS_SECTIONS = ("general", "dataset", "trainer", "tester")
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -37,6 +38,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
             key = key_node.value
             if key != "<<" and key in seen:
                 raise yaml.constructor.ConstructorError(
@@ -56,7 +59,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise FileNotFoundError(f"{path}: no such config file (from {Path.cwd()})")
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no text, 2026-13-45
         raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     raw = {} if raw is None else raw
     if not isinstance(raw, dict):
@@ -133,7 +136,7 @@ def _by_section(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         for key, value in content.items():
             if key in own:
                 put(name, key, value, f"{name}.{key}")
-            elif key in _GENERAL_ALIASES:
+            elif key in _GENERAL_ALIASES and name in _ALIAS_SECTIONS:
                 put("general", _GENERAL_ALIASES[key], value, f"{name}.{key}")
             else:
                 raise ValueError(f"unknown key {name}.{key}{_hint(key, own)}")
@@ -148,12 +151,17 @@ def _split_override(override: str) -> tuple[str, str, Any]:
     if section not in _SECTIONS:
         raise ValueError(f"--set {override!r}: unknown section {section!r}{_hint(section, _SECTIONS)}")
     own = [f.name for f in dataclasses.fields(_SECTIONS[section])]
-    if key not in own:
+    if key not in own and key in _GENERAL_ALIASES and section in _ALIAS_SECTIONS:
+        section, key = "general", _GENERAL_ALIASES[key]
+    elif key not in own:
         raise ValueError(f"--set {override!r}: unknown key {section}.{key}{_hint(key, own)}")
     try:
-        return section, key, yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
         raise ValueError(f"--set {override!r}: {text!r} is not a YAML value") from None
+    if value is None:
+        raise ValueError(f"--set {override!r}: a value is missing ([] is an empty list, '' an empty text)")
+    return section, key, value
 
 
 def _hint(word: object, known: typing.Iterable[str]) -> str:
@@ -184,7 +192,7 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
     if hint is float and isinstance(value, str):
         value = _number(value)  # YAML 1.1 reads 1e-5 as a word
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = _number(f"{value}.0")
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
         raise ValueError(f"{key} must be {names[hint]}, got {value!r}")
@@ -197,6 +205,6 @@ def _number(text: str) -> Any:
     for kind in (int, float):
         try:
             return kind(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             continue
     return text

@@ -6,9 +6,9 @@ An impossible value is a ``ValueError`` that names the key, the value and what w
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 CLASS_NAMES = ("Pedestrian", "Car", "Cyclist")
 """Heatmap channels, in order. Fixed by official checkpoints."""
@@ -54,14 +54,9 @@ class General:
     """weight of the object-wise depth loss"""
 
     def __post_init__(self) -> None:
-        require(self.random_seed >= 0, "general.random_seed", self.random_seed, ">= 0")
-        parts = Path(self.exp_name).parts
-        require(
-            not Path(self.exp_name).is_absolute() and ".." not in parts,
-            "general.exp_name",
-            self.exp_name,
-            "a plain folder name",
-        )
+        require(0 <= self.random_seed < 2**62, "general.random_seed", self.random_seed, "in 0 .. 2^62 - 1")
+        plain = re.fullmatch(r"[^/\\\x00-\x1f]*", self.exp_name) and self.exp_name not in (".", "..")
+        require(bool(plain), "general.exp_name", self.exp_name, "a plain folder name, without / and not . or ..")
         require(self.K >= 1, "general.K", self.K, ">= 1")
         require(self.B >= 0, "general.B", self.B, ">= 0")
         require(self.rad > 0, "general.rad", self.rad, "> 0")
@@ -80,7 +75,7 @@ class Dataset:
     num_workers: int = 4
     """loader processes; 0 loads in the main process"""
     train_split: str = "train"
-    """'train' or 'trainval': ImageSets/<train_split>.txt"""
+    """'train', 'trainval' or 'val': ImageSets/<train_split>.txt"""
     resolution: tuple[int, int] = (1280, 384)
     """network input (width, height) [px], multiples of 32"""
     use_3d_center: bool = True
@@ -209,15 +204,15 @@ class Trainer:
     """checkpoint to go on from: weights, optimizer and epoch"""
     pretrain_model: str = ""
     """checkpoint to start from: weights only"""
-    amp: str = "off"
-    """'off' or 'bf16': autocast of the forward pass"""
+    amp: bool | str = False
+    """false (off) or 'bf16': autocast of the training forward pass; evaluation is always in float32"""
 
     def __post_init__(self) -> None:
         require(self.max_epoch >= 1, "trainer.max_epoch", self.max_epoch, ">= 1")
         require(all(i >= 0 for i in self.gpu_ids), "trainer.gpu_ids", list(self.gpu_ids), "ids >= 0")
         require(self.save_frequency >= 1, "trainer.save_frequency", self.save_frequency, ">= 1")
         require(self.eval_frequency >= 0, "trainer.eval_frequency", self.eval_frequency, ">= 0")
-        one_of("trainer.amp", self.amp, ("off", "bf16"))
+        require(self.amp in (False, "bf16"), "trainer.amp", self.amp, "false or 'bf16'")
 
 
 @dataclass(frozen=True)

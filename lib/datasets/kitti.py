@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from lib.datasets.object_depth import load_object_depth
-from lib.structures import Calibration, Object3d, read_objects
+from lib.datasets.object_depth import check_object_depth, load_object_depth, read_image_size
+from lib.structures import Calibration, Object3d, read_objects, read_split
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,30 +26,23 @@ class Frame:
     """object-wise depth map (H, W) float32 [m], or None when it was not asked for"""
 
 
-def read_split(path: Path) -> tuple[str, ...]:
-    """Frame ids of an ImageSets file, one a line.
+def find_data_dir(root: Path, name: str) -> Path:
+    """``root/name`` or MonoDLE's older ``root/object/name``, whichever holds pictures. Raises FileNotFoundError."""
+    candidates = [root / name, root / "object" / name]
+    for folder in candidates:
+        if (folder / "image_2").is_dir():
+            return folder
+    raise FileNotFoundError(f"no pictures: neither {candidates[0]}/image_2 nor {candidates[1]}/image_2 exists")
 
-    Raises FileNotFoundError, or ValueError where it is empty or a line is malformed or repeated.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such split file")
-    ids: dict[str, int] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        frame_id = line.strip()
-        if not frame_id:
-            continue
-        if not re.fullmatch(r"[0-9A-Za-z_-]+", frame_id):
-            raise ValueError(f"{path}, line {number}: expected one frame id such as 000123, got {frame_id[:60]!r}")
-        if frame_id in ids:
-            raise ValueError(f"{path}, line {number}: frame {frame_id} is already on line {ids[frame_id]}")
-        ids[frame_id] = number
-    if not ids:
-        raise ValueError(f"{path}: the split is empty; expected one frame id a line")
-    return tuple(ids)
+
+def find_label_dir(data_dir: Path) -> Path:
+    """``label_2``, or ``label`` where only that exists."""
+    older = data_dir / "label"
+    return older if older.is_dir() and not (data_dir / "label_2").is_dir() else data_dir / "label_2"
 
 
 class KITTI:
-    """One split of a KITTI tree. Labels and calibrations are parsed at once, so that a bad line is known at the start.
+    """One split of a KITTI tree. Labels, calibrations and headers are read at once: what is bad is known at the start.
 
     Args:
         root: folder with ``ImageSets``, and ``training`` / ``testing`` (MonoDLE's ``object/training`` is found too).
@@ -65,13 +57,14 @@ class KITTI:
         self.root, self.split = Path(root), split
         self.frame_ids = read_split(self.root / "ImageSets" / f"{split}.txt")
         self.has_labels = split != "test"
-        self.data_dir = self._find_data_dir()
+        self.data_dir = find_data_dir(self.root, "training" if self.has_labels else "testing")
         self.image_dir = self.data_dir / "image_2"
-        self.label_dir = self._find_label_dir()
+        self.label_dir = find_label_dir(self.data_dir)
         self.obj_depth_dir = self.data_dir / obj_depth_folder if obj_depth_folder else None
         self._require_files(self.image_dir, ".png")
         if self.obj_depth_dir is not None:
             self._require_files(self.obj_depth_dir, ".npy", "; make them with make_obj_depth.py")
+        self._check_headers()
         calib_dir = self.data_dir / "calib"
         self._require_files(calib_dir, ".txt")
         self.calibrations = [Calibration.from_file(calib_dir / f"{i}.txt") for i in self.frame_ids]
@@ -96,18 +89,6 @@ class KITTI:
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         return Frame(frame_id, image, self.calibrations[index], self.objects[index], obj_depth)
 
-    def _find_data_dir(self) -> Path:
-        name = "testing" if self.split == "test" else "training"
-        candidates = [self.root / name, self.root / "object" / name]
-        for folder in candidates:
-            if (folder / "image_2").is_dir():
-                return folder
-        raise FileNotFoundError(f"no pictures: neither {candidates[0]}/image_2 nor {candidates[1]}/image_2 exists")
-
-    def _find_label_dir(self) -> Path:
-        older = self.data_dir / "label"
-        return older if older.is_dir() and not (self.data_dir / "label_2").is_dir() else self.data_dir / "label_2"
-
     def _require_files(self, folder: Path, suffix: str, cure: str = "") -> None:
         present = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
         missing = [i for i in self.frame_ids if i + suffix not in present]
@@ -116,6 +97,13 @@ class KITTI:
                 f"{folder}: {len(missing)} of the {len(self.frame_ids)} files of split {self.split!r} are missing, "
                 f"the first is {missing[0]}{suffix}{cure}"
             )
+
+    def _check_headers(self) -> None:
+        """What the first bytes can tell: that pictures are PNG files, and depth maps of the same size."""
+        for frame_id in self.frame_ids:
+            size = read_image_size(self.image_dir / f"{frame_id}.png")
+            if self.obj_depth_dir is not None:
+                check_object_depth(self.obj_depth_dir / f"{frame_id}.npy", size)
 
     def _read_label(self, frame_id: str) -> tuple[Object3d, ...]:
         return tuple(read_objects(self.label_dir / f"{frame_id}.txt"))

@@ -42,18 +42,28 @@ def paint_object_depth(
 def load_object_depth(path: Path, image_size: tuple[int, int]) -> np.ndarray:
     """Read a map and check it against its picture.
 
-    Raises FileNotFoundError, or ValueError when the file is no float map of ``image_size`` (width, height).
+    Raises FileNotFoundError, or ValueError when the file is no float32 map of ``image_size`` (width, height).
     """
+    return np.array(_open_map(path, image_size))
+
+
+def check_object_depth(path: Path, image_size: tuple[int, int]) -> None:
+    """The same checks from the file's header alone."""
+    _open_map(path, image_size)
+
+
+def _open_map(path: Path, image_size: tuple[int, int]) -> np.ndarray:
     try:
-        depth_map = np.load(path, allow_pickle=False)
+        depth_map = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: missing object-wise depth map; make it with make_obj_depth.py") from None
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(f"{path}: not a .npy depth map ({error}); redo it: make_obj_depth.py --force") from None
     width, height = image_size
-    if depth_map.shape != (height, width) or depth_map.dtype != np.float32:
+    if not isinstance(depth_map, np.ndarray) or depth_map.shape != (height, width) or depth_map.dtype != np.float32:
+        found = f"{getattr(depth_map, 'shape', '')} {getattr(depth_map, 'dtype', 'no array')}"
         raise ValueError(
-            f"{path}: depth map is {depth_map.shape} {depth_map.dtype}, its picture needs ({height}, {width}) float32; "
+            f"{path}: depth map is {found}, its picture needs ({height}, {width}) float32; "
             "redo it: make_obj_depth.py --force"
         )
     return depth_map

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from lib.config import Config
 from lib.datasets.augmentation import Augmentation
 from lib.datasets.kitti import KITTI, Frame
-from lib.datasets.targets import STRIDE, encode_targets
-from lib.ops.feature_map import resize_align_corners
+from lib.datasets.targets import encode_targets
+from lib.ops.feature_map import STRIDE, resize_align_corners
 from lib.structures import FrameInfo
 
 
@@ -115,9 +115,11 @@ def _loader(samples: Dataset[Sample], config: Config, sampler: Sampler[Any] | No
         sampler=sampler,
         num_workers=workers,
         collate_fn=collate,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=torch.cuda.is_available() and len(config.trainer.gpu_ids) > 0,
         persistent_workers=workers > 0,
         worker_init_fn=_init_worker,
+        # otherwise the loader draws from torch's global generator, more or less often depending on workers and epoch
+        generator=torch.Generator(),
     )
 
 

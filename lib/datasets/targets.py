@@ -12,10 +12,10 @@ import numpy as np
 from lib.config import CLASS_NAMES, Dataset
 from lib.datasets.augmentation import Augmentation
 from lib.ops.angles import angle_to_bin
+from lib.ops.feature_map import STRIDE
 from lib.ops.gaussian import draw_gaussian, gaussian_radius
 from lib.structures import Calibration, Object3d
 
-STRIDE = 4
 MAX_OBJECTS = 50
 MIN_DEPTH, MAX_DEPTH = 2.0, 65.0
 MEAN_SIZES = {

@@ -16,6 +16,11 @@ from lib.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
+_MOMENTS: dict[type, set[str]] = {
+    torch.optim.Adam: {"exp_avg", "exp_avg_sq"},
+    torch.optim.AdamW: {"exp_avg", "exp_avg_sq"},
+    torch.optim.SGD: {"momentum_buffer"},
+}
 OPTIONAL_HEAD = "obj_depth."
 """parameters of the head that exists in training only"""
 
@@ -62,6 +67,8 @@ def load_model_state(model: nn.Module, state: dict[str, Tensor], origin: Path) -
 
     Raises ValueError, naming parameters, for a checkpoint of another model.
     """
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()):
+        raise ValueError(f"{origin}: its 'model_state' is not a mapping of names to tensors")
     state = {name.removeprefix("module."): value for name, value in state.items()}
     own = model.state_dict()
     surplus = [name for name in state if name.startswith(OPTIONAL_HEAD) and name not in own]
@@ -89,10 +96,27 @@ def load_model_state(model: nn.Module, state: dict[str, Tensor], origin: Path) -
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: object, origin: Path) -> None:
-    """Raises ValueError where the state is missing or of another optimizer or model."""
+    """Moments and step counts are loaded; weight decay and the like stay as the config has them.
+
+    Raises ValueError where the state is missing, or of another optimizer or model.
+    """
+    own = optimizer.state_dict()
     try:
         if not isinstance(state, dict):
             raise ValueError("it has no 'optimizer_state'")
-        optimizer.load_state_dict(state)
-    except (ValueError, KeyError) as error:
+        groups = [{**mine, "params": theirs["params"]} for mine, theirs in _pairs(own, state)]
+        slots = {name for entry in state["state"].values() for name in entry}
+        expected = _MOMENTS[type(optimizer)]
+        if slots and not expected <= slots:
+            kind = type(optimizer).__name__
+            raise ValueError(f"it has {', '.join(sorted(slots))}; {kind} needs {', '.join(sorted(expected))}")
+        optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"{origin}: its optimizer state does not fit this run: {error}") from None
+
+
+def _pairs(own: dict[str, Any], state: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    mine, theirs = own["param_groups"], state["param_groups"]
+    if [len(g["params"]) for g in mine] != [len(g["params"]) for g in theirs]:
+        raise ValueError("it has other parameter groups")
+    return list(zip(mine, theirs, strict=True))

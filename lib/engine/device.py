@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Sequence
 
 import torch
@@ -11,9 +10,8 @@ import torch
 logger = logging.getLogger(__name__)
 
 
-def seed_everything(seed: int) -> None:
-    """python and torch (all devices); numpy is only ever used through generators with seeds of their own."""
-    random.seed(seed)
+def seed_torch(seed: int) -> None:
+    """All devices. Python's and numpy's global generators are not used anywhere."""
     torch.manual_seed(seed)
 
 
@@ -29,5 +27,6 @@ def choose_device(gpu_ids: Sequence[int]) -> torch.device:
         raise ValueError(f"trainer.gpu_ids: no GPU {gpu_ids[0]}; this machine has {torch.cuda.device_count()}")
     if len(gpu_ids) > 1:
         logger.warning("trainer.gpu_ids names %d GPUs; only GPU %d is used", len(gpu_ids), gpu_ids[0])
+    torch.cuda.set_device(gpu_ids[0])  # else loaders and libraries put a context of their own on GPU 0
     logger.info("device: GPU %d, %s", gpu_ids[0], torch.cuda.get_device_name(gpu_ids[0]))
     return torch.device("cuda", gpu_ids[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,12 +32,16 @@ class MetricsLog:
 
     def write(self, record: dict[str, Any]) -> None:
         """One epoch: ``{"epoch": 1, "lr": .., "losses": {..}, "samples_per_second": .., "ap": {..}}``."""
+        if "ap" in record:  # no figure, as for a class that was never detected: null, which is JSON, not NaN
+            record = record | {"ap": {k: None if math.isnan(v) else v for k, v in record["ap"].items()}}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps(record, allow_nan=False) + "\n")
         if self.board is not None:
             for group, content in record.items():
                 scalars = content if isinstance(content, dict) else {group: content}
                 for name, value in scalars.items():
+                    if value is None:
+                        continue
                     tag = f"{group}/{name}" if isinstance(content, dict) else group
                     self.board.add_scalar(tag, value, record["epoch"])
             self.board.flush()

@@ -37,18 +37,19 @@ def run_command(command: Callable[[], int]) -> int:
     """Run a tool's body; expected errors become one line on stderr and an exit status.
 
     Returns:
-        the body's status; 2 for bad input (ValueError, FileNotFoundError, FileExistsError); 1 for a run that failed
-        on its own account (FloatingPointError: a loss that is not finite); 130 after Ctrl-C.
+        the body's status; 2 for bad input and files that cannot be read or written (ValueError, OSError); 1 for a
+        run that failed on its own account (FloatingPointError: a loss that is not finite); 130 after Ctrl-C.
     """
+    origin: BaseException
     try:
         return command()
-    except (ValueError, FileNotFoundError, FileExistsError) as error:
-        status, message = 2, _one_line(error)
+    except (ValueError, OSError) as error:
+        status, message, origin = 2, _one_line(error), error
     except FloatingPointError as error:
-        status, message = 1, str(error)
-    except KeyboardInterrupt:
-        status, message = 130, "interrupted"
-    logger.debug("the error's origin:", exc_info=True)
+        status, message, origin = 1, _one_line(error), error
+    except KeyboardInterrupt as interrupt:
+        status, message, origin = 130, "interrupted", interrupt
+    logger.debug("the error's origin:", exc_info=origin)
     sys.stderr.write(f"error: {message}\n")
     return status
 
@@ -57,4 +58,4 @@ def _one_line(error: Exception) -> str:
     text = str(error)
     if text.startswith("Caught "):  # raised in a loader worker: torch puts its traceback before the message
         text = text.rstrip().splitlines()[-1].partition(": ")[2]
-    return text
+    return " ".join(text.split())

@@ -42,8 +42,38 @@ class Parts:
     config: Config
 
 
-def train(parts: Parts, run_dir: Path, resume: Path | None, evaluate: Evaluate) -> Path:
-    """Train from epoch 0, or from where ``resume`` stopped, to the last epoch; all files go to ``run_dir``.
+@dataclass(frozen=True)
+class Start:
+    """Where training begins."""
+
+    epoch: int = 0
+    """epochs done already"""
+    best: float | None = None
+    """best AP so far [%]"""
+
+
+def begin(parts: Parts, resume: Path | None) -> Start:
+    """Bring the model to its device and, to go on from a checkpoint, load weights and optimizer.
+
+    Raises FileNotFoundError, or ValueError for a checkpoint that does not fit or has nothing left to do.
+    """
+    parts.model.to(parts.device)
+    if resume is None:
+        return Start()
+    state = read_checkpoint(resume)
+    load_model_state(parts.model, state["model_state"], resume)
+    load_optimizer_state(parts.optimizer, state.get("optimizer_state"), resume)
+    done, last = state.get("epoch"), parts.config.trainer.max_epoch
+    if not isinstance(done, int):
+        raise ValueError(f"{resume}: no epoch in this checkpoint; use trainer.pretrain_model to start from its weights")
+    if done >= last:
+        raise ValueError(f"{resume}: {done} epochs are done already, trainer.max_epoch={last}")
+    logger.info("resuming from %s after epoch %d", resume, done)
+    return Start(done, state.get("best"))
+
+
+def train(parts: Parts, run_dir: Path, start: Start, evaluate: Evaluate) -> Path:
+    """Train from ``start`` (see :func:`begin`) to the last epoch; all files go to ``run_dir``.
 
     Returns:
         the checkpoint of the last epoch.
@@ -52,10 +82,9 @@ def train(parts: Parts, run_dir: Path, resume: Path | None, evaluate: Evaluate) 
         FloatingPointError: a loss was not finite; the message has the terms and the frame ids.
     """
     trainer, checkpoints = parts.config.trainer, run_dir / "checkpoints"
-    parts.model.to(parts.device)
-    start, best = _resume(parts, resume) if resume else (0, None)
-    with MetricsLog(run_dir, start) as metrics:
-        for epoch in range(start, trainer.max_epoch):
+    best = start.best
+    with MetricsLog(run_dir, start.epoch) as metrics:
+        for epoch in range(start.epoch, trainer.max_epoch):
             rate = learning_rate(epoch, parts.config.optimizer.lr, parts.config.lr_scheduler)
             set_learning_rate(parts.optimizer, rate)
             began = time.perf_counter()
@@ -140,20 +169,6 @@ def _keep_best(parts: Parts, folder: Path, epoch: int, ap: dict[str, float], bes
 
 def _save(parts: Parts, path: Path, epoch: int, best: float | None) -> None:
     save_checkpoint(path, parts.model, parts.optimizer, epoch, dump_config(parts.config), best)
-
-
-def _resume(parts: Parts, path: Path) -> tuple[int, float | None]:
-    """Load weights and optimizer; returns epochs done and the best AP so far."""
-    state = read_checkpoint(path)
-    load_model_state(parts.model, state["model_state"], path)
-    load_optimizer_state(parts.optimizer, state.get("optimizer_state"), path)
-    start = state.get("epoch")
-    if not isinstance(start, int):
-        raise ValueError(f"{path}: no epoch in this checkpoint; use trainer.pretrain_model to start from its weights")
-    if start >= parts.config.trainer.max_epoch:
-        raise ValueError(f"{path}: {start} epochs are done already, trainer.max_epoch={parts.config.trainer.max_epoch}")
-    logger.info("resumed from %s after epoch %d", path, start)
-    return start, state.get("best")
 
 
 def _summary(record: dict[str, Any], epochs: int) -> str:

@@ -7,6 +7,7 @@ from torch import Tensor
 from lib.config import General
 from lib.losses import functional as terms
 from lib.losses.quasi_isometric import object_descriptors, quasi_isometric_loss
+from lib.ops.depth import decode_depth
 
 
 class Criterion:
@@ -25,7 +26,7 @@ class Criterion:
         mask_2d, mask_3d = targets["mask_2d"], targets["mask_3d"]
         # half-precision outputs (amp) are summed in float32
         o = {name: value.float() if value.is_floating_point() else value for name, value in outputs.items()}
-        depth = terms.inverse_sigmoid_depth(o["depth"][..., :1])
+        depth = decode_depth(o["depth"][..., :1])
         losses = {
             "heatmap": terms.heatmap_focal_loss(o["heatmap"], targets["heatmap"]),
             "offset_2d": terms.l1_loss(o["offset_2d"], targets["offset_2d"], mask_2d),
@@ -59,7 +60,7 @@ class Criterion:
     def _object_depth(self, prediction: Tensor, targets: dict[str, Tensor]) -> Tensor:
         depth_map = targets["obj_depth"]
         return terms.laplacian_depth_loss(
-            terms.inverse_sigmoid_depth(prediction[:, :1])[..., None],
+            decode_depth(prediction[:, :1])[..., None],
             prediction[:, 1:, ..., None],
             depth_map[..., None],
             depth_map != 0,

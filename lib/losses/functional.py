@@ -16,14 +16,9 @@ SQRT_2 = 1.4142
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of ``values`` (..., C) over the rows where ``mask`` (...) is set and over C; 0 where none is."""
     mask = mask[..., None].expand_as(values)
-    # where, not a product: what an empty slot holds must not matter, not even if it is infinite
+    # where, not a product: an infinite value in an empty slot must not make the sum NaN
     total = torch.where(mask, values, 0.0).sum()
     return total / mask.sum().clamp(min=1)
-
-
-def inverse_sigmoid_depth(raw: Tensor) -> Tensor:
-    """Raw depth channel -> depth [m]: 1 / (sigmoid(a) + 1e-6) - 1 (MonoDLE, after CenterNet)."""
-    return 1 / (raw.sigmoid() + 1e-6) - 1
 
 
 def heatmap_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -51,6 +46,8 @@ def laplacian_depth_loss(depth: Tensor, log_variance: Tensor, target: Tensor, ma
     Args:
         depth, log_variance, target: (..., 1) [m], [log m], [m]. mask: (...).
     """
+    # an empty slot's exp(-s) may overflow, and would then bring 0 * inf = NaN into the gradient
+    log_variance = torch.where(mask[..., None], log_variance, 0.0)
     return masked_mean(SQRT_2 * (-log_variance).exp() * (depth - target).abs() + log_variance, mask)
 
 

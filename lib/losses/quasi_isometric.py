@@ -20,6 +20,8 @@ from lib.ops.feature_map import gather_windows
 MIN_DEPTH_DISTANCE = 1e-12
 """pairs of equal depth do not count (official code)"""
 DESCRIPTOR_WINDOW = 5
+NOTHING = 1e30
+"""minus the logarithm of 0, as good as; a true infinity would make NaN gradients"""
 
 
 def object_descriptors(features: Tensor, indices: Tensor) -> Tensor:
@@ -79,10 +81,11 @@ def quasi_isometric_loss(
     too_far, too_close = pairs & (upper > 0), pairs & (lower > 0)
     if lower_bound == "corrected":
         return 0.5 * (_logistic(upper / temperature, too_far) + _logistic(lower / temperature, too_close))
-    negatives = torch.where(too_close, (-lower / temperature).exp(), 0.0).sum()
-    # -log(e^(-u/T) / (e^(-u/T) + N)) = log(1 + N e^(u/T)); with N = 0 it is 0
-    terms = torch.log1p(negatives * torch.where(too_far, upper / temperature, 0.0).exp())
-    return 0.5 * _mean_where(terms, too_far)
+    # -log(e^(-u/T) / (e^(-u/T) + N)) = softplus(u/T + log N), which nothing can overflow. Both where()s are before the
+    # exponentials: after them, a pair that does not count could still bring 0 * inf = NaN into the gradient.
+    negatives = torch.where(too_close, -lower / temperature, -NOTHING).flatten().logsumexp(0)
+    excess = torch.where(too_far, upper / temperature, 0.0)
+    return 0.5 * _mean_where(F.softplus(excess + negatives), too_far)
 
 
 def _logistic(excess: Tensor, where: Tensor) -> Tensor:

@@ -73,14 +73,15 @@ class CenterNet3D(nn.Module):
         convolutions become one matrix product on the gathered neighbourhoods.
         """
         heads = [getattr(self, name) for name in OBJECT_HEADS]
-        windows = gather_windows(features, indices, 3).flatten(2)
-        weight = torch.cat([head[0].weight.flatten(1) for head in heads])
-        bias = torch.cat([head[0].bias for head in heads])
-        hidden = F.relu(F.linear(windows, weight, bias)).split(HEAD_CHANNELS, dim=2)
-        return {
-            name: F.linear(h, head[2].weight.flatten(1), head[2].bias)
-            for name, head, h in zip(OBJECT_HEADS, heads, hidden, strict=True)
-        }
+        with torch.autocast(features.device.type, enabled=False):  # cheap, and depths need more than bfloat16's 8 bits
+            windows = gather_windows(features.to(heads[0][0].weight.dtype), indices, 3).flatten(2)
+            weight = torch.cat([head[0].weight.flatten(1) for head in heads])
+            bias = torch.cat([head[0].bias for head in heads])
+            hidden = F.relu(F.linear(windows, weight, bias)).split(HEAD_CHANNELS, dim=2)
+            return {
+                name: F.linear(h, head[2].weight.flatten(1), head[2].bias)
+                for name, head, h in zip(OBJECT_HEADS, heads, hidden, strict=True)
+            }
 
     def _init_heads(self) -> None:
         output = self.heatmap[2]

@@ -147,6 +147,11 @@ class DLA(nn.Module):
             if isinstance(module, nn.Conv2d) and module is not self.fc:
                 init_convolution(module)
 
+    def unused_parameters(self) -> tuple[str, ...]:
+        """Prefixes of what published files hold but no output depends on, classifier apart; timm leaves them out."""
+        trees = [(name, module) for name, module in self.named_modules() if isinstance(module, Tree)]
+        return tuple(f"{name}.project." for name, tree in trees if tree.root is None and tree.project is not None)
+
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W), normalised RGB -> six maps (B, channels[i], H / 2^i, W / 2^i)."""
         x = self.base_layer(images)

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lib.config import PROJECT_ROOT
 from lib.models.dla import BACKBONES, DLA
 
 logger = logging.getLogger(__name__)
@@ -24,9 +25,6 @@ SOURCES = (
 """The authors' host, often down, whose files carry their hash in their names; and timm's copy of the same weights,
 whose hash is not known here, so that its tensors' names and shapes are what is checked."""
 
-_UNUSED = ("level3.project.", "level4.project.")
-"""in the authors' files but not in timm's: shortcuts whose result is never used"""
-
 
 def load_imagenet_weights(backbone: DLA, name: str, source: bool | str) -> None:
     """Fill ``backbone`` from ``source``: a file's path, or True for the cache and then the network.
@@ -35,10 +33,11 @@ def load_imagenet_weights(backbone: DLA, name: str, source: bool | str) -> None:
         FileNotFoundError: no such file, or nothing cached and no source reachable; says what to do.
         ValueError: a file that is broken, has another hash than its name says, or belongs to another network.
     """
-    path = Path(source).expanduser() if isinstance(source, str) else _cached_or_fetched(name)
+    path = _local(source) if isinstance(source, str) else _cached_or_fetched(name)
     state = read_weights(path)
     own = backbone.state_dict()
-    missing = [k for k in own if k not in state and not k.startswith(_UNUSED) and not k.endswith("num_batches_tracked")]
+    needed = [k for k in own if not k.startswith(backbone.unused_parameters()) and "num_batches_tracked" not in k]
+    missing = [k for k in needed if k not in state]
     unfit = [k for k in state if k in own and state[k].shape != own[k].shape]
     unknown = [k for k in state if k not in own]
     if missing or unfit or unknown:
@@ -60,6 +59,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: not a readable weights file ({' '.join(str(error).split())[:150]})") from None
     return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _local(source: str) -> Path:
+    """Relative to the project root, as all paths of a YAML; or to the working directory, as typed after --set."""
+    given = Path(source).expanduser()
+    return PROJECT_ROOT / given if (PROJECT_ROOT / given).is_file() else given
 
 
 def _cached_or_fetched(name: str) -> Path:

@@ -11,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+STRIDE = 4
+"""pixels of the network input per cell of the maps"""
+
 
 class Peaks(NamedTuple):
     """The best cells of a heatmap, best first; all (B, K)."""

@@ -3,5 +3,6 @@
 from lib.structures.calibration import Calibration
 from lib.structures.frame_info import FrameInfo
 from lib.structures.object3d import Object3d, read_objects
+from lib.structures.split import read_split
 
-__all__ = ["Calibration", "FrameInfo", "Object3d", "read_objects"]
+__all__ = ["Calibration", "FrameInfo", "Object3d", "read_objects", "read_split"]

@@ -22,6 +22,8 @@ def plot_metrics(records: Sequence[dict[str, Any]], path: Path) -> Path:
         values = {f"loss: {k}": v for k, v in record["losses"].items()} | {"learning rate": record["lr"]}
         values |= record.get("ap", {})
         for name, value in values.items():
+            if value is None:  # no figure in this epoch
+                continue
             panels.setdefault(name, []).append((record["epoch"], value))
     columns = 4
     rows = max(1, -(-len(panels) // columns))

@@ -1,0 +1,41 @@
+# Two commands for a newcomer: `make quickstart` and `make test`. Both make the virtual environment first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DATA := data/quickstart
+RUN := outputs/quickstart
+RESULTS := $(RUN)/results/checkpoint_epoch_6/val
+
+.PHONY: quickstart test test-slow lint environment clean
+
+environment: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.txt requirements-dev.txt
+	@echo "installing into $(VENV): PyTorch is large, this takes some minutes"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -r requirements.txt -r requirements-dev.txt
+	@touch $@
+
+quickstart: environment
+	$(BIN)/python tools/make_synthetic_kitti.py --out $(DATA) --train 600 --val 100 --size 640x192 --force
+	$(BIN)/python make_obj_depth.py --dataroot $(DATA)
+	$(BIN)/python tools/train_val.py --config experiments/quickstart/quickstart.yaml --overwrite
+	$(BIN)/python tools/visualize.py --dataroot $(DATA) --results $(RESULTS)/data --out $(RUN)/pictures --min-score 0.2
+	@echo
+	@echo "AP:                           $(RESULTS)/ap.json and $(RUN)/train.log"
+	@echo "losses by epoch:              $(RUN)/curves.png and $(RUN)/metrics.jsonl"
+	@echo "detections beside labels:     $(RUN)/pictures/"
+	@echo "the rendered data set:        $(DATA)/"
+
+test: environment
+	$(BIN)/python -m pytest
+
+test-slow: environment
+	$(BIN)/python -m pytest -m slow
+
+lint: environment
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(DATA) $(RUN)
