@@ -10,11 +10,11 @@ from tools import make_synthetic_kitti, train_val
 
 YAML = """
 general: {random_seed: 1, exp_name: by_heart, qi: true, obj_depth: true}
-dataset: {batch_size: 4, num_workers: 0, resolution: [640, 192], random_flip: 0, random_crop: 0, writelist: [Car]}
+dataset: {batch_size: 4, num_workers: 0, resolution: [320, 96], random_flip: 0, random_crop: 0, writelist: [Car]}
 model: {backbone: dla34_narrow, pretrained: false}
 optimizer: {lr: 0.003}
-lr_scheduler: {warmup: false, decay_rate: 0.3, decay_list: [65, 85, 96]}
-trainer: {max_epoch: 105, save_frequency: 105}
+lr_scheduler: {warmup: false, decay_rate: 0.3, decay_list: [200, 250, 285]}
+trainer: {max_epoch: 300, save_frequency: 300}
 tester: {threshold: 0.05}
 """
 
@@ -28,7 +28,7 @@ def test_a_handful_of_frames_is_learnt_by_heart(tmp_path, monkeypatch):
     assert make_obj_depth.main(["--dataroot", str(root)]) == 0
     (tmp_path / "few.yaml").write_text(YAML)
     assert train_val.main(["--config", "few.yaml", "--set", f"general.dataroot={root}"]) == 0
-    results = tmp_path / "outputs/by_heart/results/checkpoint_epoch_105/val"
+    results = tmp_path / "outputs/by_heart/results/checkpoint_epoch_300/val"
     stored = json.loads((results / "ap.json").read_text())
     assert stored["counts"]["official"]["Car"]["3d"]["valid_ground_truth"][1] >= 41
     result = evaluate_kitti(root / "training/label_2", results / "data", None, ("Car",))
