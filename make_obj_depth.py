@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -27,6 +26,7 @@ from lib.datasets.object_depth import (
 )
 from lib.engine.runtime import run_command
 from lib.files import atomic_write
+from lib.ops.machine import available_cores
 from lib.structures import read_objects
 
 SETS = {CAR_FOLDER: ("Car",), ALL_FOLDER: None}
@@ -56,7 +56,7 @@ def make_object_depth(root: Path, force: bool = False) -> int:
     for name in SETS:
         (training / name).mkdir(exist_ok=True)
     written = 0
-    with multiprocessing.Pool(min(len(os.sched_getaffinity(0)), 16)) as pool:
+    with multiprocessing.Pool(min(available_cores(), 16)) as pool:
         work = pool.imap_unordered(partial(paint_frame, training, force), painted, chunksize=16)
         try:
             for count in tqdm(work, "object-wise depth", total=len(painted), unit="frame", dynamic_ncols=True):

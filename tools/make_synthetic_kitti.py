@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ if str(PROJECT_ROOT) not in sys.path:
 from tqdm import tqdm  # noqa: E402
 
 from lib.datasets.synthetic import Plan, make_plan, prepare_folder, write_frames  # noqa: E402
+from lib.ops.machine import available_cores  # noqa: E402
 
 DEFAULT_TEST_FRAMES = 4
 SMALLEST, LARGEST = (64, 32), (4096, 2048)
@@ -106,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.train + args.val == 0:
         parser.error("--train and --val are both 0: nothing to render")
     test = args.test if args.test is not None else (0 if args.layouts else DEFAULT_TEST_FRAMES)
-    workers = args.workers if args.workers is not None else min(8, len(os.sched_getaffinity(0)))
+    workers = args.workers if args.workers is not None else min(8, available_cores())
     started = time.perf_counter()
     try:
         plan = make_plan(args.out, (args.train, args.val, test), args.seed, args.size, args.layouts)

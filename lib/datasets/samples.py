@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from lib.datasets.augmentation import Augmentation
 from lib.datasets.kitti import KITTI, Frame
 from lib.datasets.targets import encode_targets
 from lib.ops.feature_map import STRIDE, resize_align_corners
+from lib.ops.machine import available_cores
 from lib.structures import FrameInfo
 
 
@@ -107,8 +107,7 @@ def inference_loader(frames: KITTI, config: Config) -> DataLoader[Sample]:
 
 
 def _loader(samples: Dataset[Sample], config: Config, sampler: Sampler[Any] | None) -> DataLoader[Sample]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(config.dataset.num_workers, cores)
+    workers = min(config.dataset.num_workers, available_cores())
     return DataLoader(
         samples,
         batch_size=config.dataset.batch_size,

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from lib.engine.runtime import progress_interval
 from lib.postprocess import DecodeSettings, decode_detections
 from lib.structures import Object3d
 
@@ -30,7 +31,8 @@ def predict(
     """
     model.to(device).eval()
     results = []
-    for images, _, frames in tqdm(loader, "inference", leave=False, unit="batch", dynamic_ncols=True):
+    interval = progress_interval()
+    for images, _, frames in tqdm(loader, "inference", leave=False, unit="batch", mininterval=interval):
         outputs = model(images.to(device, non_blocking=True), topk=topk)
         detections = decode_detections(outputs, frames, settings)
         results += [(frame.frame_id, objects) for frame, objects in zip(frames, detections, strict=True)]

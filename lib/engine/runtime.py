@@ -33,6 +33,11 @@ def setup_logging(log_file: Path | None = None) -> None:
     logging.getLogger("lib").setLevel(logging.DEBUG)
 
 
+def progress_interval() -> float:
+    """Seconds between updates of a progress bar: seldom where nobody watches, so that a log file stays readable."""
+    return 0.1 if sys.stderr.isatty() else 30.0
+
+
 def run_command(command: Callable[[], int]) -> int:
     """Run a tool's body; expected errors become one line on stderr and an exit status.
 

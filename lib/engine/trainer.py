@@ -20,6 +20,7 @@ from lib.config import Config, dump_config
 from lib.engine.checkpoint import load_model_state, load_optimizer_state, read_checkpoint, save_checkpoint
 from lib.engine.metrics import MetricsLog
 from lib.engine.optim import learning_rate, set_learning_rate
+from lib.engine.runtime import progress_interval
 from lib.structures import FrameInfo
 
 logger = logging.getLogger(__name__)
@@ -94,11 +95,14 @@ def train(parts: Parts, run_dir: Path, start: Start, evaluate: Evaluate) -> Path
             record: dict[str, Any] = {"epoch": epoch + 1, "lr": rate, "losses": losses, "samples_per_second": speed}
             logger.info(_summary(record, trainer.max_epoch))
             name = f"checkpoint_epoch_{epoch + 1}"
+            saved = (epoch + 1) % trainer.save_frequency == 0 or last
+            if saved:  # before the evaluation, which must not cost the epoch if it fails
+                _save(parts, checkpoints / f"{name}.pth", epoch + 1, best)
             if trainer.eval_frequency and ((epoch + 1) % trainer.eval_frequency == 0 or last):
                 record["ap"] = evaluate(parts.model, name)
-                best = _keep_best(parts, checkpoints, epoch + 1, record["ap"], best)
-            if (epoch + 1) % trainer.save_frequency == 0 or last:
-                _save(parts, checkpoints / f"{name}.pth", epoch + 1, best)
+                best, before = _keep_best(parts, checkpoints, epoch + 1, record["ap"], best), best
+                if saved and best != before:
+                    _save(parts, checkpoints / f"{name}.pth", epoch + 1, best)
             # after the checkpoint: a resumed run cuts the log back to the epochs that its checkpoint has
             metrics.write(record)
     return checkpoints / f"checkpoint_epoch_{trainer.max_epoch}.pth"
@@ -117,13 +121,16 @@ def train_one_epoch(parts: Parts, epoch: int) -> tuple[dict[str, float], int]:
     sums: dict[str, float] = {}
     pictures = 0
     description = f"epoch {epoch + 1}/{parts.config.trainer.max_epoch}"
-    with tqdm(parts.loader, description, leave=False, unit="batch", dynamic_ncols=True) as bar:
+    bar = tqdm(
+        parts.loader, description, leave=False, unit="batch", dynamic_ncols=True, mininterval=progress_interval()
+    )
+    with bar:
         for images, targets, frames in bar:
             losses = train_step(parts, images, targets, frames)
             pictures += len(frames)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value * len(frames)
-            bar.set_postfix_str(" ".join(f"{name} {total / pictures:.3f}" for name, total in sums.items()))
+            bar.set_postfix_str(" ".join(f"{name} {total / pictures:.3f}" for name, total in sums.items()), False)
     return {name: total / pictures for name, total in sums.items()}, pictures
 
 
