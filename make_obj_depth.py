@@ -24,7 +24,7 @@ from lib.datasets.object_depth import (
     paint_object_depth,
     read_image_size,
 )
-from lib.engine.runtime import run_command
+from lib.engine.runtime import progress_interval, run_command
 from lib.files import atomic_write
 from lib.ops.machine import available_cores
 from lib.structures import read_objects
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--path", metavar="ROOT", default=str(Path(__file__).resolve().parent), help="uses ROOT/data/KITTI"
     )
     parser.add_argument("--dataroot", metavar="DIR", help="a KITTI folder elsewhere; instead of --path")
-    parser.add_argument("--force", action="store_true", help="redo maps that are there already")
+    parser.add_argument("--force", action="store_true", help="redo maps that are there; needed after labels changed")
     args = parser.parse_args(argv)
     root = Path(args.dataroot) if args.dataroot else Path(args.path) / "data" / "KITTI"
     return run_command(lambda: make_object_depth(root, args.force))
@@ -59,7 +59,8 @@ def make_object_depth(root: Path, force: bool = False) -> int:
     with multiprocessing.Pool(min(available_cores(), 16)) as pool:
         work = pool.imap_unordered(partial(paint_frame, training, force), painted, chunksize=16)
         try:
-            for count in tqdm(work, "object-wise depth", total=len(painted), unit="frame", dynamic_ncols=True):
+            interval = progress_interval()
+            for count in tqdm(work, "object-wise depth", len(painted), unit="frame", mininterval=interval):
                 written += count
         except (OSError, ValueError) as error:
             raise ValueError(f"{error} ({written} maps were written before that; they are whole)") from None

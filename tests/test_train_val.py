@@ -60,6 +60,7 @@ def test_train_then_evaluate_then_evaluate_only(run, tmp_path, tiny_kitti, capsy
         sum(v for k, v in records[0]["losses"].items() if k != "total"), rel=1e-4
     )
     assert records[-1]["losses"]["total"] < records[0]["losses"]["total"]
+    assert set(records[-1]["ap"]) == {"Car 3D moderate AP40", "Pedestrian 3D moderate AP40"}
     stored = yaml.safe_load((out / "config.yaml").read_text())
     assert stored["dataset"]["resolution"] == [320, 96] and stored["general"]["dataroot"] == str(tiny_kitti)
     assert (out / "curves.png").stat().st_size > 1000
@@ -207,6 +208,7 @@ def test_an_earlier_run_is_not_written_over(run, tmp_path, capsys):
         assert path.read_bytes() == before
     assert run("--overwrite", "--set", "trainer.max_epoch=1", "optimizer.lr=0.01") == 0
     assert path.read_bytes() != before
+    assert (tmp_path / "outputs/tiny.old/checkpoints/checkpoint_epoch_1.pth").read_bytes() == before
 
 
 def test_object_depth_command(tiny_kitti, tmp_path, capsys):

@@ -38,13 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         ids = None if args.ids is None else read_split(args.ids)
         bands = DISTANCE_BANDS if args.by_distance else ()
         result = evaluate_kitti(args.labels, args.results, ids, args.classes, bands)
-        print(result.table())
         if args.json is not None:
             with atomic_write(args.json) as file:
                 file.write((json.dumps(result.to_json(), indent=1, allow_nan=False) + "\n").encode())
         if args.curves is not None:
             with atomic_write(args.curves) as file:
                 draw_curves(result, file, args.curves.suffix[1:].lower())
+        print(result.table())
     except (OSError, ValueError) as error:
         print(f"evaluate_kitti: error: {error}", file=sys.stderr)
         return 2

@@ -14,6 +14,7 @@ if str(PROJECT_ROOT) not in sys.path:
 from tqdm import tqdm  # noqa: E402
 
 from lib.datasets.synthetic import Plan, make_plan, prepare_folder, write_frames  # noqa: E402
+from lib.engine.runtime import progress_interval  # noqa: E402
 from lib.ops.machine import available_cores  # noqa: E402
 
 DEFAULT_TEST_FRAMES = 4
@@ -92,7 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
 def write(plan: Plan, workers: int) -> int:
     """Write the plan's frames under a progress bar; returns the number of labelled objects."""
     total = 0
-    with tqdm(total=len(plan.frames), unit="frame", desc="rendering") as bar:
+    with tqdm(total=len(plan.frames), unit="frame", desc="rendering", mininterval=progress_interval()) as bar:
         for objects in write_frames(plan, workers):
             total += objects
             bar.update()

@@ -27,7 +27,7 @@ from lib.datasets.targets import MEAN_SIZES
 from lib.engine.checkpoint import load_model_state, read_checkpoint
 from lib.engine.device import choose_device, seed_torch
 from lib.engine.inference import predict, write_results
-from lib.engine.metrics import read_metrics
+from lib.engine.metrics import add_ap_to_last, read_metrics
 from lib.engine.optim import build_optimizer
 from lib.engine.run_folder import (
     EVALUATION_KEYS,
@@ -66,7 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="SECTION.KEY=VALUE", help="override keys of the YAML"
     )
-    parser.add_argument("--overwrite", action="store_true", help="delete an earlier run of the same exp_name first")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="start anew; an earlier run of this name is moved to <exp_name>.old"
+    )
     args = parser.parse_args(argv)
     return run_command(lambda: run(load_config(args.config, args.set), args.evaluate_only, args.overwrite))
 
@@ -84,8 +86,6 @@ def run(config: Config, evaluate_only: bool = False, overwrite: bool = False) ->
     else:
         final = run_training(config, run_dir, dataset, device, overwrite)
         checkpoints = _after_training(config, run_dir, final)
-        plot = plot_metrics(read_metrics(run_dir / "metrics.jsonl"), run_dir / "curves.png")
-        logger.info("training curves: %s", plot)
     for path in checkpoints:
         # the obj_depth head is for training only
         model = build_model(replace(config, general=replace(config.general, obj_depth=False)))
@@ -93,7 +93,12 @@ def run(config: Config, evaluate_only: bool = False, overwrite: bool = False) ->
         load_model_state(model, state["model_state"], path)
         warn_of_differences(path, state.get("config"), config, EVALUATION_KEYS)
         logger.info("evaluating %s", path)
-        evaluate_model(model, _results_name(path, run_dir), config, run_dir, dataset, device)
+        ap = evaluate_model(model, _results_name(path, run_dir), config, run_dir, dataset, device)
+        if not evaluate_only and ap and path == final:
+            add_ap_to_last(run_dir / "metrics.jsonl", ap)
+    if not evaluate_only:
+        plot = plot_metrics(read_metrics(run_dir / "metrics.jsonl"), run_dir / "curves.png")
+        logger.info("training curves: %s", plot)
     return 0
 
 
@@ -116,7 +121,11 @@ def run_training(config: Config, run_dir: Path, evaluation_set: KITTI, device: t
     start = begin(parts, resume)
 
     if overwrite and run_dir.exists():
-        shutil.rmtree(run_dir)
+        aside = run_dir.with_name(run_dir.name + ".old")
+        if aside.exists():
+            shutil.rmtree(aside)
+        run_dir.rename(aside)
+        logger.info("the earlier run is now %s", aside)
     setup_logging(run_dir / "train.log")
     _write_config(run_dir / "config.yaml", config)
     logger.info("training split %s: %d frames; this run: %s", frames.split, len(frames), run_dir)

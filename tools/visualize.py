@@ -14,7 +14,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
 from lib.datasets.kitti import KITTI
-from lib.engine.runtime import run_command
+from lib.engine.runtime import progress_interval, run_command
 from lib.files import write_file
 from lib.structures import read_objects
 from lib.visualization import draw_comparison
@@ -45,7 +45,7 @@ def visualize(args: argparse.Namespace) -> int:
     unknown = [i for i in ids if i not in dataset.frame_ids]
     if unknown:
         raise ValueError(f"--ids: {', '.join(unknown)} not in split {args.split!r} of {args.dataroot}")
-    for frame_id in tqdm(ids, "drawing", unit="frame", dynamic_ncols=True):
+    for frame_id in tqdm(ids, "drawing", unit="frame", mininterval=progress_interval()):
         frame = dataset.read(dataset.frame_ids.index(frame_id))
         detections = [o for o in read_objects(results / f"{frame_id}.txt") if (o.score or 0.0) >= args.min_score]
         picture = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)

@@ -56,7 +56,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise ValueError(f"{path}: not a readable checkpoint ({' '.join(str(error).split())[:200]})") from None
+        reason = " ".join(str(error).split())[:150]
+        raise ValueError(f"{path}: not a readable checkpoint: cut off, or no PyTorch file ({reason})") from None
     if not isinstance(state, dict) or not isinstance(state.get("model_state"), dict):
         raise ValueError(f"{path}: not a checkpoint of a detector: it has no 'model_state'")
     return state

@@ -32,8 +32,8 @@ class MetricsLog:
 
     def write(self, record: dict[str, Any]) -> None:
         """One epoch: ``{"epoch": 1, "lr": .., "losses": {..}, "samples_per_second": .., "ap": {..}}``."""
-        if "ap" in record:  # no figure, as for a class that was never detected: null, which is JSON, not NaN
-            record = record | {"ap": {k: None if math.isnan(v) else v for k, v in record["ap"].items()}}
+        if "ap" in record:
+            record = record | {"ap": _without_nan(record["ap"])}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
         if self.board is not None:
@@ -52,6 +52,19 @@ class MetricsLog:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         if self.board is not None:
             self.board.close()
+
+
+def add_ap_to_last(path: Path, ap: dict[str, float]) -> None:
+    """Complete the last epoch's record with what the evaluation after the training found."""
+    records = read_metrics(path)
+    records[-1] = records[-1] | {"ap": _without_nan(ap)}
+    with atomic_write(path) as file:
+        file.write("".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode())
+
+
+def _without_nan(ap: dict[str, float]) -> dict[str, float | None]:
+    """No figure, as for a class that was never detected, is null in JSON; NaN is not JSON."""
+    return {name: None if math.isnan(value) else value for name, value in ap.items()}
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -24,7 +24,9 @@ def find_checkpoint(name: str, run_dir: Path) -> Path:
     for place in places:
         if place.is_file():
             return place
-    raise FileNotFoundError(f"no checkpoint {name!r}; looked for {', '.join(map(str, places))}")
+    there = list_checkpoints(run_dir / "checkpoints")
+    hint = f"; this run's newest is {there[-1].name}: --set tester.checkpoint={there[-1].name}" if there else ""
+    raise FileNotFoundError(f"no checkpoint {name!r}; looked for {', '.join(map(str, places))}{hint}")
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

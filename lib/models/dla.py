@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.config.schema import one_of
+
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut that the caller may supply."""
@@ -212,7 +214,6 @@ BACKBONES: dict[str, DLARow] = {
 
 def build_dla(name: str) -> DLA:
     """A row of :data:`BACKBONES`, with random weights. Raises ValueError for an unknown name."""
-    if name not in BACKBONES:
-        raise ValueError(f"model.backbone must be one of {', '.join(BACKBONES)}, got {name!r}")
+    one_of("model.backbone", name, tuple(BACKBONES))
     row = BACKBONES[name]
     return DLA(row.levels, row.channels, row.block, row.residual_root)

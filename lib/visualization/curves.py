@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lib.files import atomic_write
 
@@ -35,6 +36,7 @@ def plot_metrics(records: Sequence[dict[str, Any]], path: Path) -> Path:
         axes.set_title(name, fontsize=9)
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.3)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("epoch", fontsize=7)
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=110)
