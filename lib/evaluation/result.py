@@ -135,6 +135,7 @@ class KittiResult:
         for cls in self.classes:
             lines += ["", f"{cls:<24}{'R40':^27}   {'R11':^27}".rstrip()]
             lines.append(" " * 24 + "   ".join("".join(f"{name:>9}" for name in DIFFICULTIES) for _ in RECALLS))
+            lines.append(f"{'ground truth that counts':<24}" + "".join(self._ground_truth(cls)))
             for overlap, minimums in OVERLAPS.items():
                 for metric in METRICS:
                     minimum = minimums[cls]["bbox" if metric == "aos" else metric]
@@ -143,6 +144,12 @@ class KittiResult:
         for band, result in self.by_distance.items():
             lines += ["", f"Depth {band} m: " + result.table()]
         return "\n".join(lines)
+
+    def _ground_truth(self, cls: str) -> list[str]:
+        """How many objects a figure rests on; '-' where the class was never detected."""
+        if not self._has(cls, "bbox", "official"):
+            return [f"{'-':>9}"] * len(DIFFICULTIES)
+        return [f"{self.curves['official', cls, 'bbox', name].n_ground_truth:>9}" for name in DIFFICULTIES]
 
     def _cells(self, cls: str, metric: str, overlap: str, recall: str) -> list[str]:
         if not self._has(cls, metric, overlap):
