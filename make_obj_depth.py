@@ -18,8 +18,7 @@ from tqdm import tqdm
 
 from lib.datasets.kitti import find_data_dir, find_label_dir
 from lib.datasets.object_depth import (
-    ALL_FOLDER,
-    CAR_FOLDER,
+    PAINTED_TYPES,
     check_object_depth,
     paint_object_depth,
     read_image_size,
@@ -29,8 +28,6 @@ from lib.files import atomic_write
 from lib.ops.machine import available_cores
 from lib.structures import read_objects
 
-SETS = {CAR_FOLDER: ("Car",), ALL_FOLDER: None}
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 2 for bad input."""
@@ -39,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--path", metavar="ROOT", default=str(Path(__file__).resolve().parent), help="uses ROOT/data/KITTI"
     )
     parser.add_argument("--dataroot", metavar="DIR", help="a KITTI folder elsewhere; instead of --path")
-    parser.add_argument("--force", action="store_true", help="redo maps that are there; needed after labels changed")
+    parser.add_argument(
+        "--force", action="store_true", help="redo all maps; those older than their label are redone anyway"
+    )
     args = parser.parse_args(argv)
     root = Path(args.dataroot) if args.dataroot else Path(args.path) / "data" / "KITTI"
     return run_command(lambda: make_object_depth(root, args.force))
@@ -53,7 +52,7 @@ def make_object_depth(root: Path, force: bool = False) -> int:
     if not labels:
         raise FileNotFoundError(f"{label_dir}: no label files (*.txt)")
     painted = [path for path in labels if (training / "image_2" / f"{path.stem}.png").is_file()]
-    for name in SETS:
+    for name in PAINTED_TYPES:
         (training / name).mkdir(exist_ok=True)
     written = 0
     with multiprocessing.Pool(min(available_cores(), 16)) as pool:
@@ -64,31 +63,31 @@ def make_object_depth(root: Path, force: bool = False) -> int:
                 written += count
         except (OSError, ValueError) as error:
             raise ValueError(f"{error} ({written} maps were written before that; they are whole)") from None
-    total = len(painted) * len(SETS)
-    print(f"{written} maps written, {total - written} were there already: {training}/{{{','.join(SETS)}}}")
+    total = len(painted) * len(PAINTED_TYPES)
+    print(f"{written} maps written, {total - written} were there already: {training}/{{{','.join(PAINTED_TYPES)}}}")
     if len(painted) < len(labels):
         print(f"{len(labels) - len(painted)} label files without a picture in {training / 'image_2'} were left out")
     return 0
 
 
 def paint_frame(training: Path, force: bool, label: Path) -> int:
-    """Write the maps of one frame that are missing or unfit (all of them with ``force``); returns how many."""
+    """Write the maps of one frame that are missing, unfit or older than the label, or all; returns how many."""
     size = read_image_size(training / "image_2" / f"{label.stem}.png")
-    targets = {name: training / name / f"{label.stem}.npy" for name in SETS}
-    wanted = [name for name, path in targets.items() if force or not _is_there(path, size)]
+    targets = {name: training / name / f"{label.stem}.npy" for name in PAINTED_TYPES}
+    wanted = [name for name, path in targets.items() if force or not _is_there(path, size, label)]
     objects = read_objects(label) if wanted else []
     for name in wanted:
         with atomic_write(targets[name], sync=False) as file:
-            np.save(file, paint_object_depth(objects, size, SETS[name]))
+            np.save(file, paint_object_depth(objects, size, PAINTED_TYPES[name]))
     return len(wanted)
 
 
-def _is_there(path: Path, size: tuple[int, int]) -> bool:
+def _is_there(path: Path, size: tuple[int, int], label: Path) -> bool:
     try:
         check_object_depth(path, size)
     except (FileNotFoundError, ValueError):
         return False
-    return True
+    return path.stat().st_mtime >= label.stat().st_mtime
 
 
 if __name__ == "__main__":

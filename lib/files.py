@@ -30,6 +30,12 @@ def atomic_write(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
         raise
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Delete what processes that were killed inside :func:`atomic_write` left in ``folder`` and below."""
+    for path in folder.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def write_file(path: Path, content: bytes) -> None:
     """A file that can be made again: whole or not at all, without waiting for the disk."""
     with atomic_write(path, sync=False) as file:

@@ -11,7 +11,7 @@ from lib.config import CLASS_NAMES, Config, Dataset, General
 from lib.datasets.augmentation import Augmentation
 from lib.datasets.kitti import KITTI
 from lib.datasets.object_depth import load_object_depth, paint_object_depth, read_image_size
-from lib.datasets.samples import EpochSampler, TrainingSamples, inference_loader, training_loader
+from lib.datasets.samples import EpochBatches, TrainingSamples, inference_loader, training_loader
 from lib.datasets.targets import MEAN_SIZES, encode_targets
 from lib.models.centernet3d import IMAGE_MEAN, IMAGE_STD
 from lib.ops.feature_map import STRIDE
@@ -355,28 +355,79 @@ def test_workers_change_nothing(tiny_kitti):
         batches = []
         for workers in (0, 2):
             loader = training_loader(frames, config_for(workers))
-            loader.sampler.set_epoch(epoch)
+            loader.batch_sampler.set_epoch(epoch)
             batches.append(list(loader))
         for alone, shared in zip(*batches, strict=True):
-            assert torch.equal(alone.image, shared.image)
-            assert [i.frame_id for i in alone.info] == [i.frame_id for i in shared.info]
+            assert torch.equal(alone.images, shared.images)
+            assert [i.frame_id for i in alone.frames] == [i.frame_id for i in shared.frames]
             assert all(torch.equal(alone.targets[k], shared.targets[k]) for k in alone.targets)
 
 
 def test_epochs_have_their_own_order_and_every_frame_once():
-    sampler = EpochSampler(50, seed=1)
+    batches = EpochBatches(50, 8, seed=1)
     orders = []
     for epoch in (0, 1, 0):
-        sampler.set_epoch(epoch)
-        keys = list(sampler)
+        batches.set_epoch(epoch)
+        assert [len(batch) for batch in batches] == [8] * 6 + [2] and len(batches) == 7
+        keys = [key for batch in batches for key in batch]
         assert {e for e, _ in keys} == {epoch}
         orders.append([i for _, i in keys])
         assert sorted(orders[-1]) == list(range(50))
     assert orders[0] == orders[2] != orders[1]
 
 
+def test_an_epoch_goes_on_where_it_was_interrupted():
+    batches = EpochBatches(50, 8, seed=1)
+    whole = list(batches)
+    batches.set_epoch(0, done=24)
+    assert list(batches) == whole[3:] and len(batches) == 4
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 7])
+def test_shares_put_together_are_the_batch(ranks):
+    whole = list(EpochBatches(50, 8, seed=1))
+    shares = [list(EpochBatches(50, 8, 1, rank, ranks)) for rank in range(ranks)]
+    for k, batch in enumerate(whole):
+        assert [key for share in shares for key in share[k]] == batch
+        sizes = [len(share[k]) for share in shares]
+        assert max(sizes) - min(sizes) <= 1 and sizes == sorted(sizes, reverse=True)
+
+
+def test_every_frame_is_evaluated_once(tiny_kitti):
+    frames = KITTI(tiny_kitti, "train")
+    for ranks in (1, 2, 3):
+        batches = [list(inference_loader(frames, config_for(), rank, ranks)) for rank in range(ranks)]
+        seen = [f.frame_id for rank in batches for batch in rank for f in batch.frames]
+        assert sorted(seen) == sorted(frames.frame_ids)
+
+
+def test_bad_frames_can_be_skipped(tiny_kitti):
+    """Broken in three ways: two known from the start, one only when the picture is decoded."""
+    path = tiny_kitti / "training/image_2/000001.png"
+    content = path.read_bytes()
+    path.write_bytes(content[:40] + content[-12:])
+    (tiny_kitti / "training/label_2/000003.txt").write_text("Car 1 2 3\n")
+    (tiny_kitti / "training/calib/000002.txt").unlink()
+    frames = KITTI(tiny_kitti, "train", allow_bad_frames=True)
+    loader = training_loader(frames, config_for(on_bad_frame="skip"))
+    batches = list(loader)
+    assert [f.frame_id for b in batches for f in b.frames] == ["000000"]
+    skipped = {s.frame_id: s.reason for b in batches for s in b.skipped}
+    assert set(skipped) == {"000001", "000002", "000003"}
+    assert "cannot be decoded" in skipped["000001"] and "calib/000002.txt" in skipped["000002"]
+    assert "000003.txt, line 1" in skipped["000003"]
+    (empty,) = [b for b in batches if not b.frames]
+    full = next(b for b in batches if b.frames)
+    assert {k: (v.shape[1:], v.dtype) for k, v in empty.targets.items()} == {
+        k: (v.shape[1:], v.dtype) for k, v in full.targets.items()
+    }
+    assert empty.images.shape == (0, 3, 384, 1280)
+    with pytest.raises(ValueError, match=r"000001\.png: this picture cannot be decoded"):
+        TrainingSamples(frames, config_for())[(0, 1)]
+
+
 def test_inference_batches(tiny_kitti):
-    images, targets, infos = next(iter(inference_loader(KITTI(tiny_kitti, "test"), config_for())))
+    images, targets, infos, skipped = next(iter(inference_loader(KITTI(tiny_kitti, "test"), config_for())))
     assert images.shape == (2, 3, 384, 1280) and images.dtype == torch.uint8
-    assert targets == {}
+    assert targets == {} and skipped == []
     assert [(i.frame_id, i.image_size) for i in infos] == [("000000", (1242, 375)), ("000001", (1242, 375))]

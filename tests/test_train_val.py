@@ -51,6 +51,7 @@ def test_train_then_evaluate_then_evaluate_only(run, tmp_path, tiny_kitti, capsy
     assert sorted(p.name for p in (out / "checkpoints").iterdir()) == [
         "checkpoint_epoch_2.pth",
         "checkpoint_epoch_4.pth",
+        "checkpoint_last.pth",
     ]
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [r["epoch"] for r in records] == [1, 2, 3, 4]
@@ -110,8 +111,9 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(run, tmp_path, capsys
     other = f"trainer.resume_model={whole / 'checkpoints' / 'checkpoint_epoch_2.pth'}"
     assert "earlier run" in errors(run, capsys, "--set", "general.exp_name=parts", other)
     last = "trainer.resume_model=checkpoint_epoch_4.pth"
-    assert "4 epochs are done already" in errors(run, capsys, "--set", "general.exp_name=parts", last)
     assert before == {p.name: p.read_bytes() for p in (parts / "checkpoints").iterdir()}
+    fewer = "trainer.max_epoch=3"
+    assert "4 epochs are done already" in errors(run, capsys, "--set", "general.exp_name=parts", last, fewer)
     assert "exclude each other" in errors(run, capsys, "--overwrite", "--set", "general.exp_name=parts", last)
 
 

@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Train a detector from one YAML file, then evaluate it; with -e, evaluate only."""
+"""Train a detector from one YAML file, then evaluate it; with -e, evaluate only.
+
+Several GPUs: list them in trainer.gpu_ids, or run `torchrun --nproc_per_node=N tools/train_val.py --config x.yaml`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,21 +29,25 @@ from lib.datasets.object_depth import folder_for
 from lib.datasets.samples import inference_loader, training_loader
 from lib.datasets.targets import MEAN_SIZES
 from lib.engine.checkpoint import load_model_state, read_checkpoint
-from lib.engine.device import choose_device, seed_torch
+from lib.engine.device import seed_torch
+from lib.engine.distributed import Ranks, join, launch, leave, lost_contact, own_rank, report, started_by_torchrun
 from lib.engine.inference import predict, write_results
+from lib.engine.interruption import Interrupted, Interruption
 from lib.engine.metrics import add_ap_to_last, read_metrics
 from lib.engine.optim import build_optimizer
 from lib.engine.run_folder import (
     EVALUATION_KEYS,
+    LAST,
     find_checkpoint,
     list_checkpoints,
+    newest_checkpoint,
     refuse_to_lose,
     warn_of_differences,
 )
 from lib.engine.runtime import run_command, setup_logging
 from lib.engine.trainer import Parts, begin, train
 from lib.evaluation import evaluate_kitti
-from lib.files import atomic_write
+from lib.files import atomic_write, remove_leftovers
 from lib.losses import Criterion
 from lib.models import build_model
 from lib.models.pretrained import load_imagenet_weights
@@ -47,10 +55,11 @@ from lib.postprocess import DecodeSettings
 from lib.visualization.curves import plot_metrics
 
 logger = logging.getLogger("lib.tools.train_val")
+NEWEST = "newest"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, 2 for bad input, 1 for a run that failed, 130 after Ctrl-C."""
+    """Returns the exit status: 0, 2 for bad input, 1 for a run that failed, 130 after Ctrl-C, 143 after SIGTERM."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog="Everything goes to outputs/<exp_name>/ below the working directory: config.yaml, train.log, "
@@ -69,22 +78,76 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--overwrite", action="store_true", help="start anew; an earlier run of this name is moved to <exp_name>.old"
     )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=NEWEST,
+        default="",
+        metavar="PATH",
+        help="go on with an interrupted run: from its newest checkpoint that can be read (from the beginning where "
+        "there is none), or from PATH",
+    )
     args = parser.parse_args(argv)
-    return run_command(lambda: run(load_config(args.config, args.set), args.evaluate_only, args.overwrite))
+    interruption = Interruption()
+
+    def body() -> int:
+        config = load_config(args.config, args.set)
+        processes = len(config.trainer.gpu_ids)
+        if processes > 1 and not started_by_torchrun():
+            return launch(processes, Path(__file__), sys.argv[1:] if argv is None else argv)
+        return run(config, args.evaluate_only, args.overwrite, args.resume, interruption)
+
+    return run_command(body, interruption, report)
 
 
-def run(config: Config, evaluate_only: bool = False, overwrite: bool = False) -> int:
-    """The whole job of one experiment. Raises what ``run_command`` turns into one line."""
+@dataclass(frozen=True)
+class Job:
+    """What training and evaluation share."""
+
+    config: Config
+    run_dir: Path
+    evaluation_set: KITTI
+    device: torch.device
+    ranks: Ranks
+    interruption: Interruption
+
+
+def run(config: Config, evaluate_only: bool, overwrite: bool, resume: str, interruption: Interruption) -> int:
+    """The whole job of one experiment, in one of its processes. Raises what ``run_command`` turns into one line."""
     run_dir = Path("outputs") / config.general.exp_name
-    setup_logging(run_dir / "evaluate.log" if evaluate_only else None)
+    first = own_rank() == 0
+    level = logging.INFO if first else logging.ERROR
+    setup_logging(run_dir / "evaluate.log" if evaluate_only and first else None, level)
+    if evaluate_only and (resume or overwrite):
+        raise ValueError("-e trains nothing; --resume and --overwrite do not go with it")
     seed_torch(config.general.random_seed)
-    device = choose_device(config.trainer.gpu_ids)
-    dataset = KITTI(find_dataroot(config), config.tester.split)
-    logger.info("evaluation split %s: %d frames below %s", config.tester.split, len(dataset), dataset.data_dir)
+    ranks, device = join(config.trainer.gpu_ids)
+    try:
+        dataset = KITTI(find_dataroot(config), config.tester.split)
+        logger.info("evaluation split %s: %d frames below %s", config.tester.split, len(dataset), dataset.data_dir)
+        job = Job(config, run_dir, dataset, device, ranks, interruption)
+        train_and_evaluate(job, evaluate_only, overwrite, resume)
+    except Interrupted as interrupted:
+        if interrupted.args[0] or not (run_dir / "checkpoints" / LAST).is_file():
+            raise
+        raise Interrupted(interrupted.signum, "the same command with --resume goes on") from None
+    except RuntimeError as error:
+        if ranks.size == 1 or not lost_contact(error):
+            raise
+        raise ConnectionError(f"process {ranks.rank + 1} of {ranks.size} lost contact with another one") from error
+    finally:
+        leave()
+    return 0
+
+
+def train_and_evaluate(job: Job, evaluate_only: bool, overwrite: bool, resume: str) -> None:
+    """Train, unless told not to, and evaluate what is to be evaluated."""
+    config, run_dir = job.config, job.run_dir
+    final = None
     if evaluate_only:
         checkpoints = _to_evaluate(config, run_dir)
     else:
-        final = run_training(config, run_dir, dataset, device, overwrite)
+        final = run_training(job, overwrite, resume)
         checkpoints = _after_training(config, run_dir, final)
     for path in checkpoints:
         # the obj_depth head is for training only
@@ -93,21 +156,22 @@ def run(config: Config, evaluate_only: bool = False, overwrite: bool = False) ->
         load_model_state(model, state["model_state"], path)
         warn_of_differences(path, state.get("config"), config, EVALUATION_KEYS)
         logger.info("evaluating %s", path)
-        ap = evaluate_model(model, _results_name(path, run_dir), config, run_dir, dataset, device)
-        if not evaluate_only and ap and path == final:
+        ap = evaluate_model(job, model, _results_name(path, run_dir))
+        if ap and path == final:
             add_ap_to_last(run_dir / "metrics.jsonl", ap)
-    if not evaluate_only:
+    if final and job.ranks.first:
         plot = plot_metrics(read_metrics(run_dir / "metrics.jsonl"), run_dir / "curves.png")
         logger.info("training curves: %s", plot)
-    return 0
 
 
-def run_training(config: Config, run_dir: Path, evaluation_set: KITTI, device: torch.device, overwrite: bool) -> Path:
-    """Check and build everything, only then touch ``run_dir``, and train. Returns the last checkpoint."""
-    resume = find_checkpoint(config.trainer.resume_model, run_dir) if config.trainer.resume_model else None
+def run_training(job: Job, overwrite: bool, resume_from: str) -> Path:
+    """Check and build everything, only then touch the run's folder, and train. Returns the last checkpoint."""
+    config, run_dir, ranks = job.config, job.run_dir, job.ranks
+    resume = _to_resume(config, run_dir, resume_from)
     refuse_to_lose(run_dir, resume, overwrite)
     depth_folder = folder_for(config.dataset.writelist) if config.general.obj_depth else None
-    frames = KITTI(find_dataroot(config), config.dataset.train_split, depth_folder)
+    skip = config.dataset.on_bad_frame == "skip"
+    frames = KITTI(find_dataroot(config), config.dataset.train_split, depth_folder, allow_bad_frames=skip)
     model = build_model(config)
     if resume:
         warn_of_differences(resume, read_checkpoint(resume).get("config"), config, None)
@@ -117,33 +181,53 @@ def run_training(config: Config, run_dir: Path, evaluation_set: KITTI, device: t
     elif config.model.pretrained:
         load_imagenet_weights(model.backbone, config.model.backbone, config.model.pretrained)
     optimizer = build_optimizer(model, config.optimizer)
-    parts = Parts(model, Criterion(config.general), optimizer, training_loader(frames, config), device, config)
-    start = begin(parts, resume)
+    share = -(-config.dataset.batch_size // ranks.size)
+    criterion = Criterion(config.general, ranks.total, partial(ranks.gather, share=share))
+    loader = training_loader(frames, config, ranks.rank, ranks.size)
+    parts = Parts(model, criterion, optimizer, loader, job.device, config, run_dir, ranks, job.interruption)
+    progress = begin(parts, resume)
 
+    ranks.wait()  # all have looked at the folder
+    if ranks.first:
+        _prepare_folder(config, run_dir, overwrite)
+    logger.info("training split %s: %d frames; this run: %s", frames.split, len(frames), run_dir)
+    return train(parts, progress, partial(evaluate_model, job))
+
+
+def _to_resume(config: Config, run_dir: Path, resume_from: str) -> Path | None:
+    if resume_from and config.trainer.resume_model:
+        raise ValueError("--resume and trainer.resume_model exclude each other")
+    if resume_from == NEWEST:
+        newest = newest_checkpoint(run_dir)
+        if newest is None:
+            logger.info("--resume: %s has no checkpoint yet; starting from the beginning", run_dir)
+        return newest
+    name = resume_from or config.trainer.resume_model
+    return find_checkpoint(name, run_dir) if name else None
+
+
+def _prepare_folder(config: Config, run_dir: Path, overwrite: bool) -> None:
     if overwrite and run_dir.exists():
         aside = run_dir.with_name(run_dir.name + ".old")
         if aside.exists():
             shutil.rmtree(aside)
         run_dir.rename(aside)
         logger.info("the earlier run is now %s", aside)
+    remove_leftovers(run_dir)
     setup_logging(run_dir / "train.log")
     _write_config(run_dir / "config.yaml", config)
-    logger.info("training split %s: %d frames; this run: %s", frames.split, len(frames), run_dir)
-
-    def evaluate(current: nn.Module, name: str) -> dict[str, float]:
-        return evaluate_model(current, name, config, run_dir, evaluation_set, device)
-
-    return train(parts, run_dir, start, evaluate)
 
 
-def evaluate_model(
-    model: nn.Module, name: str, config: Config, run_dir: Path, dataset: KITTI, device: torch.device
-) -> dict[str, float]:
+def evaluate_model(job: Job, model: nn.Module, name: str) -> dict[str, float]:
     """Predict a split, write KITTI files, and (where there are labels) print and store AP.
 
+    Several processes share the frames; the first one does the rest.
+
     Returns:
-        'Car 3D moderate' and so on -> AP40 [%]; Car first if it is evaluated. Empty for the test split.
+        'Car 3D moderate' and so on -> AP40 [%]; Car first if it is evaluated. Empty for the test split, and in all
+        processes but the first.
     """
+    config, dataset, ranks = job.config, job.evaluation_set, job.ranks
     settings = DecodeSettings(
         CLASS_NAMES,
         config.dataset.resolution,
@@ -152,9 +236,14 @@ def evaluate_model(
         config.tester.map_to_image == "official",
     )
     started = time.perf_counter()
-    results = predict(model, inference_loader(dataset, config), settings, config.tester.topk, device)
+    loader = inference_loader(dataset, config, ranks.rank, ranks.size)
+    own = predict(model, loader, settings, config.tester.topk, job.device, ranks.first)
+    shares = ranks.collect(own)
+    if not ranks.first:
+        return {}
+    results = sorted((result for share in shares for result in share), key=lambda pair: dataset.number[pair[0]])
     seconds = time.perf_counter() - started
-    folder = run_dir / "results" / name / dataset.split
+    folder = job.run_dir / "results" / name / dataset.split
     (folder / "ap.json").unlink(missing_ok=True)  # never older figures beside newer detections
     write_results(folder / "data", results)
     _write_config(folder / "config.yaml", config)

@@ -71,9 +71,9 @@ class Dataset:
     type: str = "kitti"
     """'kitti' is the only one"""
     batch_size: int = 16
-    """pictures of one optimizer step"""
+    """pictures of one optimizer step, over all GPUs and processes together"""
     num_workers: int = 4
-    """loader processes; 0 loads in the main process"""
+    """loader processes, shared between the training processes; 0 loads in the main process"""
     train_split: str = "train"
     """'train', 'trainval' or 'val': ImageSets/<train_split>.txt"""
     resolution: tuple[int, int] = (1280, 384)
@@ -98,6 +98,9 @@ class Dataset:
     """standard deviation, and largest deviation from 1, of the crop's scale"""
     shift: float = 0.1
     """standard deviation of the crop's shift, as a share of the picture; cut at twice that"""
+    on_bad_frame: str = "stop"
+    """a training frame that cannot be read: 'stop' the run and name it, or 'skip' it, log it, and go on; a run in
+    which more than 1 % of the frames are bad stops in any case"""
     color_jitter: tuple[float, ...] = ()
     """[brightness, contrast, saturation, hue] of torchvision's ColorJitter; empty: off, as in the official code"""
 
@@ -122,6 +125,7 @@ class Dataset:
         )
         for name in self.writelist:
             one_of("dataset.writelist", name, CLASS_NAMES)
+        one_of("dataset.on_bad_frame", self.on_bad_frame, ("stop", "skip"))
         for key in ("random_flip", "random_crop"):
             require(0 <= getattr(self, key) <= 1, f"dataset.{key}", getattr(self, key), "a probability in [0, 1]")
         require(0 <= self.scale < 1, "dataset.scale", self.scale, "in [0, 1)")
@@ -195,13 +199,21 @@ class Trainer:
     max_epoch: int = 140
     """epochs to train"""
     gpu_ids: tuple[int, ...] = (0,)
-    """'0, 1', 0 or [0, 1]; without CUDA the CPU is used"""
+    """'0, 1', 0 or [0, 1]; several ids start one process each, which share every batch; [] is the CPU, and without
+    CUDA the processes run there"""
+    sync_bn: bool = False
+    """several processes: BatchNorm statistics over the whole batch; false: over each process's share, as the official
+    DataParallel run has it"""
     save_frequency: int = 10
-    """epochs between checkpoint_epoch_N.pth"""
+    """epochs between checkpoint_epoch_N.pth; checkpoint_last.pth is written every epoch"""
+    save_interval_minutes: float = 30.0
+    """checkpoint_last.pth inside an epoch, after so many minutes without one; 0: only at the ends of epochs"""
+    keep_last: int = 0
+    """how many checkpoint_epoch_N.pth to keep, older ones are deleted; 0: all"""
     eval_frequency: int = 0
     """epochs between evaluations during training, which keep checkpoint_best.pth; 0: only after the last"""
     resume_model: str = ""
-    """checkpoint to go on from: weights, optimizer and epoch"""
+    """checkpoint to go on from: weights, optimizer and place in the run; --resume PATH says the same"""
     pretrain_model: str = ""
     """checkpoint to start from: weights only"""
     amp: bool | str = False
@@ -211,6 +223,8 @@ class Trainer:
         require(self.max_epoch >= 1, "trainer.max_epoch", self.max_epoch, ">= 1")
         require(all(i >= 0 for i in self.gpu_ids), "trainer.gpu_ids", list(self.gpu_ids), "ids >= 0")
         require(self.save_frequency >= 1, "trainer.save_frequency", self.save_frequency, ">= 1")
+        require(self.save_interval_minutes >= 0, "trainer.save_interval_minutes", self.save_interval_minutes, ">= 0")
+        require(self.keep_last >= 0, "trainer.keep_last", self.keep_last, ">= 0")
         require(self.eval_frequency >= 0, "trainer.eval_frequency", self.eval_frequency, ">= 0")
         require(self.amp in (False, "bf16"), "trainer.amp", self.amp, "false or 'bf16'")
 

@@ -48,37 +48,45 @@ class KITTI:
         root: folder with ``ImageSets``, and ``training`` / ``testing`` (MonoDLE's ``object/training`` is found too).
         split: 'train', 'val', 'trainval' or 'test'. Labels are expected in all but 'test'.
         obj_depth_folder: 'obj_depth' or 'obj_depth_all' to read the object-wise depth maps with each frame.
+        allow_bad_frames: a frame whose files are missing or broken raises in :meth:`read` instead of here.
 
     Raises:
         FileNotFoundError, ValueError: naming the first missing or broken file (and line).
     """
 
-    def __init__(self, root: str | Path, split: str, obj_depth_folder: str | None = None) -> None:
+    def __init__(
+        self, root: str | Path, split: str, obj_depth_folder: str | None = None, allow_bad_frames: bool = False
+    ) -> None:
         self.root, self.split = Path(root), split
         self.frame_ids = read_split(self.root / "ImageSets" / f"{split}.txt")
+        self.number = {frame_id: k for k, frame_id in enumerate(self.frame_ids)}
         self.has_labels = split != "test"
         self.data_dir = find_data_dir(self.root, "training" if self.has_labels else "testing")
         self.image_dir = self.data_dir / "image_2"
         self.label_dir = find_label_dir(self.data_dir)
         self.obj_depth_dir = self.data_dir / obj_depth_folder if obj_depth_folder else None
-        self._require_files(self.image_dir, ".png")
-        if self.obj_depth_dir is not None:
-            self._require_files(self.obj_depth_dir, ".npy", "; make them with make_obj_depth.py")
-        self._check_headers()
-        calib_dir = self.data_dir / "calib"
-        self._require_files(calib_dir, ".txt")
-        self.calibrations = [Calibration.from_file(calib_dir / f"{i}.txt") for i in self.frame_ids]
-        self.objects: list[tuple[Object3d, ...]] = [()] * len(self.frame_ids)
-        if self.has_labels:
-            self._require_files(self.label_dir, ".txt")
-            self.objects = [self._read_label(i) for i in self.frame_ids]
+        self.calib_dir = self.data_dir / "calib"
+        if not allow_bad_frames:
+            self._require_all()
+        self.texts: list[tuple[Calibration, tuple[Object3d, ...]] | Exception] = []
+        """each frame's calibration and labels, or why it has none"""
+        for frame_id in self.frame_ids:
+            try:
+                self.texts.append(self._check(frame_id))
+            except (ValueError, OSError) as error:
+                if not allow_bad_frames:
+                    raise
+                self.texts.append(error)
 
     def __len__(self) -> int:
         return len(self.frame_ids)
 
     def read(self, index: int) -> Frame:
-        """Frame number ``index`` of the split. Raises ValueError naming a file that cannot be used."""
-        frame_id = self.frame_ids[index]
+        """Frame number ``index`` of the split. Raises ValueError or OSError naming a file that cannot be used."""
+        frame_id, texts = self.frame_ids[index], self.texts[index]
+        if isinstance(texts, Exception):
+            raise texts
+        calibration, objects = texts
         path = self.image_dir / f"{frame_id}.png"
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None:
@@ -87,7 +95,15 @@ class KITTI:
         if self.obj_depth_dir is not None:
             obj_depth = load_object_depth(self.obj_depth_dir / f"{frame_id}.npy", (image.shape[1], image.shape[0]))
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        return Frame(frame_id, image, self.calibrations[index], self.objects[index], obj_depth)
+        return Frame(frame_id, image, calibration, objects, obj_depth)
+
+    def _require_all(self) -> None:
+        self._require_files(self.image_dir, ".png")
+        if self.obj_depth_dir is not None:
+            self._require_files(self.obj_depth_dir, ".npy", "; make them with make_obj_depth.py")
+        self._require_files(self.calib_dir, ".txt")
+        if self.has_labels:
+            self._require_files(self.label_dir, ".txt")
 
     def _require_files(self, folder: Path, suffix: str, cure: str = "") -> None:
         present = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
@@ -98,12 +114,11 @@ class KITTI:
                 f"the first is {missing[0]}{suffix}{cure}"
             )
 
-    def _check_headers(self) -> None:
-        """What the first bytes can tell: that pictures are PNG files, and depth maps of the same size."""
-        for frame_id in self.frame_ids:
-            size = read_image_size(self.image_dir / f"{frame_id}.png")
-            if self.obj_depth_dir is not None:
-                check_object_depth(self.obj_depth_dir / f"{frame_id}.npy", size)
-
-    def _read_label(self, frame_id: str) -> tuple[Object3d, ...]:
-        return tuple(read_objects(self.label_dir / f"{frame_id}.txt"))
+    def _check(self, frame_id: str) -> tuple[Calibration, tuple[Object3d, ...]]:
+        """The frame's text files; of the others what the first bytes tell: a PNG file, a depth map of its size."""
+        size = read_image_size(self.image_dir / f"{frame_id}.png")
+        if self.obj_depth_dir is not None:
+            check_object_depth(self.obj_depth_dir / f"{frame_id}.npy", size)
+        calibration = Calibration.from_file(self.calib_dir / f"{frame_id}.txt")
+        objects = read_objects(self.label_dir / f"{frame_id}.txt") if self.has_labels else ()
+        return calibration, tuple(objects)

@@ -12,6 +12,8 @@ import numpy as np
 from lib.structures import Object3d
 
 CAR_FOLDER, ALL_FOLDER = "obj_depth", "obj_depth_all"
+PAINTED_TYPES: dict[str, tuple[str, ...] | None] = {CAR_FOLDER: ("Car",), ALL_FOLDER: None}
+"""KITTI types on the maps of each folder; None: all"""
 MIN_DEPTH = 2.0
 
 

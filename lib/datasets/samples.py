@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
+import signal
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -15,24 +19,40 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from lib.config import Config
 from lib.datasets.augmentation import Augmentation
 from lib.datasets.kitti import KITTI, Frame
-from lib.datasets.targets import encode_targets
+from lib.datasets.targets import empty_targets, encode_targets
 from lib.ops.feature_map import STRIDE, resize_align_corners
 from lib.ops.machine import available_cores
 from lib.structures import FrameInfo
 
 
 class Sample(NamedTuple):
-    """One picture, or a batch of them after :func:`collate`."""
+    """One picture."""
 
     image: Tensor
     """(3, H, W) uint8, RGB, network resolution"""
     targets: dict[str, Tensor]
     """see ``encode_targets``, and obj_depth (1, h, w) [m] where the frame has a map; empty at inference"""
-    info: Any
-    """FrameInfo; a list of them in a batch"""
+    info: FrameInfo
 
 
-class TrainingSamples(Dataset[Sample]):
+class Unreadable(NamedTuple):
+    """A frame that ``dataset.on_bad_frame: skip`` leaves out."""
+
+    frame_id: str
+    reason: str
+
+
+class Batch(NamedTuple):
+    """Pictures and targets of ``Sample``, stacked (B, ..); B may be 0."""
+
+    images: Tensor
+    targets: dict[str, Tensor]
+    frames: list[FrameInfo]
+    skipped: list[Unreadable]
+    """frames that belong here but could not be read"""
+
+
+class TrainingSamples(Dataset[Sample | Unreadable]):
     """Augmented, encoded frames. A key is (epoch, index): the same key gives the same sample, whatever came before."""
 
     def __init__(self, frames: KITTI, config: Config) -> None:
@@ -41,9 +61,33 @@ class TrainingSamples(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.frames)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
+    def __getitem__(self, key: tuple[int, int]) -> Sample | Unreadable:
         epoch, index = key
-        frame, c = self.frames.read(index), self.config.dataset
+        if self.config.dataset.on_bad_frame == "stop":
+            return self._sample(epoch, self.frames.read(index))
+        try:
+            frame = self.frames.read(index)
+        except (ValueError, OSError) as error:
+            return Unreadable(self.frames.frame_ids[index], str(error))
+        return self._sample(epoch, frame)
+
+    def nothing(self) -> Batch:
+        """A batch without pictures: a process's share of a batch may be that."""
+        width, height = self.config.dataset.resolution
+        size = (width // STRIDE, height // STRIDE)
+        targets = {name: torch.from_numpy(value)[None][:0] for name, value in empty_targets(*size).items()}
+        if self.frames.obj_depth_dir is not None:
+            targets["obj_depth"] = torch.zeros(0, 1, size[1], size[0])
+        return Batch(torch.zeros(0, 3, height, width, dtype=torch.uint8), targets, [], [])
+
+    def collate(self, samples: Sequence[Sample | Unreadable]) -> Batch:
+        """Stack what could be read."""
+        good = [s for s in samples if isinstance(s, Sample)]
+        batch = collate(good) if good else self.nothing()
+        return batch._replace(skipped=[s for s in samples if isinstance(s, Unreadable)])
+
+    def _sample(self, epoch: int, frame: Frame) -> Sample:
+        c = self.config.dataset
         rng = np.random.default_rng((self.config.general.random_seed, epoch, zlib.crc32(frame.frame_id.encode())))
         size = _size(frame)
         augmentation = Augmentation.sample(rng, size, c.random_flip, c.random_crop, c.scale, c.shift)
@@ -66,54 +110,63 @@ class InferenceSamples(Dataset[Sample]):
         return len(self.frames)
 
     def __getitem__(self, index: int) -> Sample:
+        """Raises ValueError for a frame that cannot be read: results must be complete."""
         frame = self.frames.read(index)
         return Sample(_image(frame, Augmentation.identity(_size(frame)), self.resolution), {}, _info(frame))
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, index) in an order that depends on the seed and the epoch alone."""
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """One process's shares of an epoch's batches, as keys (epoch, index).
 
-    def __init__(self, length: int, seed: int) -> None:
-        self.length, self.seed, self.epoch = length, seed, 0
+    The order of the frames depends on the seed and the epoch alone. Each batch of ``batch_size`` is cut into ``ranks``
+    consecutive shares whose sizes differ by at most one; the last batch may leave a share empty.
+    """
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration yields."""
-        self.epoch = epoch
+    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
+        self.length, self.batch_size, self.seed, self.rank, self.ranks = length, batch_size, seed, rank, ranks
+        self.epoch, self.done = 0, 0
+
+    def set_epoch(self, epoch: int, done: int = 0) -> None:
+        """Choose the epoch of the next iteration, and how many of its frames have had their turn already."""
+        self.epoch, self.done = epoch, done
 
     def __len__(self) -> int:
-        return self.length
+        return max(0, math.ceil((self.length - self.done) / self.batch_size))
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
-        return iter([(self.epoch, int(index)) for index in order])
+        for start in range(self.done, self.length, self.batch_size):
+            batch = order[start : start + self.batch_size]
+            yield [(self.epoch, int(index)) for index in np.array_split(batch, self.ranks)[self.rank]]
 
 
-def collate(samples: Sequence[Sample]) -> Sample:
-    """Stack pictures and targets; infos become a list."""
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack pictures and targets."""
     targets = {name: torch.stack([s.targets[name] for s in samples]) for name in samples[0].targets}
-    return Sample(torch.stack([s.image for s in samples]), targets, [s.info for s in samples])
+    return Batch(torch.stack([s.image for s in samples]), targets, [s.info for s in samples], [])
 
 
-def training_loader(frames: KITTI, config: Config) -> DataLoader[Sample]:
-    """Batches of one epoch; ``loader.sampler.set_epoch(e)`` chooses which."""
+def training_loader(frames: KITTI, config: Config, rank: int = 0, ranks: int = 1) -> DataLoader[Any]:
+    """Shares of process ``rank`` of an epoch's batches; ``loader.batch_sampler.set_epoch(e)`` chooses which."""
     samples = TrainingSamples(frames, config)
-    sampler = EpochSampler(len(samples), config.general.random_seed)
-    return _loader(samples, config, sampler)
+    seed, batch_size = config.general.random_seed, config.dataset.batch_size
+    return _loader(samples, config, EpochBatches(len(samples), batch_size, seed, rank, ranks), samples.collate, ranks)
 
 
-def inference_loader(frames: KITTI, config: Config) -> DataLoader[Sample]:
-    """Batches in the split's order."""
-    return _loader(InferenceSamples(frames, config.dataset.resolution), config, None)
+def inference_loader(frames: KITTI, config: Config, rank: int = 0, ranks: int = 1) -> DataLoader[Any]:
+    """Every ``ranks``-th frame from number ``rank`` on, in the split's order."""
+    own, size = range(rank, len(frames), ranks), -(-config.dataset.batch_size // ranks)
+    batches = [list(own[start : start + size]) for start in range(0, len(own), size)]
+    return _loader(InferenceSamples(frames, config.dataset.resolution), config, batches, collate, ranks)
 
 
-def _loader(samples: Dataset[Sample], config: Config, sampler: Sampler[Any] | None) -> DataLoader[Sample]:
-    workers = min(config.dataset.num_workers, available_cores())
+def _loader(samples: Dataset[Any], config: Config, batches: Any, collate_fn: Any, ranks: int) -> DataLoader[Any]:
+    workers = min(-(-config.dataset.num_workers // ranks), available_cores())
     return DataLoader(
         samples,
-        batch_size=config.dataset.batch_size,
-        sampler=sampler,
+        batch_sampler=batches,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=collate_fn,
         pin_memory=torch.cuda.is_available() and len(config.trainer.gpu_ids) > 0,
         persistent_workers=workers > 0,
         worker_init_fn=_init_worker,
@@ -124,6 +177,18 @@ def _loader(samples: Dataset[Sample], config: Config, sampler: Sampler[Any] | No
 
 def _init_worker(_: int) -> None:
     cv2.setNumThreads(0)  # the workers themselves are the parallelism
+    # Terminals and torchrun signal whole process groups. The main process then finishes its step, which must not fail
+    # for want of a loader; so SIGTERM counts only where it comes from there.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_told, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_when_told(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def _size(frame: Frame) -> tuple[int, int]:

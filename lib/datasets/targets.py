@@ -42,7 +42,7 @@ def encode_targets(
         (mask_3d is False on cropped samples).
     """
     width, height = config.resolution[0] // STRIDE, config.resolution[1] // STRIDE
-    targets = _empty(width, height)
+    targets = empty_targets(width, height)
     for slot, obj in enumerate(objects[:MAX_OBJECTS]):
         merged = config.class_merging and obj.type in _MERGED_INTO_CAR
         depth = obj.location_cam[2]
@@ -75,7 +75,8 @@ def encode_targets(
     return targets
 
 
-def _empty(width: int, height: int) -> dict[str, np.ndarray]:
+def empty_targets(width: int, height: int) -> dict[str, np.ndarray]:
+    """Targets of a frame without objects, on a map of ``width`` x ``height`` cells."""
     pairs = {name: np.zeros((MAX_OBJECTS, 2), np.float32) for name in ("offset_2d", "size_2d", "offset_3d")}
     triples = {name: np.zeros((MAX_OBJECTS, 3), np.float32) for name in ("size_3d", "src_size_3d")}
     return {

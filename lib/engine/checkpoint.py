@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import pickle
+import random
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,29 +36,70 @@ def save_checkpoint(
     epoch: int,
     config: dict[str, Any],
     best: float | None,
+    progress: dict[str, Any] | None = None,
 ) -> None:
-    """Write ``epoch`` (epochs done), ``model_state``, ``optimizer_state``; and config, best AP, version. Atomic."""
+    """Write the official ``epoch`` (epochs done), ``model_state``, ``optimizer_state``; and what this project adds.
+
+    That is config, best AP, version, ``progress`` (see ``Progress.state``) and the states of the random generators.
+    All of it is tensors and plain values. The file appears whole or not at all; raises OSError where it cannot be
+    written, and an older file of that name is then as it was.
+    """
     state = {
         "epoch": epoch,
         "model_state": model.state_dict(),
         "optimizer_state": optimizer.state_dict(),
         "config": config,
         "best": best,
+        "progress": progress or {},
+        "random_state": random_state(),
         "version": __version__,
     }
-    with atomic_write(path) as file:
-        torch.save(state, file)
+    try:
+        with atomic_write(path) as file:
+            torch.save(state, file)
+    except RuntimeError as error:  # torch's own writer hides the reason
+        reason: BaseException | None = error
+        while reason is not None and not isinstance(reason, OSError):
+            reason = reason.__cause__ or reason.__context__
+        number = getattr(reason, "errno", None) or errno.EIO
+        raise OSError(number, f"this checkpoint could not be written: {os.strerror(number)}", str(path)) from error
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def random_state() -> dict[str, Any]:
+    """States of the global random generators of python, numpy, torch and every GPU, as tensors and plain values.
+
+    Nothing in this project draws from them during training; code that extends it may.
+    """
+    kind, keys, *rest = cast(tuple[Any, ...], np.random.get_state(legacy=True))  # noqa: NPY002  (the global generator is meant)
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Put back what :func:`random_state` found; generators of GPUs only where there are as many as then."""
+    random.setstate(state["python"])
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def read_checkpoint(path: Path, glance: bool = False) -> dict[str, Any]:
     """A checkpoint's content, on the CPU. Only tensors and plain values are unpickled, never code.
 
+    ``glance``: tensors are mapped instead of read, for a quick look at the rest.
     Raises FileNotFoundError, or ValueError for a file that is no checkpoint.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        # old (official) files are no zip archives, and cannot be mapped
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=glance and zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:150]
         raise ValueError(f"{path}: not a readable checkpoint: cut off, or no PyTorch file ({reason})") from None

@@ -16,7 +16,10 @@ def seed_torch(seed: int) -> None:
 
 
 def choose_device(gpu_ids: Sequence[int]) -> torch.device:
-    """The first of ``gpu_ids``, or the CPU where there is no CUDA. Raises ValueError for a GPU that does not exist."""
+    """This process's GPU, the first of ``gpu_ids``, or the CPU where there is no CUDA.
+
+    Raises ValueError for a GPU that does not exist.
+    """
     if not torch.cuda.is_available():
         logger.info("device: CPU (%d threads); no CUDA device was found", torch.get_num_threads())
         return torch.device("cpu")
@@ -25,8 +28,6 @@ def choose_device(gpu_ids: Sequence[int]) -> torch.device:
         return torch.device("cpu")
     if gpu_ids[0] >= torch.cuda.device_count():
         raise ValueError(f"trainer.gpu_ids: no GPU {gpu_ids[0]}; this machine has {torch.cuda.device_count()}")
-    if len(gpu_ids) > 1:
-        logger.warning("trainer.gpu_ids names %d GPUs; only GPU %d is used", len(gpu_ids), gpu_ids[0])
     torch.cuda.set_device(gpu_ids[0])  # else loaders and libraries put a context of their own on GPU 0
     logger.info("device: GPU %d, %s", gpu_ids[0], torch.cuda.get_device_name(gpu_ids[0]))
     return torch.device("cuda", gpu_ids[0])

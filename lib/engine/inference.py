@@ -22,7 +22,12 @@ logger = logging.getLogger(__name__)
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, loader: DataLoader[Any], settings: DecodeSettings, topk: int, device: torch.device
+    model: nn.Module,
+    loader: DataLoader[Any],
+    settings: DecodeSettings,
+    topk: int,
+    device: torch.device,
+    show_progress: bool = True,
 ) -> list[tuple[str, list[Object3d]]]:
     """Detections of every frame of the loader, as (frame id, objects), in its order; at most ``topk`` a frame.
 
@@ -32,7 +37,8 @@ def predict(
     model.to(device).eval()
     results = []
     interval = progress_interval()
-    for images, _, frames in tqdm(loader, "inference", leave=False, unit="batch", mininterval=interval):
+    bar = tqdm(loader, "inference", leave=False, unit="batch", mininterval=interval, disable=not show_progress)
+    for images, _, frames, _ in bar:
         outputs = model(images.to(device, non_blocking=True), topk=topk)
         detections = decode_detections(outputs, frames, settings)
         results += [(frame.frame_id, objects) for frame, objects in zip(frames, detections, strict=True)]

@@ -15,23 +15,30 @@ logger = logging.getLogger(__name__)
 
 
 class MetricsLog:
-    """Appends to ``run_dir/metrics.jsonl``, after cutting it back to the first ``epochs_done`` epochs."""
+    """Appends to ``run_dir/metrics.jsonl``, after cutting it back to the first ``epochs_done`` epochs.
 
-    def __init__(self, run_dir: Path, epochs_done: int) -> None:
-        self.path = run_dir / "metrics.jsonl"
+    Without ``run_dir`` nothing is written: only one of several processes keeps the log.
+    """
+
+    def __init__(self, run_dir: Path | None, epochs_done: int) -> None:
+        self.board: Any = None
+        self.path = run_dir / "metrics.jsonl" if run_dir else None
+        if run_dir is None or self.path is None:
+            return
         kept = [record for record in read_metrics(self.path) if record["epoch"] <= epochs_done]
         with atomic_write(self.path) as file:
             file.write("".join(json.dumps(record) + "\n" for record in kept).encode())
         try:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board: SummaryWriter | None = SummaryWriter(str(run_dir / "tensorboard"), purge_step=epochs_done + 1)
+            self.board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=epochs_done + 1)
         except ImportError:
             logger.debug("TensorBoard is not installed; %s has the same numbers", self.path)
-            self.board = None
 
     def write(self, record: dict[str, Any]) -> None:
         """One epoch: ``{"epoch": 1, "lr": .., "losses": {..}, "samples_per_second": .., "ap": {..}}``."""
+        if self.path is None:
+            return
         if "ap" in record:
             record = record | {"ap": _without_nan(record["ap"])}
         with self.path.open("a", encoding="utf-8") as file:

@@ -12,6 +12,8 @@ from lib.engine.checkpoint import read_checkpoint
 
 logger = logging.getLogger(__name__)
 
+LAST = "checkpoint_last.pth"
+"""where the run stands: written every epoch, and now and then inside long ones"""
 EVALUATION_KEYS = ("dataset.resolution", "dataset.meanshape", "dataset.use_3d_center", "tester.map_to_image")
 """what a checkpoint must be evaluated with as it was trained with"""
 _FREE = ("general.exp_name", "general.dataroot", "dataset.num_workers", "trainer.", "tester.", "model.pretrained")
@@ -29,6 +31,31 @@ def find_checkpoint(name: str, run_dir: Path) -> Path:
     raise FileNotFoundError(f"no checkpoint {name!r}; looked for {', '.join(map(str, places))}{hint}")
 
 
+def newest_checkpoint(run_dir: Path) -> Path | None:
+    """The checkpoint of a run that has come furthest, or None where there is none at all.
+
+    Files that cannot be read are passed over with a warning. Raises ValueError where no file is left.
+    """
+    files = sorted((run_dir / "checkpoints").glob("*.pth"))
+    found: list[tuple[int, int, bool, Path]] = []
+    for path in files:
+        try:
+            state = read_checkpoint(path, glance=True)
+            frames_done = (state.get("progress") or {}).get("frames_done", 0)
+            found.append((int(state["epoch"]), int(frames_done), path.name == LAST, path))
+        except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
+            logger.warning("%s is passed over: %s", path, error)
+    for *_, path in sorted(found, reverse=True):
+        try:
+            read_checkpoint(path)  # all of it: what a glance does not see must not end the run
+            return path
+        except (ValueError, OSError) as error:
+            logger.warning("%s is passed over: %s", path, error)
+    if files:
+        raise ValueError(f"{run_dir}: none of its {len(files)} checkpoints can be read; start anew with --overwrite")
+    return None
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """checkpoint_epoch_N.pth of a folder, by N."""
     found = {path: re.fullmatch(r"checkpoint_epoch_(\d+)\.pth", path.name) for path in folder.glob("*.pth")}
@@ -39,15 +66,15 @@ def refuse_to_lose(run_dir: Path, resume: Path | None, overwrite: bool) -> None:
     """Raise FileExistsError if training into ``run_dir`` would write over checkpoints, ValueError for bad options."""
     own = run_dir / "checkpoints"
     if resume is not None and overwrite:
-        raise ValueError("--overwrite and trainer.resume_model exclude each other")
+        raise ValueError("--overwrite and --resume (or trainer.resume_model) exclude each other")
     if overwrite or not any(own.glob("*.pth")):
         return
-    cures = "choose another general.exp_name, go on with trainer.resume_model, or delete it with --overwrite"
+    cures = "go on with --resume, choose another general.exp_name, or move it aside with --overwrite"
     if resume is None or resume.resolve().parent != own.resolve():
         raise FileExistsError(f"{run_dir} holds the checkpoints of an earlier run: {cures}")
-    later = list_checkpoints(own)[-1:]
-    if later and later[0].resolve() != resume.resolve() and _epoch(later[0]) > _epoch(resume):
-        raise FileExistsError(f"{run_dir} holds {later[0].name}, later than {resume.name}: resume from that one")
+    for later in (own / LAST, *list_checkpoints(own)[-1:]):
+        if later.is_file() and later.resolve() != resume.resolve() and _epoch(later) > _epoch(resume):
+            raise FileExistsError(f"{run_dir} holds {later.name}, later than {resume.name}: resume from that one")
 
 
 def warn_of_differences(path: Path, stored: object, config: Config, keys: tuple[str, ...] | None) -> None:
@@ -65,7 +92,10 @@ def warn_of_differences(path: Path, stored: object, config: Config, keys: tuple[
 
 
 def _epoch(path: Path) -> int:
-    epoch = read_checkpoint(path).get("epoch")
+    try:
+        epoch = read_checkpoint(path, glance=True).get("epoch")
+    except ValueError:  # broken: there is nothing to lose
+        return -1
     return epoch if isinstance(epoch, int) else -1
 
 

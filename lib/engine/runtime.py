@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from lib.engine.interruption import Interrupted, Interruption
+
 logger = logging.getLogger(__name__)
 
 
-def setup_logging(log_file: Path | None = None) -> None:
-    """Messages to the terminal and, down to DEBUG, to the end of ``log_file``. Replaces handlers made here before."""
+def setup_logging(log_file: Path | None = None, level: int = logging.INFO) -> None:
+    """Messages from ``level`` on to the terminal and, down to DEBUG, to the end of ``log_file``.
+
+    Replaces handlers made here before.
+    """
     root = logging.getLogger()
     for handler in list(root.handlers):
         if getattr(handler, "_of_this_project", False):
             root.removeHandler(handler)
             handler.close()
     console = logging.StreamHandler(sys.stdout)
-    console.setLevel(logging.INFO)
+    console.setLevel(level)
     console.setFormatter(logging.Formatter("%(message)s"))
     handlers: list[logging.Handler] = [console]
     if log_file is not None:
@@ -38,23 +44,39 @@ def progress_interval() -> float:
     return 0.1 if sys.stderr.isatty() else 30.0
 
 
-def run_command(command: Callable[[], int]) -> int:
+def run_command(
+    command: Callable[[], int],
+    interruption: Interruption | None = None,
+    report: Callable[[BaseException], None] = lambda error: None,
+) -> int:
     """Run a tool's body; expected errors become one line on stderr and an exit status.
+
+    Args:
+        interruption: the body's own, where it has something to save when a signal comes.
+        report: is told of an error (not of a signal) before it becomes a line.
 
     Returns:
         the body's status; 2 for bad input and files that cannot be read or written (ValueError, OSError); 1 for a
-        run that failed on its own account (FloatingPointError: a loss that is not finite); 130 after Ctrl-C.
+        run that failed on its own account (FloatingPointError: a loss that is not finite; ConnectionError: another
+        process of the run died); 130 after Ctrl-C and 143 after SIGTERM.
     """
     origin: BaseException
     try:
-        return command()
+        with interruption or Interruption():
+            return command()
+    except ConnectionError as error:
+        status, message, origin = 1, _one_line(error), error
     except (ValueError, OSError) as error:
         status, message, origin = 2, _one_line(error), error
     except FloatingPointError as error:
         status, message, origin = 1, _one_line(error), error
-    except KeyboardInterrupt as interrupt:
-        status, message, origin = 130, "interrupted", interrupt
+    except (Interrupted, KeyboardInterrupt) as interrupt:
+        interrupted = interrupt if isinstance(interrupt, Interrupted) else Interrupted(signal.SIGINT)
+        logger.debug("ended here:", exc_info=interrupt)
+        sys.stderr.write(f"{interrupted}\n")
+        return interrupted.status
     logger.debug("the error's origin:", exc_info=origin)
+    report(origin)
     sys.stderr.write(f"error: {message}\n")
     return status
 

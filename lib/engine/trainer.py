@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import time
+import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torchvision.transforms import v2
 from tqdm import tqdm
 
 from lib.config import Config, dump_config
-from lib.engine.checkpoint import load_model_state, load_optimizer_state, read_checkpoint, save_checkpoint
+from lib.engine.checkpoint import (
+    load_model_state,
+    load_optimizer_state,
+    read_checkpoint,
+    save_checkpoint,
+    set_random_state,
+)
+from lib.engine.distributed import Ranks
+from lib.engine.interruption import Interrupted, Interruption
 from lib.engine.metrics import MetricsLog
 from lib.engine.optim import learning_rate, set_learning_rate
+from lib.engine.progress import Progress
+from lib.engine.run_folder import LAST, list_checkpoints
 from lib.engine.runtime import progress_interval
 from lib.structures import FrameInfo
 
@@ -28,6 +39,7 @@ logger = logging.getLogger(__name__)
 Criterion = Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]
 Evaluate = Callable[[nn.Module, str], dict[str, float]]
 """(model, name of its results folder) -> AP by name, its first entry the one that decides which model is best"""
+MAX_SKIPPED_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -38,117 +50,148 @@ class Parts:
     criterion: Criterion
     optimizer: torch.optim.Optimizer
     loader: DataLoader[Any]
-    """its sampler has ``set_epoch``"""
+    """its batch sampler has ``set_epoch``"""
     device: torch.device
     config: Config
+    run_dir: Path
+    ranks: Ranks = field(default_factory=Ranks)
+    interruption: Interruption = field(default_factory=Interruption)
+
+    @property
+    def frames(self) -> int:
+        """of the training split"""
+        return len(cast(Any, self.loader.dataset))
 
 
-@dataclass(frozen=True)
-class Start:
-    """Where training begins."""
+def begin(parts: Parts, resume: Path | None) -> Progress:
+    """Bring the model to its device and, to go on from a checkpoint, load weights, optimizer and place.
 
-    epoch: int = 0
-    """epochs done already"""
-    best: float | None = None
-    """best AP so far [%]"""
-
-
-def begin(parts: Parts, resume: Path | None) -> Start:
-    """Bring the model to its device and, to go on from a checkpoint, load weights and optimizer.
-
-    Raises FileNotFoundError, or ValueError for a checkpoint that does not fit or has nothing left to do.
+    Raises FileNotFoundError, or ValueError for a checkpoint that does not fit.
     """
     parts.model.to(parts.device)
+    order = (parts.config.general.random_seed, parts.frames)
     if resume is None:
-        return Start()
+        return Progress(order=order)
     state = read_checkpoint(resume)
     load_model_state(parts.model, state["model_state"], resume)
     load_optimizer_state(parts.optimizer, state.get("optimizer_state"), resume)
-    done, last = state.get("epoch"), parts.config.trainer.max_epoch
-    if not isinstance(done, int):
-        raise ValueError(f"{resume}: no epoch in this checkpoint; use trainer.pretrain_model to start from its weights")
-    if done >= last:
-        raise ValueError(f"{resume}: {done} epochs are done already, trainer.max_epoch={last}")
-    logger.info("resuming from %s after epoch %d", resume, done)
-    return Start(done, state.get("best"))
+    progress = Progress.from_checkpoint(state, resume, order)
+    if not parts.ranks.first:
+        progress.skipped_now = 0  # counted by the first rank's checkpoint already
+    last = parts.config.trainer.max_epoch
+    if progress.epoch > last:
+        raise ValueError(f"{resume}: {progress.epoch} epochs are done already, trainer.max_epoch={last}")
+    if progress.frames_done:
+        set_random_state(state["random_state"])
+    place = f" and {progress.frames_done} of {parts.frames} frames" if progress.frames_done else ""
+    logger.info("resuming from %s after epoch %d%s", resume, progress.epoch, place)
+    return progress
 
 
-def train(parts: Parts, run_dir: Path, start: Start, evaluate: Evaluate) -> Path:
-    """Train from ``start`` (see :func:`begin`) to the last epoch; all files go to ``run_dir``.
+def train(parts: Parts, progress: Progress, evaluate: Evaluate) -> Path:
+    """Train from ``progress`` (see :func:`begin`) to the last epoch; all files go to ``parts.run_dir``.
 
     Returns:
         the checkpoint of the last epoch.
 
     Raises:
         FloatingPointError: a loss was not finite; the message has the terms and the frame ids.
+        Interrupted: a signal came; a checkpoint says how far the run has come.
     """
-    trainer, checkpoints = parts.config.trainer, run_dir / "checkpoints"
-    best = start.best
-    with MetricsLog(run_dir, start.epoch) as metrics:
-        for epoch in range(start.epoch, trainer.max_epoch):
-            rate = learning_rate(epoch, parts.config.optimizer.lr, parts.config.lr_scheduler)
+    trainer = parts.config.trainer
+    forward = parts.ranks.wrap(parts.model, trainer.sync_bn)
+    logged = progress.epoch - (progress.record is not None)
+    with MetricsLog(parts.run_dir if parts.ranks.first else None, logged) as metrics:
+        if progress.record is not None:  # killed between the last epoch's end and its evaluation's
+            rate = learning_rate(progress.epoch - 1, parts.config.optimizer.lr, parts.config.lr_scheduler)
             set_learning_rate(parts.optimizer, rate)
-            began = time.perf_counter()
-            losses, pictures = train_one_epoch(parts, epoch)
-            speed = pictures / (time.perf_counter() - began)
-            last = epoch + 1 == trainer.max_epoch
-            record: dict[str, Any] = {"epoch": epoch + 1, "lr": rate, "losses": losses, "samples_per_second": speed}
-            logger.info(_summary(record, trainer.max_epoch))
-            name = f"checkpoint_epoch_{epoch + 1}"
-            saved = (epoch + 1) % trainer.save_frequency == 0 or last
-            if saved:  # before the evaluation, which must not cost the epoch if it fails
-                _save(parts, checkpoints / f"{name}.pth", epoch + 1, best)
-            if trainer.eval_frequency and ((epoch + 1) % trainer.eval_frequency == 0 or last):
-                record["ap"] = evaluate(parts.model, name)
-                best, before = _keep_best(parts, checkpoints, epoch + 1, record["ap"], best), best
-                if saved and best != before:
-                    _save(parts, checkpoints / f"{name}.pth", epoch + 1, best)
-            # after the checkpoint: a resumed run cuts the log back to the epochs that its checkpoint has
-            metrics.write(record)
-    return checkpoints / f"checkpoint_epoch_{trainer.max_epoch}.pth"
+            with parts.interruption.deferred():
+                _save_epoch(parts, progress)
+            _finish_epoch(parts, progress, evaluate, metrics)
+        while progress.epoch < trainer.max_epoch:
+            rate = learning_rate(progress.epoch, parts.config.optimizer.lr, parts.config.lr_scheduler)
+            set_learning_rate(parts.optimizer, rate)
+            with parts.interruption.deferred():
+                train_one_epoch(parts, forward, progress)
+                progress.finish_epoch(rate)
+                logger.info(_summary(cast(dict[str, Any], progress.record), trainer.max_epoch))
+                # before the evaluation, which must not cost the epoch if it fails
+                _save_epoch(parts, progress)
+                _stop_if_asked(parts)
+            _finish_epoch(parts, progress, evaluate, metrics)
+    return parts.run_dir / "checkpoints" / f"checkpoint_epoch_{trainer.max_epoch}.pth"
 
 
-def train_one_epoch(parts: Parts, epoch: int) -> tuple[dict[str, float], int]:
-    """One pass over the loader.
+def train_one_epoch(parts: Parts, forward: nn.Module, progress: Progress) -> None:
+    """One pass over the loader, or what ``progress`` says is left of it; adds every step to ``progress``.
 
-    Returns:
-        mean of every loss term, and of their sum as 'total', over the pictures; and how many pictures there were.
+    Raises Interrupted, after saving, between two steps.
     """
-    # all that is random from here on (colour jitter) follows from seed and epoch, so that resuming changes nothing
-    torch.manual_seed(parts.config.general.random_seed + epoch)
-    cast(Any, parts.loader.sampler).set_epoch(epoch)
+    if not progress.frames_done:
+        # what is random from here on in code that extends this follows from seed and epoch
+        torch.manual_seed(parts.config.general.random_seed + progress.epoch)
+    batch_size, interval = parts.config.dataset.batch_size, parts.config.trainer.save_interval_minutes * 60
+    sampler = cast(Any, parts.loader.batch_sampler)
+    sampler.set_epoch(progress.epoch, progress.frames_done)
     parts.model.train()
-    sums: dict[str, float] = {}
-    pictures = 0
-    description = f"epoch {epoch + 1}/{parts.config.trainer.max_epoch}"
     bar = tqdm(
-        parts.loader, description, leave=False, unit="batch", dynamic_ncols=True, mininterval=progress_interval()
+        parts.loader,
+        f"epoch {progress.epoch + 1}/{parts.config.trainer.max_epoch}",
+        total=len(sampler),
+        leave=False,
+        unit="batch",
+        dynamic_ncols=True,
+        mininterval=progress_interval(),
+        disable=not parts.ranks.first,
     )
+    saved = now = time.perf_counter()
     with bar:
-        for images, targets, frames in bar:
-            losses = train_step(parts, images, targets, frames)
-            pictures += len(frames)
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + value * len(frames)
-            bar.set_postfix_str(" ".join(f"{name} {total / pictures:.3f}" for name, total in sums.items()), False)
-    return {name: total / pictures for name, total in sums.items()}, pictures
+        for images, targets, frames, skipped in bar:
+            _note_skipped(parts, progress, skipped)
+            losses, pictures, stop = train_step(parts, forward, progress.epoch, images, targets, frames)
+            progress.add(losses, pictures)
+            progress.frames_done = min(progress.frames_done + batch_size, parts.frames)
+            before, now = now, time.perf_counter()
+            progress.seconds += now - before
+            bar.set_postfix_str(" ".join(f"{name} {mean:.3f}" for name, mean in progress.means().items()), False)
+            if progress.frames_done < parts.frames:
+                if stop:
+                    _save(parts, progress, LAST)
+                    _stop(parts)
+                if interval and now - saved >= interval:
+                    _save(parts, progress, LAST)
+                    saved = now
+    _agree_on_skipped(parts, progress)
 
 
 def train_step(
-    parts: Parts, images: Tensor, targets: dict[str, Tensor], frames: Sequence[FrameInfo]
-) -> dict[str, float]:
-    """Forward, backward, step on one batch. Returns the terms and their 'total'; raises FloatingPointError."""
+    parts: Parts,
+    forward: nn.Module,
+    epoch: int,
+    images: Tensor,
+    targets: dict[str, Tensor],
+    frames: Sequence[FrameInfo],
+) -> tuple[dict[str, float], int, bool]:
+    """Forward, backward, step on one batch, or on this process's share of it.
+
+    Returns:
+        the whole batch's terms and their 'total'; its number of pictures; whether a process was asked to stop.
+
+    Raises FloatingPointError where the loss is not finite.
+    """
     device, config = parts.device, parts.config
     images = images.to(device, non_blocking=True)
     targets = {name: value.to(device, non_blocking=True) for name, value in targets.items()}
     if config.dataset.color_jitter:
-        jitter = v2.ColorJitter(*config.dataset.color_jitter)
-        images = torch.stack([jitter(image) for image in images])
+        images = jitter_colors(images, config.dataset.color_jitter, config.general.random_seed, epoch, frames)
     with torch.autocast(device.type, torch.bfloat16, enabled=config.trainer.amp == "bf16"):
-        outputs = parts.model(images, targets["indices"])
+        outputs = forward(images, targets["indices"])
     terms = parts.criterion(outputs, targets)
     total = torch.stack(list(terms.values())).sum()
-    values = dict(zip([*terms, "total"], torch.stack([*terms.values(), total]).tolist(), strict=True))
+    # with the losses, in one transfer, so that all ranks stop after the same step
+    extra = parts.ranks.total(total.new_tensor([len(frames), parts.interruption.signum is not None]))
+    *numbers, pictures, stop = torch.cat([torch.stack([*terms.values(), total]).detach(), extra]).tolist()
+    values = dict(zip([*terms, "total"], numbers, strict=True))
     if not math.isfinite(values["total"]):
         shown = ", ".join(f"{name}={value:g}" for name, value in values.items())
         raise FloatingPointError(
@@ -158,27 +201,115 @@ def train_step(
     parts.optimizer.zero_grad(set_to_none=True)
     total.backward()
     parts.optimizer.step()
-    return values
+    return values, round(pictures), stop > 0
 
 
-def _keep_best(parts: Parts, folder: Path, epoch: int, ap: dict[str, float], best: float | None) -> float | None:
-    """Save checkpoint_best.pth if the first AP is the best so far; returns the best. NaN (no figure) is never best."""
+def jitter_colors(
+    images: Tensor, strengths: Sequence[float], seed: int, epoch: int, frames: Sequence[FrameInfo]
+) -> Tensor:
+    """torchvision's ColorJitter, drawn for each picture from (seed, epoch, frame id). (B, 3, H, W) uint8 -> same."""
+    from torchvision.transforms import v2  # takes two seconds to import
+
+    jitter = v2.ColorJitter(*strengths)
+    jittered = torch.empty_like(images)
+    with torch.random.fork_rng(devices=[]):
+        for k, frame in enumerate(frames):
+            torch.manual_seed(zlib.crc32(f"{seed} {epoch} {frame.frame_id}".encode()))
+            jittered[k] = jitter(images[k])
+    return jittered
+
+
+def _finish_epoch(parts: Parts, progress: Progress, evaluate: Evaluate, metrics: MetricsLog) -> None:
+    """Evaluate, keep the best, log."""
+    trainer, record = parts.config.trainer, cast(dict[str, Any], progress.record)
+    due = progress.epoch % max(trainer.eval_frequency, 1) == 0 or progress.epoch == trainer.max_epoch
+    evaluated = bool(trainer.eval_frequency) and due
+    if evaluated:
+        parts.ranks.share_buffers(parts.model)
+        record = record | {"ap": evaluate(parts.model, f"checkpoint_epoch_{progress.epoch}")}
+    with parts.interruption.deferred():
+        if evaluated:
+            _keep_best(parts, progress, record["ap"])
+        metrics.write(record)
+        progress.record = None
+        if evaluated:  # else the last checkpoint would have it evaluated again
+            _save(parts, progress, LAST)
+        _stop_if_asked(parts)
+
+
+def _keep_best(parts: Parts, progress: Progress, ap: dict[str, float]) -> None:
+    """Save checkpoint_best.pth if the first AP is the best so far. NaN (no figure) is never best."""
     if not ap:
-        return best
+        return
     name, score = next(iter(ap.items()))
-    if math.isnan(score) or (best is not None and score <= best):
-        return best
-    path = folder / "checkpoint_best.pth"
-    _save(parts, path, epoch, score)
+    if math.isnan(score) or (progress.best is not None and score <= progress.best):
+        return
+    progress.best = score
+    path = _save(parts, progress, "checkpoint_best.pth")
     logger.info("best so far: %s %.2f -> %s", name, score, path)
-    return score
 
 
-def _save(parts: Parts, path: Path, epoch: int, best: float | None) -> None:
-    save_checkpoint(path, parts.model, parts.optimizer, epoch, dump_config(parts.config), best)
+def _save(parts: Parts, progress: Progress, name: str) -> Path:
+    path = parts.run_dir / "checkpoints" / name
+    if parts.ranks.first:
+        config = dump_config(parts.config)
+        save_checkpoint(path, parts.model, parts.optimizer, progress.epoch, config, progress.best, progress.state())
+    return path
+
+
+def _save_epoch(parts: Parts, progress: Progress) -> None:
+    """The last checkpoint, and where it is due that of the epoch that has just ended."""
+    _save(parts, progress, LAST)
+    trainer = parts.config.trainer
+    if progress.epoch % trainer.save_frequency == 0 or progress.epoch == trainer.max_epoch:
+        _save(parts, progress, f"checkpoint_epoch_{progress.epoch}.pth")
+        if trainer.keep_last and parts.ranks.first:
+            for path in list_checkpoints(parts.run_dir / "checkpoints")[: -trainer.keep_last]:
+                path.unlink(missing_ok=True)
+
+
+def _stop_if_asked(parts: Parts) -> None:
+    """Raise Interrupted if any process got a signal; the checkpoint is written."""
+    if parts.ranks.total(torch.tensor(int(parts.interruption.signum is not None))):
+        _stop(parts)
+
+
+def _stop(parts: Parts) -> None:
+    parts.ranks.wait()  # torchrun takes the first process that ends for a failure, and ends the one that saves
+    path = parts.run_dir / "checkpoints" / LAST
+    signum = parts.interruption.signum or signal.SIGTERM  # else another process got it
+    raise Interrupted(signum, f"saved as {path}; the same command with --resume goes on")
+
+
+def _note_skipped(parts: Parts, progress: Progress, skipped: Sequence[Any]) -> None:
+    """Count frames that could not be read; raises ValueError when they are too many."""
+    for frame in skipped:
+        progress.skipped_now += 1
+        if frame.frame_id not in progress.skipped:
+            progress.skipped.append(frame.frame_id)
+            logger.warning("frame %s is skipped: %s", frame.frame_id, frame.reason)
+    _refuse_too_many(parts, progress)
+
+
+def _agree_on_skipped(parts: Parts, progress: Progress) -> None:
+    """At an epoch's end: the first rank's checkpoint and log tell what all ranks have skipped."""
+    found = parts.ranks.collect((progress.skipped, progress.skipped_now))
+    if found:
+        progress.skipped = sorted({frame_id for names, _ in found for frame_id in names})
+        progress.skipped_now = sum(count for _, count in found)
+        _refuse_too_many(parts, progress)
+
+
+def _refuse_too_many(parts: Parts, progress: Progress) -> None:
+    if len(progress.skipped) > MAX_SKIPPED_SHARE * parts.frames:
+        raise ValueError(
+            f"{len(progress.skipped)} of {parts.frames} training frames cannot be read, more than "
+            f"{MAX_SKIPPED_SHARE:.0%}; the last is {progress.skipped[-1]}. tools/check_dataset.py lists them all"
+        )
 
 
 def _summary(record: dict[str, Any], epochs: int) -> str:
     losses = " ".join(f"{name} {value:.4f}" for name, value in record["losses"].items())
     speed = f"{record['samples_per_second']:.2f} pictures/s"
-    return f"epoch {record['epoch']}/{epochs}  lr {record['lr']:.6f}  {losses}  {speed}"
+    skipped = f"  {record['skipped_frames']} frames skipped" if "skipped_frames" in record else ""
+    return f"epoch {record['epoch']}/{epochs}  lr {record['lr']:.6f}  {losses}  {speed}{skipped}"

@@ -56,7 +56,7 @@ def gather_windows(feature_map: Tensor, indices: Tensor, size: int) -> Tensor:
     x = (indices % width)[..., None, None] + reach
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     cells = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).flatten(1)
-    windows = gather_cells(feature_map, cells).reshape(batch, -1, size * size, channels)
+    windows = gather_cells(feature_map, cells).reshape(batch, indices.shape[1], size * size, channels)
     return (windows * inside.flatten(2)[..., None]).transpose(2, 3)
 
 

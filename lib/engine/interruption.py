@@ -1,0 +1,79 @@
+"""SIGTERM and Ctrl-C: finish the step and save where there is something to save, otherwise end at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(BaseException):
+    """The run was asked to end. No Exception, so that nothing takes it for an error that can be handled."""
+
+    def __init__(self, signum: int, message: str = "") -> None:
+        super().__init__(message)
+        self.signum = signum
+
+    @property
+    def status(self) -> int:
+        """Exit status by the shell's convention: 130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + self.signum
+
+    def __str__(self) -> str:
+        return f"ended by {signal_name(self.signum)}" + (f"; {self.args[0]}" if self.args[0] else "")
+
+
+def signal_name(signum: int) -> str:
+    return "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
+
+
+class Interruption:
+    """Catches the two signals while it is entered.
+
+    Outside :meth:`deferred` a signal raises :class:`Interrupted` on the spot. Inside, it is only noted in ``signum``,
+    for the loop to look at. After the first Ctrl-C the next one has the system's own effect: the process ends at once.
+    """
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._deferring = False
+        self._process = os.getpid()
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers there alone
+            self._previous = {signum: signal.signal(signum, self._handle) for signum in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Signals wait until the end of the block (a step, a file being written)."""
+        self._deferring = True
+        try:
+            yield
+        finally:
+            self._deferring = False
+
+    def _handle(self, signum: int, _: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a child that was forked, and took the handler along
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+            return
+        if signum == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if not self._deferring:
+            raise Interrupted(signum)
+        again = "; Ctrl-C again quits at once" if signum == signal.SIGINT else ""
+        # not through logging: the signal may have come while a message was being written
+        os.write(2, f"\n{signal_name(signum)}: finishing this step, then saving{again}\n".encode())
+        self.signum = signum

@@ -1,0 +1,221 @@
+"""Two gloo processes against one: losses, gradients, whole runs, and what happens when one dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from lib.config import parse_config
+from lib.datasets.targets import empty_targets
+from lib.engine.distributed import Ranks, join, leave
+from lib.engine.optim import build_optimizer
+from lib.losses import Criterion
+from lib.models import build_model
+from lib.ops.gaussian import draw_gaussian
+from tests.test_interruption import Run, assert_same_run, checkpoint, folder  # noqa: F401  (a fixture)
+
+CONFIG = parse_config(
+    {
+        "general": {"qi": True, "obj_depth": True, "rad": 60.0, "qi_weight": 2.0},
+        "model": {"backbone": "dla34_narrow", "pretrained": False},
+        "dataset": {"resolution": [128, 64]},
+    }
+)
+WIDTH, HEIGHT = 32, 16
+
+
+def make_batch(objects_of_pictures, dtype):
+    """Random pictures and targets with so many objects each."""
+    rng = np.random.default_rng(5)
+    pictures = []
+    for count in objects_of_pictures:
+        targets = empty_targets(WIDTH, HEIGHT)
+        for slot in rng.permutation(50)[:count]:
+            x, y = int(rng.integers(WIDTH)), int(rng.integers(HEIGHT))
+            draw_gaussian(targets["heatmap"][int(rng.integers(3))], (x, y), 2)
+            targets["indices"][slot] = y * WIDTH + x
+            for name in ("offset_2d", "size_2d", "offset_3d", "size_3d", "src_size_3d"):
+                targets[name][slot] = rng.uniform(0.5, 3, targets[name].shape[1])
+            targets["depth"][slot] = rng.uniform(3, 60)
+            targets["heading_bin"][slot], targets["heading_res"][slot] = rng.integers(12), rng.uniform(-0.2, 0.2)
+            targets["mask_2d"][slot] = True
+            targets["mask_3d"][slot] = rng.random() < 0.8
+        depth_map = np.where(rng.random((1, HEIGHT, WIDTH)) < 0.3, rng.uniform(3, 60), 0) if count else 0
+        targets["obj_depth"] = np.zeros((1, HEIGHT, WIDTH)) + depth_map
+        pictures.append(targets)
+    stacked = {k: torch.from_numpy(np.stack([p[k] for p in pictures])) for k in pictures[0]}
+    targets = {k: v.to(dtype) if v.is_floating_point() else v for k, v in stacked.items()}
+    images = torch.from_numpy(rng.normal(size=(len(pictures), 3, 64, 128))).to(dtype)
+    return images, targets
+
+
+def loss_and_gradients(objects_of_pictures, dtype, ranks, sync_bn=True):
+    """Terms, gradients, BatchNorm buffers and weights after a step, of this process's share of the batch."""
+    torch.manual_seed(0)
+    model = build_model(CONFIG)
+    with torch.no_grad():  # descriptors far enough apart for both bounds of the quasi-isometry to be violated
+        model.neck.ida_2.node_2.conv.weight.mul_(3.0)
+        for head in (model.depth, model.obj_depth, model.heading):
+            head[2].weight.normal_(std=0.05)
+    model.to(dtype)
+    optimizer = build_optimizer(model, CONFIG.optimizer)
+    images, targets = make_batch(objects_of_pictures, dtype)
+    own = torch.arange(len(images)).tensor_split(ranks.size)[ranks.rank]
+    share = -(-len(images) // ranks.size)
+    criterion = Criterion(CONFIG.general, ranks.total, lambda rows: ranks.gather(rows, share))
+    forward = ranks.wrap(model, sync_bn).train()
+    outputs = forward(images[own], targets["indices"][own])
+    terms = criterion(outputs, {k: v[own] for k, v in targets.items()})
+    sum(terms.values()).backward()
+    gradients = {k: p.grad.clone() for k, p in model.named_parameters() if p.grad is not None}
+    optimizer.step()
+    buffers = {k: v for k, v in model.named_buffers() if v.is_floating_point() and v.numel() > 3}
+    return {k: v.detach() for k, v in terms.items()}, gradients, buffers
+
+
+def work(rank, size, store, cases, path):
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(size))
+    os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=str(store))
+    torch.set_num_threads(1)
+    ranks, _ = join([])
+    assert ranks == Ranks(rank, size)
+    found = [loss_and_gradients(objects, dtype, ranks) for objects, dtype in cases]
+    assert ranks.collect(rank) == (list(range(size)) if rank == 0 else [])
+    torch.save(found, f"{path}.{rank}")
+    leave()
+
+
+def free_port():
+    import socket
+
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        return s.getsockname()[1]
+
+
+def assert_close(one, other, tolerance, what):
+    scale = one.abs().max().item()
+    error = (one - other).abs().max().item()
+    assert error <= tolerance * max(scale, 1e-30), f"{what}: {error:.2e} of {scale:.2e}"
+
+
+OBJECTS = {
+    "even": [3, 5, 2, 4],
+    "a rank without objects": [3, 5, 0, 0],
+    "no objects at all": [0, 0, 0, 0],
+    "uneven shares": [3, 0, 6],
+    "a rank without pictures": [4],
+}
+
+
+def test_two_processes_are_one(tmp_path):
+    """Every term and every gradient: 1e-9 in float64, 1e-5 in float32."""
+    cases = [(objects, dtype) for objects in OBJECTS.values() for dtype in (torch.float64, torch.float32)]
+    mp.spawn(work, (2, free_port(), cases, str(tmp_path / "found")), nprocs=2)
+    shares = [torch.load(f"{tmp_path / 'found'}.{rank}") for rank in range(2)]
+    for k, (objects, dtype) in enumerate(cases):
+        what = f"{objects} {dtype}"
+        tolerance = 1e-9 if dtype == torch.float64 else 1e-5
+        terms, gradients, buffers = loss_and_gradients(objects, dtype, Ranks())
+        assert len(terms) == 9
+        if objects == OBJECTS["even"]:
+            assert all(value > 0 for value in terms.values()), terms
+        elif not sum(objects):
+            assert all(value == 0 for name, value in terms.items() if name != "heatmap")
+        for rank in range(2):
+            other_terms, other_gradients, other_buffers = shares[rank][k]
+            for name, value in terms.items():
+                assert_close(value, other_terms[name], tolerance, f"{what} {name}")
+            assert other_gradients.keys() == gradients.keys()
+            if objects == OBJECTS["uneven shares"] and dtype == torch.float32:
+                continue  # a share of one picture is convolved by another algorithm, whose rounding flips ReLUs
+            for name, value in gradients.items():
+                assert_close(value, other_gradients[name], tolerance, f"{what} gradient of {name}")
+            for name, value in buffers.items():
+                assert_close(value, other_buffers[name], tolerance, f"{what} {name}")
+
+
+def test_float32_gradients_need_the_statistics_in_float64():
+    """That the bound of 1e-5 says something: with BatchNorm's own float32 statistics, gradients differ by more."""
+    objects = OBJECTS["even"]
+    _, with_double, _ = loss_and_gradients(objects, torch.float32, Ranks())
+    _, with_single, _ = loss_and_gradients(objects, torch.float32, Ranks(), sync_bn=False)
+    worst = max(((a - with_single[k]).abs().max() / a.abs().max()).item() for k, a in with_double.items())
+    assert worst > 1e-4
+
+
+@pytest.mark.parametrize("frames", [12, 11])  # 11: the last batch has one picture, and so a process has none
+def test_torchrun_trains_evaluates_and_resumes(folder, frames):  # noqa: F811
+    """Both processes' detections are merged; a killed run resumes to the run that was not interrupted."""
+    (folder / "KITTI/ImageSets/train.txt").write_text("".join(f"{k:06d}\n" for k in range(frames)))
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    whole = Run(folder, "whole", prefix=torchrun)
+    assert whole.wait() == 0, whole.said()
+    assert whole.said().count("epoch 3/3  lr") == 1 and whole.said().count("ap.json") == 2
+    single = Run(folder, "whole", "-e", "tester.checkpoint=checkpoint_epoch_3.pth")
+    merged = results(whole.run_dir)
+    assert len(merged) == 8  # four frames after each of two epochs
+    assert single.wait() == 0, single.said()
+    assert results(whole.run_dir) == merged
+    if frames == 12:
+        return
+    run = Run(folder, "parts", prefix=torchrun)
+    run.wait_until((run.run_dir / "checkpoints/checkpoint_last.pth").is_file, "checkpoint")
+    run.process.send_signal(signal.SIGTERM)
+    assert run.wait() != 0
+    assert "the same command with --resume goes on" in run.said(), run.said()
+    run = Run(folder, "parts", "--resume", prefix=torchrun)
+    assert run.wait() == 0, run.said()
+    assert_same_run(whole.run_dir, run.run_dir)
+
+
+def results(run_dir):
+    return {str(p.relative_to(run_dir)): p.read_text() for p in (run_dir / "results").rglob("*.txt")}
+
+
+def children(pid):
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout
+    return [int(word) for word in found.split()]
+
+
+def test_a_killed_process_ends_the_run(folder):  # noqa: F811
+    """gpu_ids with two ids starts two processes; kill -9 of one ends both, and --resume goes on."""
+    both = "trainer.gpu_ids=[0,1]"
+    whole = Run(folder, "whole", both)
+    assert whole.wait() == 0, whole.said()
+    assert whole.said().count("epoch 3/3  lr") == 1
+    run = Run(folder, "parts", both)
+    run.wait_until((run.run_dir / "checkpoints/checkpoint_last.pth").is_file, "checkpoint")
+    processes = children(run.process.pid)
+    assert len(processes) == 2
+    began = time.monotonic()
+    os.kill(processes[1], signal.SIGKILL)
+    status = run.wait()
+    assert time.monotonic() - began < 60
+    said = run.said()
+    assert status == 128 + signal.SIGKILL, said
+    assert "was killed by SIGKILL; the others were ended. Go on with --resume" in said.splitlines()[-1], said
+    assert "Traceback" not in said
+    run = Run(folder, "parts", both, "--resume")
+    assert run.wait() == 0, run.said()
+    assert_same_run(whole.run_dir, run.run_dir)
+    assert checkpoint(run.run_dir)["epoch"] == 3
+
+
+def test_the_error_of_one_process_ends_all(folder):  # noqa: F811
+    """A frame that breaks while they train stops both, and the message names it."""
+    path = folder / "KITTI/training/image_2/000005.png"
+    content = path.read_bytes()
+    path.write_bytes(content[:40] + content[-12:])
+    run = Run(folder, "bad", "trainer.gpu_ids=[0,1]")
+    assert run.wait() == 2, run.said()
+    assert "000005.png: this picture cannot be decoded" in run.said()
+    assert "ended with status 2; the others were ended" in run.said().splitlines()[-1]

@@ -1,0 +1,265 @@
+"""Runs in processes of their own that are interrupted and killed; what they resume to is compared bit by bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import make_obj_depth
+from lib.engine.checkpoint import read_checkpoint
+from lib.engine.interruption import Interrupted, Interruption
+from lib.engine.run_folder import newest_checkpoint
+from tests.conftest import PROJECT
+
+YAML = """
+general: {random_seed: 3, qi: true, obj_depth: true}
+dataset:
+  {batch_size: 2, num_workers: 0, resolution: [320, 96], writelist: [Car, Pedestrian], color_jitter: [0.2, 0.2, 0.2, 0]}
+model: {backbone: dla34_narrow, pretrained: false}
+lr_scheduler: {warmup_epochs: 2}
+trainer: {max_epoch: 3, save_frequency: 2, eval_frequency: 2, save_interval_minutes: 0.0001}
+tester: {threshold: 0.0, topk: 5, map_to_image: exact}
+"""
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+ENVIRONMENT.pop("RANK", None)
+PATIENCE = 120
+
+
+@pytest.fixture
+def folder(tiny_kitti, tmp_path, monkeypatch):
+    """Working directory with experiment and data; the four frames appear three times, as twelve."""
+    monkeypatch.chdir(tmp_path)
+    training = tiny_kitti / "training"
+    for k in range(4, 12):
+        for name, suffix in (("image_2", "png"), ("calib", "txt"), ("label_2", "txt")):
+            shutil.copy(training / name / f"{k % 4:06d}.{suffix}", training / name / f"{k:06d}.{suffix}")
+    (tiny_kitti / "ImageSets/train.txt").write_text("".join(f"{k:06d}\n" for k in range(12)))
+    (tmp_path / "tiny.yaml").write_text(YAML)
+    assert make_obj_depth.main(["--dataroot", str(tiny_kitti)]) == 0
+    return tmp_path
+
+
+class Run:
+    """``tools/train_val.py`` in a process."""
+
+    def __init__(self, folder: Path, name: str, *arguments: str, workers: int = 0, prefix: tuple[str, ...] = ()):
+        self.run_dir = folder / "outputs" / name
+        settings = [
+            f"general.exp_name={name}",
+            f"general.dataroot={folder / 'KITTI'}",
+            f"dataset.num_workers={workers}",
+        ]
+        settings += [a for a in arguments if "=" in a]
+        command = [*(prefix or (sys.executable,)), str(PROJECT / "tools/train_val.py"), "--config", "tiny.yaml"]
+        command += [a for a in arguments if "=" not in a]
+        self.log = folder / f"{name}.log"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, "--set", *settings],
+                cwd=folder,
+                env=ENVIRONMENT,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def signal(self, signum: int) -> None:
+        """To the whole process group, as terminals and torchrun do it; the loaders get it too."""
+        os.killpg(self.process.pid, signum)
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait(self) -> int:
+        return self.process.wait(PATIENCE)
+
+    def wait_for(self, words: str, occurrence: int = 1) -> None:
+        self.wait_until(lambda: self.said().count(words) >= occurrence, words)
+
+    def wait_until(self, condition, what: str) -> None:
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            assert self.process.poll() is None, f"ended before {what}:\n{self.said()}"
+            assert time.monotonic() < end, f"no {what}:\n{self.said()}"
+            time.sleep(0.02)
+
+
+def checkpoint(run_dir: Path, name: str = "checkpoint_last.pth") -> dict:
+    return read_checkpoint(run_dir / "checkpoints" / name)
+
+
+def equal(a, b) -> bool:
+    """Nested containers, tensors bit by bit."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
+    return a == b
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Weights, optimizer, best AP of all checkpoints, logged metrics, and detections; and nothing half written."""
+    names = sorted(p.name for p in (one / "checkpoints").iterdir())
+    assert sorted(p.name for p in (other / "checkpoints").iterdir()) == names
+    for name in names:
+        a, b = (checkpoint(folder, name) for folder in (one, other))
+        assert all(equal(a[key], b[key]) for key in ("epoch", "model_state", "optimizer_state", "best")), name
+    records = [
+        [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] for folder in (one, other)
+    ]
+    for record in [*records[0], *records[1]]:
+        del record["samples_per_second"]
+    assert records[0] == records[1]
+    results = [
+        {str(p.relative_to(folder)): p.read_text() for p in (folder / "results").rglob("*.txt")}
+        for folder in (one, other)
+    ]
+    assert results[0] == results[1] and results[0]
+    assert not [p for folder in (one, other) for p in folder.rglob(".*")]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_interrupted_inside_an_epoch_and_resumed(folder, workers):
+    """SIGTERM or Ctrl-C in an epoch, kill -9 in the next attempt, then to the end."""
+    whole = Run(folder, "whole", workers=workers)
+    assert whole.wait() == 0, whole.said()
+    run = Run(folder, "parts", workers=workers)
+    last = run.run_dir / "checkpoints/checkpoint_last.pth"
+    run.wait_until(last.is_file, "checkpoint")
+    signum, status = (signal.SIGTERM, 143) if workers else (signal.SIGINT, 130)
+    run.signal(signum)
+    assert run.wait() == status, run.said()
+    assert "finishing this step, then saving" in run.said() and "--resume goes on" in run.said()
+    assert "Traceback" not in run.said()
+    state = checkpoint(run.run_dir)
+    assert state["epoch"] == 0 and 0 < state["progress"]["frames_done"] < 12
+    run = Run(folder, "parts", "--resume", workers=workers)
+    run.wait_until(lambda: checkpoint(run.run_dir)["epoch"] == 1, "second epoch")
+    run.process.kill()
+    assert run.wait() == -9
+    run = Run(folder, "parts", "--resume", workers=workers)
+    assert run.wait() == 0, run.said()
+    assert "Traceback" not in run.said()
+    assert_same_run(whole.run_dir, run.run_dir)
+    # a run that is complete has nothing left to do
+    again = Run(folder, "parts", "--resume", workers=workers)
+    assert again.wait() == 0, again.said()
+    assert_same_run(whole.run_dir, again.run_dir)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_at_random_moments(folder, workers):
+    """At least 12 kills of each kind of loader, each at a random moment of the process's life."""
+    rng = random.Random(workers)
+    began = time.monotonic()
+    whole = Run(folder, "whole", workers=workers)
+    assert whole.wait() == 0, whole.said()
+    life = time.monotonic() - began
+    kills, runs = 0, 0
+    while kills < 12:
+        runs += 1
+        name = f"killed{runs}"
+        while True:
+            run = Run(folder, name, "--resume", workers=workers)
+            signum = rng.choice([signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+            try:
+                status = run.process.wait(rng.uniform(0.4, 1.0) * life)
+            except subprocess.TimeoutExpired:
+                run.signal(signum)
+                status = run.wait()
+                kills += status != 0
+                # -15, -2: before the command could catch signals
+                assert status in (0, 130, 143, -2, -9, -15), run.said()
+            if status == 0:
+                break
+        assert_same_run(whole.run_dir, run.run_dir)
+        assert "passed over" not in run.said()
+    print(f"{kills} kills, {runs} runs, {workers} workers")
+
+
+def test_a_second_ctrl_c_quits_at_once(tmp_path):
+    code = (
+        "import time, sys\nfrom lib.engine.interruption import Interruption\n"
+        "with Interruption() as i, i.deferred():\n    print('in', flush=True)\n    time.sleep(60)\n    time.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "in\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline() == "\n" and "Ctrl-C again quits at once" in process.stderr.readline()
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == -signal.SIGINT
+    process.communicate()
+
+
+def test_signals_wait_inside_and_raise_outside():
+    with Interruption() as interruption:
+        with interruption.deferred():
+            signal.raise_signal(signal.SIGTERM)
+            assert interruption.signum == signal.SIGTERM
+        with pytest.raises(Interrupted) as caught:
+            signal.raise_signal(signal.SIGTERM)
+        assert caught.value.status == 143
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_broken_checkpoints_are_passed_over(folder, caplog):
+    run = Run(folder, "run", "trainer.max_epoch=2", "trainer.save_frequency=1")
+    assert run.wait() == 0, run.said()
+    folder_of_checkpoints = run.run_dir / "checkpoints"
+    for name in ("checkpoint_last.pth", "checkpoint_epoch_2.pth"):
+        path = folder_of_checkpoints / name
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    for path in folder_of_checkpoints.glob("*best*"):
+        path.unlink()
+    assert newest_checkpoint(run.run_dir) == folder_of_checkpoints / "checkpoint_epoch_1.pth"
+    assert "checkpoint_last.pth is passed over" in caplog.text
+    resumed = Run(folder, "run", "--resume", "trainer.max_epoch=2", "trainer.save_frequency=1")
+    assert resumed.wait() == 0, resumed.said()
+    assert "checkpoint_last.pth is passed over" in resumed.said() and "after epoch 1" in resumed.said()
+    whole = Run(folder, "whole", "trainer.max_epoch=2", "trainer.save_frequency=1")
+    assert whole.wait() == 0, whole.said()
+    assert_same_run(whole.run_dir, resumed.run_dir)
+    for path in folder_of_checkpoints.iterdir():
+        path.write_bytes(b"PK")
+    broken = Run(folder, "run", "--resume")
+    assert broken.wait() == 2
+    assert "none of its 4 checkpoints can be read; start anew with --overwrite" in broken.said()
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(folder):
+    """A limit on the size of files stands in for the disk; the first epoch's save succeeds."""
+    arguments = ("trainer.save_interval_minutes=0", "trainer.max_epoch=1")
+    run = Run(folder, "run", *arguments)
+    assert run.wait() == 0, run.said()
+    before = (run.run_dir / "checkpoints/checkpoint_last.pth").read_bytes()
+    limit = len(before) // 2
+    arguments = ("trainer.save_interval_minutes=0", "trainer.max_epoch=2", "--resume")
+    script = folder / "limited.py"
+    script.write_text(
+        f"import resource, runpy, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        "sys.argv = sys.argv[1:]\nrunpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    failed = Run(folder, "run", *arguments, prefix=(sys.executable, str(script)))
+    assert failed.wait() == 2, failed.said()
+    last = failed.said().strip().splitlines()[-1]
+    assert "checkpoint_last.pth" in last and "this checkpoint could not be written: File too large" in last
+    assert (run.run_dir / "checkpoints/checkpoint_last.pth").read_bytes() == before
+    assert not list(run.run_dir.rglob(".*"))
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY

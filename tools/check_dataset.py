@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""Read every file of a KITTI tree that training would read, and list what is wrong with it.
+
+Checked are the lists of frames, pictures (decoded), calibrations, labels, and object-wise depth maps where there are
+some (painted again and compared). Exit status: 0 nothing is wrong, 1 something is, 2 the check could not be made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
+
+from lib.datasets.checking import Fault, Places, check_frame, check_overlap, check_split
+from lib.datasets.kitti import find_data_dir, find_label_dir
+from lib.datasets.object_depth import PAINTED_TYPES
+from lib.engine.runtime import progress_interval, run_command
+from lib.files import atomic_write
+from lib.ops.machine import available_cores
+
+SPLITS = ("train", "val", "trainval", "test")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, 1 where something is wrong, 2 for bad input."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataroot", required=True, metavar="DIR", help="KITTI folder (ImageSets/, training/)")
+    parser.add_argument("--split", choices=SPLITS, help="default: all that ImageSets/ lists")
+    parser.add_argument("--show", type=int, default=10, metavar="N", help="faults to list of each kind; 0: all")
+    parser.add_argument("--json", metavar="FILE", help="write all faults there")
+    args = parser.parse_args(argv)
+    json_file = Path(args.json) if args.json else None
+    return run_command(lambda: check_dataset(Path(args.dataroot), args.split, args.show, json_file))
+
+
+def check_dataset(root: Path, split: str | None, show: int = 10, json_file: Path | None = None) -> int:
+    """Print what is wrong, and how often. Raises FileNotFoundError where there is no KITTI tree."""
+    lists = root / "ImageSets"
+    if not lists.is_dir():
+        raise FileNotFoundError(f"{lists}: no such folder; expected KITTI's layout (ImageSets/, training/, testing/)")
+    splits = [split] if split else [name for name in SPLITS if (lists / f"{name}.txt").is_file()]
+    if not splits:
+        raise FileNotFoundError(f"{lists}: none of {', '.join(f'{name}.txt' for name in SPLITS)}")
+    started = time.perf_counter()
+    faults: list[Fault] = []
+    frames: dict[str, dict[str, int]] = {}
+    for name in splits:
+        found, frames[name] = check_split(lists / f"{name}.txt")
+        faults += found
+    if "train" in frames and "val" in frames:
+        faults += check_overlap(lists / "train.txt", lists / "val.txt", frames["train"], frames["val"])
+    jobs: list[tuple[Places, str]] = []
+    for half in ("training", "testing"):
+        ids = sorted({i for name in splits if (name == "test") == (half == "testing") for i in frames[name]})
+        if half == "testing" and split is None and not (root / half).is_dir() and not (root / "object").is_dir():
+            print(f"{root / half} is not there; the test split is left out")
+            continue
+        if ids:
+            jobs += [(find_places(root, half), frame_id) for frame_id in ids]
+    faults += sorted(check_frames(jobs))
+    report(faults, len(jobs), time.perf_counter() - started, show)
+    if json_file:
+        content = [{**vars(fault), "path": str(fault.path)} for fault in faults]
+        with atomic_write(json_file) as file:
+            file.write(json.dumps(content, indent=1).encode())
+        print(f"all faults: {json_file}")
+    return 1 if faults else 0
+
+
+def find_places(root: Path, half: str) -> Places:
+    """The folders of 'training' or 'testing'. Raises FileNotFoundError where there are no pictures at all."""
+    folder = find_data_dir(root, half)
+    if half == "testing":
+        return Places(folder / "image_2", folder / "calib", None)
+    maps = tuple(folder / name for name in PAINTED_TYPES if (folder / name).is_dir())
+    return Places(folder / "image_2", folder / "calib", find_label_dir(folder), maps)
+
+
+def check_frames(jobs: Sequence[tuple[Places, str]]) -> list[Fault]:
+    """In parallel, with a progress bar."""
+    faults: list[Fault] = []
+    interval = progress_interval()
+    with multiprocessing.Pool(min(available_cores(), 16), cv2.setNumThreads, (0,)) as pool:
+        work = pool.imap_unordered(_check_job, jobs, chunksize=8)
+        for found in tqdm(work, "checking", len(jobs), unit="frame", mininterval=interval, leave=False):
+            faults += found
+    return faults
+
+
+def _check_job(job: tuple[Places, str]) -> list[Fault]:
+    return check_frame(*job)
+
+
+def report(faults: Sequence[Fault], frames: int, seconds: float, show: int) -> None:
+    """Each kind with its count, and its first faults."""
+    counts = Counter(fault.kind for fault in faults)
+    for kind, count in counts.most_common():
+        print(f"{kind}: {count}")
+        own = [fault for fault in faults if fault.kind == kind]
+        for fault in own[: show or None]:
+            print(f"  {fault}")
+        if show and count > show:
+            print(f"  .. and {count - show} more; --show 0 lists them all")
+    verdict = f"{len(faults)} faults of {len(counts)} kinds" if faults else "nothing is wrong"
+    print(f"{frames} frames checked in {seconds:.1f} s: {verdict}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
