@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from lib.engine.checkpoint import read_checkpoint
 from lib.engine.interruption import Interrupted, Interruption
 from lib.engine.run_folder import newest_checkpoint
 from tests.conftest import PROJECT
+from tools import train_val
 
 YAML = """
 general: {random_seed: 3, qi: true, obj_depth: true}
@@ -131,7 +131,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert not [p for folder in (one, other) for p in folder.rglob(".*")]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_interrupted_inside_an_epoch_and_resumed(folder, workers):
     """SIGTERM or Ctrl-C in an epoch, kill -9 in the next attempt, then to the end."""
     whole = Run(folder, "whole", workers=workers)
@@ -219,31 +219,62 @@ def test_signals_wait_inside_and_raise_outside():
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_broken_checkpoints_are_passed_over(folder, caplog):
-    run = Run(folder, "run", "trainer.max_epoch=2", "trainer.save_frequency=1")
-    assert run.wait() == 0, run.said()
-    folder_of_checkpoints = run.run_dir / "checkpoints"
+def test_broken_checkpoints_are_passed_over(folder, caplog, capsys):
+    def train(name, *arguments):
+        settings = [f"general.exp_name={name}", f"general.dataroot={folder / 'KITTI'}"]
+        settings += ["trainer.max_epoch=2", "trainer.save_frequency=1", "trainer.save_interval_minutes=0"]
+        status = train_val.main(["--config", "tiny.yaml", *arguments, "--set", *settings])
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    assert train("run")[0] == 0
+    run_dir = folder / "outputs/run"
+    folder_of_checkpoints = run_dir / "checkpoints"
     for name in ("checkpoint_last.pth", "checkpoint_epoch_2.pth"):
         path = folder_of_checkpoints / name
         path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     for path in folder_of_checkpoints.glob("*best*"):
         path.unlink()
-    assert newest_checkpoint(run.run_dir) == folder_of_checkpoints / "checkpoint_epoch_1.pth"
+    assert newest_checkpoint(run_dir) == folder_of_checkpoints / "checkpoint_epoch_1.pth"
     assert "checkpoint_last.pth is passed over" in caplog.text
-    resumed = Run(folder, "run", "--resume", "trainer.max_epoch=2", "trainer.save_frequency=1")
-    assert resumed.wait() == 0, resumed.said()
-    assert "checkpoint_last.pth is passed over" in resumed.said() and "after epoch 1" in resumed.said()
-    whole = Run(folder, "whole", "trainer.max_epoch=2", "trainer.save_frequency=1")
-    assert whole.wait() == 0, whole.said()
-    assert_same_run(whole.run_dir, resumed.run_dir)
-    for path in folder_of_checkpoints.iterdir():
+    status, said = train("run", "--resume")
+    assert status == 0
+    assert "checkpoint_last.pth is passed over" in said and "after epoch 1" in said
+    status, said = train("whole", "--resume")
+    assert status == 0 and "has no checkpoint yet; starting from the beginning" in said
+    assert_same_run(folder / "outputs/whole", run_dir)
+    files = list(folder_of_checkpoints.iterdir())
+    for path in files:
         path.write_bytes(b"PK")
-    broken = Run(folder, "run", "--resume")
-    assert broken.wait() == 2
-    assert "none of its 4 checkpoints can be read; start anew with --overwrite" in broken.said()
+    status, said = train("run", "--resume")
+    assert status == 2
+    assert f"none of its {len(files)} checkpoints can be read; start anew with --overwrite" in said
 
 
-def test_a_full_disk_leaves_the_old_checkpoint(folder):
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    """A limit on the size of files, in a process of its own, stands in for the disk."""
+    code = """
+import resource, sys, torch
+from pathlib import Path
+from lib.engine.checkpoint import read_checkpoint, save_checkpoint
+model, path = torch.nn.Linear(1000, 1000), Path(sys.argv[1])
+save_checkpoint(path, model, torch.optim.Adam(model.parameters()), 1, {}, None)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+try:
+    save_checkpoint(path, model, torch.optim.Adam(model.parameters()), 2, {}, None)
+except OSError as error:
+    print(error)
+print(read_checkpoint(path)["epoch"], [p.name for p in path.parent.iterdir()])
+"""
+    path = tmp_path / "x" / "a.pth"
+    done = subprocess.run([sys.executable, "-c", code, path], cwd=PROJECT, capture_output=True, text=True, check=True)
+    error, state = done.stdout.splitlines()
+    assert "this checkpoint could not be written: File too large" in error and "a.pth" in error
+    assert state == "1 ['a.pth']"
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_run_and_leaves_the_old_checkpoint(folder):
     """A limit on the size of files stands in for the disk; the first epoch's save succeeds."""
     arguments = ("trainer.save_interval_minutes=0", "trainer.max_epoch=1")
     run = Run(folder, "run", *arguments)
@@ -262,4 +293,3 @@ def test_a_full_disk_leaves_the_old_checkpoint(folder):
     assert "checkpoint_last.pth" in last and "this checkpoint could not be written: File too large" in last
     assert (run.run_dir / "checkpoints/checkpoint_last.pth").read_bytes() == before
     assert not list(run.run_dir.rglob(".*"))
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY

@@ -283,3 +283,62 @@ def test_real_frames_train_and_evaluate(real_frames, tmp_path, monkeypatch):
     results = tmp_path / "outputs/kitti_example/results/checkpoint_epoch_1/val/data"
     assert sorted(p.stem for p in results.iterdir()) == ids
     assert all(read_objects(p) is not None for p in results.iterdir())
+
+
+def many_frames(tiny_kitti, count):
+    """The first frame under so many names, as the training split."""
+    training = tiny_kitti / "training"
+    for k in range(10, 10 + count):
+        for name, suffix in (("image_2", "png"), ("calib", "txt"), ("label_2", "txt")):
+            os.symlink(training / name / f"000000.{suffix}", training / name / f"{k:06d}.{suffix}")
+    (tiny_kitti / "ImageSets/train.txt").write_text("".join(f"{k:06d}\n" for k in range(10, 10 + count)))
+
+
+def test_bad_frames_are_skipped_up_to_one_percent(run, tmp_path, tiny_kitti, capsys):
+    many_frames(tiny_kitti, 100)
+    changes = ["general.obj_depth=false", "trainer.max_epoch=1", "dataset.batch_size=10"]
+    changes += ["dataset.resolution=[128, 64]"]
+    (tiny_kitti / "training/label_2/000017.txt").unlink()
+    assert "000017.txt" in errors(run, capsys, "--set", *changes)
+    changes.append("dataset.on_bad_frame=skip")
+    assert run("--set", *changes) == 0
+    assert "frame 000017 is skipped: " in capsys.readouterr().out
+    (record,) = [json.loads(line) for line in (tmp_path / "outputs/tiny/metrics.jsonl").read_text().splitlines()]
+    assert record["skipped_frames"] == 1
+    progress = read_checkpoint(tmp_path / "outputs/tiny/checkpoints/checkpoint_last.pth")["progress"]
+    assert progress["skipped"] == ["000017"]
+    (tiny_kitti / "training/calib/000018.txt").unlink()
+    said = errors(run, capsys, "--overwrite", "--set", *changes)
+    assert "2 of 100 training frames cannot be read, more than 1%" in said and "check_dataset" in said
+
+
+def test_only_the_last_checkpoints_are_kept(run, tmp_path):
+    assert run("--set", "trainer.save_frequency=1", "trainer.keep_last=2") == 0
+    names = sorted(p.name for p in (tmp_path / "outputs/tiny/checkpoints").iterdir())
+    assert names == ["checkpoint_epoch_3.pth", "checkpoint_epoch_4.pth", "checkpoint_last.pth"]
+
+
+def test_resuming_a_path_and_what_does_not_go_together(run, tmp_path, capsys):
+    assert run("--set", "trainer.max_epoch=1") == 0
+    path = str(tmp_path / "outputs/tiny/checkpoints/checkpoint_epoch_1.pth")
+    assert run("--resume", path, "--set", "trainer.max_epoch=2") == 0
+    assert len((tmp_path / "outputs/tiny/metrics.jsonl").read_text().splitlines()) == 2
+    both = ["--resume", path, "--set", f"trainer.resume_model={path}"]
+    assert "exclude each other" in errors(run, capsys, *both)
+    assert "exclude each other" in errors(run, capsys, "--resume", "--overwrite")
+    assert "-e trains nothing" in errors(run, capsys, "-e", "--resume")
+    assert "no checkpoint 'no.pth'" in errors(run, capsys, "--resume", "no.pth")
+
+
+def test_the_official_code_finds_its_keys(run, tmp_path):
+    """It reads 'epoch', 'model_state' and 'optimizer_state' of a pickle that needs none of this project's classes."""
+    assert run("--set", "trainer.max_epoch=1") == 0
+    path = tmp_path / "outputs/tiny/checkpoints/checkpoint_last.pth"
+    code = (
+        "import sys, torch\nstate = torch.load(sys.argv[1], weights_only=False)\n"
+        "model, optimizer = state['model_state'], state['optimizer_state']\n"
+        "print(state['epoch'], all(torch.is_tensor(v) for v in model.values()), sorted(optimizer))\n"
+        "print([name for name in sys.modules if name.split('.')[0] == 'lib'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["1 True ['param_groups', 'state']", "[]"]

@@ -45,7 +45,8 @@ from lib.engine.run_folder import (
     warn_of_differences,
 )
 from lib.engine.runtime import run_command, setup_logging
-from lib.engine.trainer import Parts, begin, train
+from lib.engine.step import Parts
+from lib.engine.trainer import begin, train
 from lib.evaluation import evaluate_kitti
 from lib.files import atomic_write, remove_leftovers
 from lib.losses import Criterion

@@ -6,18 +6,15 @@ import logging
 import math
 import signal
 import time
-import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch import nn
 from tqdm import tqdm
 
-from lib.config import Config, dump_config
+from lib.config import dump_config
 from lib.engine.checkpoint import (
     load_model_state,
     load_optimizer_state,
@@ -25,42 +22,19 @@ from lib.engine.checkpoint import (
     save_checkpoint,
     set_random_state,
 )
-from lib.engine.distributed import Ranks
-from lib.engine.interruption import Interrupted, Interruption
+from lib.engine.interruption import Interrupted
 from lib.engine.metrics import MetricsLog
 from lib.engine.optim import learning_rate, set_learning_rate
 from lib.engine.progress import Progress
 from lib.engine.run_folder import LAST, list_checkpoints
 from lib.engine.runtime import progress_interval
-from lib.structures import FrameInfo
+from lib.engine.step import Parts, train_step
 
 logger = logging.getLogger(__name__)
 
-Criterion = Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]
 Evaluate = Callable[[nn.Module, str], dict[str, float]]
 """(model, name of its results folder) -> AP by name, its first entry the one that decides which model is best"""
 MAX_SKIPPED_SHARE = 0.01
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What one run is made of."""
-
-    model: nn.Module
-    criterion: Criterion
-    optimizer: torch.optim.Optimizer
-    loader: DataLoader[Any]
-    """its batch sampler has ``set_epoch``"""
-    device: torch.device
-    config: Config
-    run_dir: Path
-    ranks: Ranks = field(default_factory=Ranks)
-    interruption: Interruption = field(default_factory=Interruption)
-
-    @property
-    def frames(self) -> int:
-        """of the training split"""
-        return len(cast(Any, self.loader.dataset))
 
 
 def begin(parts: Parts, resume: Path | None) -> Progress:
@@ -162,61 +136,6 @@ def train_one_epoch(parts: Parts, forward: nn.Module, progress: Progress) -> Non
                     _save(parts, progress, LAST)
                     saved = now
     _agree_on_skipped(parts, progress)
-
-
-def train_step(
-    parts: Parts,
-    forward: nn.Module,
-    epoch: int,
-    images: Tensor,
-    targets: dict[str, Tensor],
-    frames: Sequence[FrameInfo],
-) -> tuple[dict[str, float], int, bool]:
-    """Forward, backward, step on one batch, or on this process's share of it.
-
-    Returns:
-        the whole batch's terms and their 'total'; its number of pictures; whether a process was asked to stop.
-
-    Raises FloatingPointError where the loss is not finite.
-    """
-    device, config = parts.device, parts.config
-    images = images.to(device, non_blocking=True)
-    targets = {name: value.to(device, non_blocking=True) for name, value in targets.items()}
-    if config.dataset.color_jitter:
-        images = jitter_colors(images, config.dataset.color_jitter, config.general.random_seed, epoch, frames)
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.trainer.amp == "bf16"):
-        outputs = forward(images, targets["indices"])
-    terms = parts.criterion(outputs, targets)
-    total = torch.stack(list(terms.values())).sum()
-    # with the losses, in one transfer, so that all ranks stop after the same step
-    extra = parts.ranks.total(total.new_tensor([len(frames), parts.interruption.signum is not None]))
-    *numbers, pictures, stop = torch.cat([torch.stack([*terms.values(), total]).detach(), extra]).tolist()
-    values = dict(zip([*terms, "total"], numbers, strict=True))
-    if not math.isfinite(values["total"]):
-        shown = ", ".join(f"{name}={value:g}" for name, value in values.items())
-        raise FloatingPointError(
-            f"the loss is not finite: {shown}; frames {', '.join(f.frame_id for f in frames)}; "
-            "the weights are those before this step. Lower optimizer.lr, or look at these frames' labels"
-        )
-    parts.optimizer.zero_grad(set_to_none=True)
-    total.backward()
-    parts.optimizer.step()
-    return values, round(pictures), stop > 0
-
-
-def jitter_colors(
-    images: Tensor, strengths: Sequence[float], seed: int, epoch: int, frames: Sequence[FrameInfo]
-) -> Tensor:
-    """torchvision's ColorJitter, drawn for each picture from (seed, epoch, frame id). (B, 3, H, W) uint8 -> same."""
-    from torchvision.transforms import v2  # takes two seconds to import
-
-    jitter = v2.ColorJitter(*strengths)
-    jittered = torch.empty_like(images)
-    with torch.random.fork_rng(devices=[]):
-        for k, frame in enumerate(frames):
-            torch.manual_seed(zlib.crc32(f"{seed} {epoch} {frame.frame_id}".encode()))
-            jittered[k] = jitter(images[k])
-    return jittered
 
 
 def _finish_epoch(parts: Parts, progress: Progress, evaluate: Evaluate, metrics: MetricsLog) -> None:

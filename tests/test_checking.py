@@ -1,0 +1,188 @@
+"""tools/check_dataset.py: planted faults are found, each by its kind, file and line; sound data has none."""
+
+import csv
+import json
+import os
+import shutil
+import time
+
+import numpy as np
+import pytest
+
+import make_obj_depth
+from lib.datasets.checking import check_calibration, check_label
+from tests.conftest import CALIB, LABELS, SHARED_KITTI
+from tools import check_dataset, make_synthetic_kitti
+
+
+@pytest.fixture
+def tree(tiny_kitti):
+    """Frames 000000 and 000001 for training, 000002 and 000003 for validation, all with depth maps."""
+    (tiny_kitti / "ImageSets/train.txt").write_text("000000\n000001\n")
+    (tiny_kitti / "ImageSets/val.txt").write_text("000002\n000003\n")
+    assert make_obj_depth.main(["--dataroot", str(tiny_kitti)]) == 0
+    return tiny_kitti
+
+
+def check(tree, *arguments):
+    """Status and faults as (kind, path below the tree, line)."""
+    out = tree.parent / "faults.json"
+    status = check_dataset.main(["--dataroot", str(tree), "--json", str(out), *arguments])
+    faults = json.loads(out.read_text())
+    assert all(fault["message"] for fault in faults)
+    return status, [(f["kind"], os.path.relpath(f["path"], tree), f["line"]) for f in faults]
+
+
+def test_a_sound_tree_has_no_faults(tree, capsys):
+    assert check(tree) == (0, [])
+    assert "6 frames checked" in capsys.readouterr().out
+
+
+def test_a_rendered_set_has_no_faults(tmp_path):
+    out = tmp_path / "set"
+    assert make_synthetic_kitti.main(["--out", str(out), "--train", "3", "--val", "2", "--size", "640x192"]) == 0
+    assert make_obj_depth.main(["--dataroot", str(out)]) == 0
+    assert check(out) == (0, [])
+
+
+CAR, LABEL = LABELS["000000"][0], "training/label_2/000000.txt"
+DEPTH = "training/obj_depth_all/000000.npy"
+
+
+def label_with(old, new):
+    assert old in CAR
+    return {LABEL: CAR.replace(old, new, 1) + "\n"}
+
+
+PLANTED = {
+    # what is written where (None: deleted), and what must be found
+    "picture missing": ({"training/image_2/000000.png": None}, "missing file", "training/image_2/000000.png", 0),
+    "calibration missing": ({"testing/calib/000001.txt": None}, "missing file", "testing/calib/000001.txt", 0),
+    "label missing": ({LABEL: None}, "missing file", LABEL, 0),
+    "depth map missing": ({DEPTH: None}, "missing file", DEPTH, 0),
+    "not a picture": (
+        {"training/image_2/000001.png": b"GIF89a"},
+        "unreadable picture",
+        "training/image_2/000001.png",
+        0,
+    ),
+    "not a depth map": ({DEPTH: b"\x93NUMPY"}, "unreadable depth map", DEPTH, 0),
+    "a column short": (label_with(" 1.94", ""), "malformed line", LABEL, 1),
+    "a word for a number": (label_with("9.44", "near"), "malformed line", LABEL, 1),
+    "not ASCII": ({LABEL: "Car \u00e9\n".encode()}, "malformed line", LABEL, 0),
+    "NaN": (label_with("9.44", "nan"), "not a finite number", LABEL, 1),
+    "infinity": (label_with("9.44", "-inf"), "not a finite number", LABEL, 1),
+    "unknown type": (label_with("Car", "Bus"), "unknown type", LABEL, 1),
+    "box outside": (label_with("1005.44", "1305.44"), "box outside the picture", LABEL, 1),
+    "box left of it": (label_with("837.17", "-7.17"), "box outside the picture", LABEL, 1),
+    "box without area": (label_with("1005.44", "837.17"), "box without area", LABEL, 1),
+    "negative size": (label_with("3.48", "-3.48"), "size not positive", LABEL, 1),
+    "truncated": (label_with("Car 0.00", "Car 1.70"), "value out of range", LABEL, 1),
+    "occluded": (label_with("Car 0.00 0", "Car 0.00 7"), "value out of range", LABEL, 1),
+    "an angle in degrees": (label_with("1.94", "111.2"), "value out of range", LABEL, 1),
+    "behind the camera": (label_with("9.44", "-9.44"), "behind the camera", LABEL, 1),
+    "twice the same object": ({LABEL: f"{CAR}\n{CAR}\n"}, "repeated object", LABEL, 2),
+    "no P2": (
+        {"training/calib/000003.txt": CALIB.replace("P2", "P3")},
+        "malformed calibration",
+        "training/calib/000003.txt",
+        0,
+    ),
+    "11 numbers": (
+        {"training/calib/000003.txt": CALIB.replace(" 0.002745884", "")},
+        "malformed calibration",
+        "training/calib/000003.txt",
+        0,
+    ),
+    "a rotated projection": (
+        {"training/calib/000003.txt": CALIB.replace("0 0 1 0.0027", "0 0.3 1 0.0027")},
+        "calibration not projective",
+        "training/calib/000003.txt",
+        0,
+    ),
+    "id twice": ({"ImageSets/train.txt": "000000\n000001\n000000\n"}, "duplicate id", "ImageSets/train.txt", 3),
+    "no id": ({"ImageSets/val.txt": "000002\n000003.png\n"}, "malformed split", "ImageSets/val.txt", 2),
+    "empty split": ({"ImageSets/val.txt": ""}, "malformed split", "ImageSets/val.txt", 0),
+    "in train and val": (
+        {"ImageSets/val.txt": "000002\n000001\n000003\n"},
+        "frame in train and val",
+        "ImageSets/val.txt",
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_fault_is_found(tree, name, capsys):
+    files, *expected = PLANTED[name]
+    for path, content in files.items():
+        if content is None:
+            (tree / path).unlink()
+        else:
+            (tree / path).write_bytes(content if isinstance(content, bytes) else content.encode())
+    for folder in ("obj_depth", "obj_depth_all"):  # that labels are newer is another fault
+        later = time.time() + 10
+        for path in (tree / "training" / folder).iterdir():
+            os.utime(path, (later, later))
+    status, faults = check(tree)
+    assert status == 1
+    assert tuple(expected) in faults
+    # a label that was changed no longer fits its depth maps; nothing else may be found
+    assert {kind for kind, *_ in faults} <= {expected[0], "depth map unlike its label"}
+    said = capsys.readouterr().out
+    assert f"{expected[0]}: " in said and expected[1] in said
+
+
+def test_a_picture_that_breaks_off_inside_is_found(tree):
+    path = tree / "training/image_2/000001.png"
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + content[len(content) // 2 + 5000 :])
+    assert check(tree) == (1, [("unreadable picture", "training/image_2/000001.png", 0)])
+
+
+def test_depth_maps_of_another_size_age_or_content(tree):
+    folder = tree / "training/obj_depth"
+    np.save(folder / "000000.npy", np.zeros((370, 1224), np.float32))
+    np.save(folder / "000003.npy", np.zeros((375, 1242), np.float32))
+    hour_ago = time.time() - 3600
+    os.utime(folder / "000002.npy", (hour_ago, hour_ago))
+    status, faults = check(tree)
+    assert status == 1
+    assert sorted(faults) == [
+        ("depth map of another size", "training/obj_depth/000000.npy", 0),
+        ("depth map older than its label", "training/obj_depth/000002.npy", 0),
+        ("depth map unlike its label", "training/obj_depth/000003.npy", 0),
+    ]
+    assert make_obj_depth.main(["--dataroot", str(tree)]) == 0  # redoes what is unfit or old
+    assert [kind for kind, *_ in check(tree)[1]] == ["depth map unlike its label"]
+    assert make_obj_depth.main(["--dataroot", str(tree), "--force"]) == 0
+    assert check(tree) == (0, [])
+
+
+def test_one_split_alone_and_few_shown(tree, capsys):
+    (tree / LABEL).write_text("Car\n" * 20)
+    assert check(tree, "--split", "val") == (0, [])
+    assert check(tree, "--split", "train", "--show", "3")[0] == 1
+    said = capsys.readouterr().out
+    assert "malformed line: 20" in said and ".. and 17 more; --show 0 lists them all" in said
+
+
+def test_what_cannot_be_checked_is_an_error(tree, tmp_path, capsys):
+    assert check_dataset.main(["--dataroot", str(tmp_path / "nowhere")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+    shutil.rmtree(tree / "testing")
+    assert check(tree) == (0, [])
+    assert "the test split is left out" in capsys.readouterr().out
+    assert check_dataset.main(["--dataroot", str(tree), "--split", "test"]) == 2
+    assert "no pictures" in capsys.readouterr().err
+
+
+@pytest.mark.kitti
+def test_all_real_labels_and_calibrations_are_sound(real_labels):
+    with (SHARED_KITTI / "image_sizes.csv").open() as file:
+        sizes = {row["id"]: (int(row["width"]), int(row["height"])) for row in csv.DictReader(file)}
+    labels = sorted((real_labels / "label_2").iterdir())
+    assert len(labels) == 7481
+    faults = [fault for path in labels for fault in check_label(path, sizes[path.stem])[0]]
+    faults += [fault for path in sorted((real_labels / "calib").iterdir()) for fault in check_calibration(path)]
+    assert faults == []
