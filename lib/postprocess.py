@@ -47,54 +47,61 @@ def decode_detections(
     # float64 from here on, as in the official decoder
     values = {k: v.numpy() if k in ("classes", "indices") else v.double().numpy() for k, v in arrays.items()}
     return [
-        [
-            obj
-            for k in np.flatnonzero(values["scores"][b] >= settings.threshold)
-            if (obj := _decode_one({name: value[b, k] for name, value in values.items()}, frame, settings)) is not None
-        ]
+        _decode_frame({name: value[b] for name, value in values.items()}, frame, settings)
         for b, frame in enumerate(frames)
     ]
 
 
-def _decode_one(values: Mapping[str, np.ndarray], frame: FrameInfo, settings: DecodeSettings) -> Object3d | None:
+def _decode_frame(values: Mapping[str, np.ndarray], frame: FrameInfo, settings: DecodeSettings) -> list[Object3d]:
+    """``values``: by name (K, ..). All cells at once: one by one would cost as much time as the network on a GPU."""
+    dimensions = values["size_3d"]
+    if settings.mean_sizes:
+        means = np.array([settings.mean_sizes[name] for name in settings.class_names])
+        dimensions = dimensions + means[values["classes"]]
+    kept = np.flatnonzero((values["scores"] >= settings.threshold) & (dimensions >= 0).all(axis=1))
+    values = {name: value[kept] for name, value in values.items()}
+    dimensions = dimensions[kept]
     map_width = settings.resolution[0] // STRIDE
-    cell = np.array([values["indices"] % map_width, values["indices"] // map_width], dtype=np.float64)
-    name = settings.class_names[int(values["classes"])]
-    dimensions = values["size_3d"] + (settings.mean_sizes[name] if settings.mean_sizes else 0.0)
-    if (dimensions < 0).any():
-        return None
-
-    def to_image(point_map: np.ndarray) -> tuple[float, float]:
-        return _map_to_image(point_map, frame.image_size, settings)
-
-    center_2d, half = cell + values["offset_2d"], values["size_2d"] / 2
-    (x1, y1), (x2, y2) = to_image(center_2d - half), to_image(center_2d + half)
-    u, v = to_image(cell + values["offset_3d"])
-    depth, confidence = (float(d) for d in values["depth"])
+    cells = np.stack([values["indices"] % map_width, values["indices"] // map_width], axis=1).astype(np.float64)
+    center_2d, half = cells + values["offset_2d"], values["size_2d"] / 2
+    boxes = [_map_to_image(corner, frame.image_size, settings) for corner in (center_2d - half, center_2d + half)]
+    u, v = _map_to_image(cells + values["offset_3d"], frame.image_size, settings).T
+    depth, confidence = values["depth"].T
     x, y, z = frame.calibration.back_project(u, v, depth)
-    height, width, length = (float(d) for d in dimensions)
-    bins, residuals = values["heading"][:NUM_HEADING_BINS], values["heading"][NUM_HEADING_BINS:]
-    index = int(bins.argmax())
-    alpha = bin_to_angle(index, float(residuals[index]))
-    return Object3d(
-        type=name,
-        truncated=0.0,
-        occluded=0,
-        alpha=alpha,
-        bbox_img=(x1, y1, x2, y2),
-        dimensions=(height, width, length),
-        location_cam=(x, y + height / 2, z),
-        rotation_y=frame.calibration.alpha_to_rotation_y(alpha, u),
-        score=float(values["scores"]) * confidence,
+    bins = values["heading"][:, :NUM_HEADING_BINS].argmax(axis=1)
+    residuals = values["heading"][np.arange(len(bins)), NUM_HEADING_BINS + bins]
+    alphas = [bin_to_angle(index, residual) for index, residual in zip(bins.tolist(), residuals.tolist(), strict=True)]
+    rows = zip(
+        values["classes"].tolist(),
+        alphas,
+        np.concatenate(boxes, axis=1).tolist(),
+        dimensions.tolist(),
+        np.stack([x, y + dimensions[:, 0] / 2, z], axis=1).tolist(),
+        u.tolist(),
+        (values["scores"] * confidence).tolist(),
+        strict=True,
     )
+    return [
+        Object3d(
+            type=settings.class_names[index],
+            truncated=0.0,
+            occluded=0,
+            alpha=alpha,
+            bbox_img=(box[0], box[1], box[2], box[3]),
+            dimensions=(size[0], size[1], size[2]),
+            location_cam=(location[0], location[1], location[2]),
+            rotation_y=frame.calibration.alpha_to_rotation_y(alpha, column),
+            score=score,
+        )
+        for index, alpha, box, size, location, column, score in rows
+    ]
 
 
-def _map_to_image(point_map: np.ndarray, image_size: tuple[int, int], settings: DecodeSettings) -> tuple[float, float]:
-    """Cell coordinates (x, y) -> pixel (u, v) of the original picture."""
+def _map_to_image(points_map: np.ndarray, image_size: tuple[int, int], settings: DecodeSettings) -> np.ndarray:
+    """Cell coordinates (N, 2) -> pixels (N, 2) of the original picture."""
     width, height = image_size
     if settings.official_vertical:
         map_width, map_height = (side / STRIDE for side in settings.resolution)
-        return float(point_map[0] * (width / map_width)), float(point_map[1] * (height / map_height))
+        return points_map * (width / map_width, height / map_height)
     to_input = window_to_input((width / 2, height / 2), width, settings.resolution)
-    u, v = (point_map * STRIDE - (to_input.shift_x, to_input.shift_y)) / to_input.scale
-    return float(u), float(v)
+    return (points_map * STRIDE - (to_input.shift_x, to_input.shift_y)) / to_input.scale

@@ -293,3 +293,13 @@ def test_a_full_disk_ends_the_run_and_leaves_the_old_checkpoint(folder):
     assert "checkpoint_last.pth" in last and "this checkpoint could not be written: File too large" in last
     assert (run.run_dir / "checkpoints/checkpoint_last.pth").read_bytes() == before
     assert not list(run.run_dir.rglob(".*"))
+
+
+def test_forked_children_do_not_keep_the_handlers():
+    """Else a loader or a pool that ends its processes with SIGTERM could wait for ever."""
+    with Interruption():
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL

@@ -29,7 +29,7 @@ from lib.datasets.object_depth import folder_for
 from lib.datasets.samples import inference_loader, training_loader
 from lib.datasets.targets import MEAN_SIZES
 from lib.engine.checkpoint import load_model_state, read_checkpoint
-from lib.engine.device import seed_torch
+from lib.engine.device import existing_gpus, seed_torch
 from lib.engine.distributed import Ranks, join, launch, leave, lost_contact, own_rank, report, started_by_torchrun
 from lib.engine.inference import predict, write_results
 from lib.engine.interruption import Interrupted, Interruption
@@ -51,6 +51,7 @@ from lib.evaluation import evaluate_kitti
 from lib.files import atomic_write, remove_leftovers
 from lib.losses import Criterion
 from lib.models import build_model
+from lib.models.folding import fold_batch_norm
 from lib.models.pretrained import load_imagenet_weights
 from lib.postprocess import DecodeSettings
 from lib.visualization.curves import plot_metrics
@@ -93,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def body() -> int:
         config = load_config(args.config, args.set)
-        processes = len(config.trainer.gpu_ids)
+        processes = len(existing_gpus(config.trainer.gpu_ids))
         if processes > 1 and not started_by_torchrun():
             return launch(processes, Path(__file__), sys.argv[1:] if argv is None else argv)
         return run(config, args.evaluate_only, args.overwrite, args.resume, interruption)
@@ -172,7 +173,14 @@ def run_training(job: Job, overwrite: bool, resume_from: str) -> Path:
     refuse_to_lose(run_dir, resume, overwrite)
     depth_folder = folder_for(config.dataset.writelist) if config.general.obj_depth else None
     skip = config.dataset.on_bad_frame == "skip"
-    frames = KITTI(find_dataroot(config), config.dataset.train_split, depth_folder, allow_bad_frames=skip)
+    frames = KITTI(
+        find_dataroot(config),
+        config.dataset.train_split,
+        depth_folder,
+        paint_obj_depth=config.dataset.obj_depth_source == "labels",
+        cache=config.dataset.cache == "ram",
+        allow_bad_frames=skip,
+    )
     model = build_model(config)
     if resume:
         warn_of_differences(resume, read_checkpoint(resume).get("config"), config, None)
@@ -238,7 +246,7 @@ def evaluate_model(job: Job, model: nn.Module, name: str) -> dict[str, float]:
     )
     started = time.perf_counter()
     loader = inference_loader(dataset, config, ranks.rank, ranks.size)
-    own = predict(model, loader, settings, config.tester.topk, job.device, ranks.first)
+    own = predict(fold_batch_norm(model), loader, settings, config.tester.topk, job.device, ranks.first)
     shares = ranks.collect(own)
     if not ranks.first:
         return {}

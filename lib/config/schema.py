@@ -98,6 +98,11 @@ class Dataset:
     """standard deviation, and largest deviation from 1, of the crop's scale"""
     shift: float = 0.1
     """standard deviation of the crop's shift, as a share of the picture; cut at twice that"""
+    cache: str = "none"
+    """'ram': decoded training pictures stay in memory, shared by the loaders of a process; KITTI's train split takes
+    5.2 GB in each training process. 'none': every picture is read and decoded again in every epoch"""
+    obj_depth_source: str = "files"
+    """object-wise depth maps: 'files' of make_obj_depth.py, or painted from the 'labels' when they are needed"""
     on_bad_frame: str = "stop"
     """a training frame that cannot be read: 'stop' the run and name it, or 'skip' it, log it, and go on; a run in
     which more than 1 % of the frames are bad stops in any case"""
@@ -125,6 +130,8 @@ class Dataset:
         )
         for name in self.writelist:
             one_of("dataset.writelist", name, CLASS_NAMES)
+        one_of("dataset.cache", self.cache, ("none", "ram"))
+        one_of("dataset.obj_depth_source", self.obj_depth_source, ("files", "labels"))
         one_of("dataset.on_bad_frame", self.on_bad_frame, ("stop", "skip"))
         for key in ("random_flip", "random_crop"):
             require(0 <= getattr(self, key) <= 1, f"dataset.{key}", getattr(self, key), "a probability in [0, 1]")

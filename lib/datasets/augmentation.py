@@ -100,7 +100,10 @@ class Augmentation:
         if self.flip:
             inverse[0] = -inverse[0]
             inverse[0, 2] += image.shape[1] - 1
-        return cv2.warpAffine(image, inverse, resolution, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        # OpenCV warps four channels in less than half of the time that it takes for three, to the same values
+        four = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
+        four = cv2.warpAffine(four, inverse, resolution, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        return cv2.cvtColor(four, cv2.COLOR_RGBA2RGB)
 
     def depth_map(self, depth_map: np.ndarray, resolution: tuple[int, int]) -> np.ndarray:
         """(H, W) float32 [m] -> (h, w) float32 at network resolution, nearest neighbour; all 0 for a cropped sample.
@@ -119,6 +122,40 @@ class Augmentation:
         warped[~inside_y] = 0
         warped[:, ~inside_x] = 0
         return warped
+
+    def depth_map_at_cells(self, depth_map: np.ndarray, resolution: tuple[int, int], stride: int) -> np.ndarray:
+        """(H, W) float32 [m] -> (h / stride, w / stride) float32: :meth:`depth_map`, resized with aligned corners.
+
+        The resizing (the official code does it in the loss) looks at four pixels a cell; only those are read.
+        """
+        width, height = resolution
+        cells_x, cells_y = width // stride, height // stride
+        if self.crop:
+            return np.zeros((cells_y, cells_x), np.float32)
+        to_input = self.to_input(resolution)
+        near_x, weight_x = _aligned_corners(width, cells_x)
+        near_y, weight_y = _aligned_corners(height, cells_y)
+        # near pixels first, then their right or lower neighbours; the last one's has weight 0
+        taken_x = np.concatenate([near_x, np.minimum(near_x + 1, width - 1)])
+        taken_y = np.concatenate([near_y, np.minimum(near_y + 1, height - 1)])
+        columns, inside_x = source_index(width, to_input.scale, to_input.shift_x, depth_map.shape[1])
+        rows, inside_y = source_index(height, to_input.scale, to_input.shift_y, depth_map.shape[0])
+        if self.flip:
+            columns = depth_map.shape[1] - 1 - columns
+        # rows first: where the map is on the disk, only they are read
+        pixels = depth_map.take(rows[taken_y], axis=0).take(columns[taken_x], axis=1)
+        pixels[~inside_y[taken_y]] = 0
+        pixels[:, ~inside_x[taken_x]] = 0
+        across = pixels[:, :cells_x] * (1 - weight_x) + pixels[:, cells_x:] * weight_x
+        down = weight_y[:, None]
+        return across[:cells_y] * (1 - down) + across[cells_y:] * down
+
+
+def _aligned_corners(size: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each cell the pixel at or before its place on the axis, and the weight of the next one (float32)."""
+    place = np.arange(cells, dtype=np.float32) * np.float32((size - 1) / max(cells - 1, 1))
+    near = np.minimum(place.astype(np.int64), size - 1)
+    return near, place - near.astype(np.float32)
 
 
 def _clip(value: float, low: float, high: float) -> float:

@@ -8,7 +8,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.datasets.object_depth import check_object_depth, load_object_depth, read_image_size
+from lib.datasets.object_depth import (
+    PAINTED_TYPES,
+    check_object_depth,
+    map_object_depth,
+    paint_object_depth,
+    read_image_size,
+)
+from lib.datasets.picture_cache import PictureCache
 from lib.structures import Calibration, Object3d, read_objects, read_split
 
 
@@ -23,7 +30,7 @@ class Frame:
     objects: tuple[Object3d, ...]
     """labels in file order; empty in the test split"""
     obj_depth: np.ndarray | None
-    """object-wise depth map (H, W) float32 [m], or None when it was not asked for"""
+    """object-wise depth map (H, W) float32 [m], on the disk until it is looked at; None when it was not asked for"""
 
 
 def find_data_dir(root: Path, name: str) -> Path:
@@ -47,7 +54,9 @@ class KITTI:
     Args:
         root: folder with ``ImageSets``, and ``training`` / ``testing`` (MonoDLE's ``object/training`` is found too).
         split: 'train', 'val', 'trainval' or 'test'. Labels are expected in all but 'test'.
-        obj_depth_folder: 'obj_depth' or 'obj_depth_all' to read the object-wise depth maps with each frame.
+        obj_depth_folder: 'obj_depth' or 'obj_depth_all' for object-wise depth maps with each frame.
+        paint_obj_depth: paint those maps from the labels instead of reading their files.
+        cache: keep decoded pictures in memory (see ``PictureCache``).
         allow_bad_frames: a frame whose files are missing or broken raises in :meth:`read` instead of here.
 
     Raises:
@@ -55,7 +64,14 @@ class KITTI:
     """
 
     def __init__(
-        self, root: str | Path, split: str, obj_depth_folder: str | None = None, allow_bad_frames: bool = False
+        self,
+        root: str | Path,
+        split: str,
+        obj_depth_folder: str | None = None,
+        *,
+        paint_obj_depth: bool = False,
+        cache: bool = False,
+        allow_bad_frames: bool = False,
     ) -> None:
         self.root, self.split = Path(root), split
         self.frame_ids = read_split(self.root / "ImageSets" / f"{split}.txt")
@@ -64,19 +80,26 @@ class KITTI:
         self.data_dir = find_data_dir(self.root, "training" if self.has_labels else "testing")
         self.image_dir = self.data_dir / "image_2"
         self.label_dir = find_label_dir(self.data_dir)
-        self.obj_depth_dir = self.data_dir / obj_depth_folder if obj_depth_folder else None
+        self.obj_depth_dir = self.data_dir / obj_depth_folder if obj_depth_folder and not paint_obj_depth else None
+        self.has_obj_depth = obj_depth_folder is not None
+        self.painted_types = PAINTED_TYPES[obj_depth_folder] if obj_depth_folder else ()
         self.calib_dir = self.data_dir / "calib"
         if not allow_bad_frames:
             self._require_all()
         self.texts: list[tuple[Calibration, tuple[Object3d, ...]] | Exception] = []
         """each frame's calibration and labels, or why it has none"""
+        sizes: list[tuple[int, int]] = []
         for frame_id in self.frame_ids:
             try:
-                self.texts.append(self._check(frame_id))
+                size, calibration, objects = self._check(frame_id)
+                sizes.append(size)
+                self.texts.append((calibration, objects))
             except (ValueError, OSError) as error:
                 if not allow_bad_frames:
                     raise
+                sizes.append((0, 0))
                 self.texts.append(error)
+        self.cache = PictureCache(sizes) if cache else None
 
     def __len__(self) -> int:
         return len(self.frame_ids)
@@ -87,15 +110,24 @@ class KITTI:
         if isinstance(texts, Exception):
             raise texts
         calibration, objects = texts
+        image = self.cache.get(index) if self.cache else None
+        if image is None:
+            image = self._decode(frame_id)
+            if self.cache:
+                self.cache.put(index, image)
+        size, obj_depth = (image.shape[1], image.shape[0]), None
+        if self.obj_depth_dir is not None:
+            obj_depth = map_object_depth(self.obj_depth_dir / f"{frame_id}.npy", size)
+        elif self.has_obj_depth:
+            obj_depth = paint_object_depth(objects, size, self.painted_types)
+        return Frame(frame_id, image, calibration, objects, obj_depth)
+
+    def _decode(self, frame_id: str) -> np.ndarray:
         path = self.image_dir / f"{frame_id}.png"
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
         if image is None:
             raise ValueError(f"{path}: this picture cannot be decoded; expected a PNG")
-        obj_depth = None
-        if self.obj_depth_dir is not None:
-            obj_depth = load_object_depth(self.obj_depth_dir / f"{frame_id}.npy", (image.shape[1], image.shape[0]))
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        return Frame(frame_id, image, calibration, objects, obj_depth)
+        return image
 
     def _require_all(self) -> None:
         self._require_files(self.image_dir, ".png")
@@ -114,11 +146,11 @@ class KITTI:
                 f"the first is {missing[0]}{suffix}{cure}"
             )
 
-    def _check(self, frame_id: str) -> tuple[Calibration, tuple[Object3d, ...]]:
-        """The frame's text files; of the others what the first bytes tell: a PNG file, a depth map of its size."""
+    def _check(self, frame_id: str) -> tuple[tuple[int, int], Calibration, tuple[Object3d, ...]]:
+        """Size and text files of a frame; of the others what the first bytes tell: a PNG, a depth map of its size."""
         size = read_image_size(self.image_dir / f"{frame_id}.png")
         if self.obj_depth_dir is not None:
             check_object_depth(self.obj_depth_dir / f"{frame_id}.npy", size)
         calibration = Calibration.from_file(self.calib_dir / f"{frame_id}.txt")
         objects = read_objects(self.label_dir / f"{frame_id}.txt") if self.has_labels else ()
-        return calibration, tuple(objects)
+        return size, calibration, tuple(objects)

@@ -47,15 +47,16 @@ def load_object_depth(path: Path, image_size: tuple[int, int]) -> np.ndarray:
 
     Raises FileNotFoundError, or ValueError when the file is no float32 map of ``image_size`` (width, height).
     """
-    return np.array(_open_map(path, image_size))
+    return np.array(map_object_depth(path, image_size))
 
 
 def check_object_depth(path: Path, image_size: tuple[int, int]) -> None:
     """The same checks from the file's header alone."""
-    _open_map(path, image_size)
+    map_object_depth(path, image_size)
 
 
-def _open_map(path: Path, image_size: tuple[int, int]) -> np.ndarray:
+def map_object_depth(path: Path, image_size: tuple[int, int]) -> np.ndarray:
+    """The same without reading it all: what is not looked at stays on the disk. Not to be written to."""
     try:
         depth_map = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:

@@ -20,7 +20,7 @@ from lib.config import Config
 from lib.datasets.augmentation import Augmentation
 from lib.datasets.kitti import KITTI, Frame
 from lib.datasets.targets import empty_targets, encode_targets
-from lib.ops.feature_map import STRIDE, resize_align_corners
+from lib.ops.feature_map import STRIDE
 from lib.ops.machine import available_cores
 from lib.structures import FrameInfo
 
@@ -76,7 +76,7 @@ class TrainingSamples(Dataset[Sample | Unreadable]):
         width, height = self.config.dataset.resolution
         size = (width // STRIDE, height // STRIDE)
         targets = {name: torch.from_numpy(value)[None][:0] for name, value in empty_targets(*size).items()}
-        if self.frames.obj_depth_dir is not None:
+        if self.frames.has_obj_depth:
             targets["obj_depth"] = torch.zeros(0, 1, size[1], size[0])
         return Batch(torch.zeros(0, 3, height, width, dtype=torch.uint8), targets, [], [])
 
@@ -94,9 +94,8 @@ class TrainingSamples(Dataset[Sample | Unreadable]):
         encoded = encode_targets(frame.objects, frame.calibration, augmentation, c)
         targets = {name: torch.from_numpy(value) for name, value in encoded.items()}
         if frame.obj_depth is not None:
-            width, height = c.resolution
-            depth_net = torch.from_numpy(augmentation.depth_map(frame.obj_depth, c.resolution))
-            targets["obj_depth"] = resize_align_corners(depth_net[None, None], height // STRIDE, width // STRIDE)[0]
+            depth_map = augmentation.depth_map_at_cells(frame.obj_depth, c.resolution, STRIDE)
+            targets["obj_depth"] = torch.from_numpy(depth_map)[None]
         return Sample(_image(frame, augmentation, c.resolution), targets, _info(frame))
 
 
@@ -143,7 +142,8 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
 def collate(samples: Sequence[Sample]) -> Batch:
     """Stack pictures and targets."""
     targets = {name: torch.stack([s.targets[name] for s in samples]) for name in samples[0].targets}
-    return Batch(torch.stack([s.image for s in samples]), targets, [s.info for s in samples], [])
+    images = torch.stack([s.image.permute(1, 2, 0) for s in samples]).permute(0, 3, 1, 2)  # channels last in memory
+    return Batch(images, targets, [s.info for s in samples], [])
 
 
 def training_loader(frames: KITTI, config: Config, rank: int = 0, ranks: int = 1) -> DataLoader[Any]:
@@ -200,4 +200,4 @@ def _info(frame: Frame) -> FrameInfo:
 
 
 def _image(frame: Frame, augmentation: Augmentation, resolution: tuple[int, int]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(augmentation.image(frame.image, resolution).transpose(2, 0, 1)))
+    return torch.from_numpy(augmentation.image(frame.image, resolution)).permute(2, 0, 1)

@@ -7,12 +7,32 @@ from collections.abc import Sequence
 
 import torch
 
+from lib.ops.machine import keep_freed_memory
+
 logger = logging.getLogger(__name__)
 
 
 def seed_torch(seed: int) -> None:
     """All devices. Python's and numpy's global generators are not used anywhere."""
     torch.manual_seed(seed)
+
+
+def existing_gpus(gpu_ids: Sequence[int]) -> tuple[int, ...]:
+    """Those of ``gpu_ids`` that this machine has, with a warning where some are missing; all where none is there.
+
+    So that ``gpu_ids: 0, 1``, as in the official files, runs on one GPU; and as two processes where there is no CUDA.
+    """
+    if not torch.cuda.is_available():
+        return tuple(gpu_ids)
+    present = tuple(i for i in gpu_ids if i < torch.cuda.device_count())
+    if present and len(present) < len(gpu_ids):
+        logger.warning(
+            "trainer.gpu_ids: %s, but this machine has %d GPUs; using %s",
+            list(gpu_ids),
+            torch.cuda.device_count(),
+            list(present),
+        )
+    return present or tuple(gpu_ids)
 
 
 def choose_device(gpu_ids: Sequence[int]) -> torch.device:
@@ -22,8 +42,10 @@ def choose_device(gpu_ids: Sequence[int]) -> torch.device:
     """
     if not torch.cuda.is_available():
         logger.info("device: CPU (%d threads); no CUDA device was found", torch.get_num_threads())
+        keep_freed_memory()
         return torch.device("cpu")
     if not gpu_ids:
+        keep_freed_memory()
         logger.info("device: CPU (%d threads), since trainer.gpu_ids is empty", torch.get_num_threads())
         return torch.device("cpu")
     if gpu_ids[0] >= torch.cuda.device_count():

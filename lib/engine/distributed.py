@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from lib.engine.device import choose_device
+from lib.engine.device import choose_device, existing_gpus
 from lib.engine.sync_batch_norm import convert_batch_norm
 from lib.ops.machine import available_cores
 
@@ -136,6 +136,7 @@ def own_rank() -> int:
 
 def join(gpu_ids: Sequence[int]) -> tuple[Ranks, torch.device]:
     """Meet the other processes of the run, if there are any. Raises ValueError for a GPU that does not exist."""
+    gpu_ids = existing_gpus(gpu_ids)
     if not started_by_torchrun():
         return Ranks(), choose_device(gpu_ids)
     rank, size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from lib.engine.runtime import progress_interval
+from lib.engine.step import prepare
 from lib.postprocess import DecodeSettings, decode_detections
 from lib.structures import Object3d
 
@@ -34,7 +35,8 @@ def predict(
     Always in float32: bfloat16 has 8 bits, too few to tell neighbouring peaks apart or to code a depth of 40 m to
     better than 0.3 m. Leaves the model in eval mode.
     """
-    model.to(device).eval()
+    prepare(model, device)
+    model.eval()
     results = []
     interval = progress_interval()
     bar = tqdm(loader, "inference", leave=False, unit="batch", mininterval=interval, disable=not show_progress)

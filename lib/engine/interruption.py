@@ -49,11 +49,14 @@ class Interruption:
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():  # Python allows handlers there alone
             self._previous = {signum: signal.signal(signum, self._handle) for signum in SIGNALS}
+            _active.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)
+        if self in _active:
+            _active.remove(self)
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
@@ -65,7 +68,7 @@ class Interruption:
             self._deferring = False
 
     def _handle(self, signum: int, _: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a child that was forked, and took the handler along
+        if os.getpid() != self._process:  # a child to which the signal came while it was being forked
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
             return
@@ -77,3 +80,19 @@ class Interruption:
         # not through logging: the signal may have come while a message was being written
         os.write(2, f"\n{signal_name(signum)}: finishing this step, then saving{again}\n".encode())
         self.signum = signum
+
+
+_active: list[Interruption] = []
+
+
+def _forget_in_child() -> None:
+    # Loaders and pools end their processes with SIGTERM. A handler in Python is not run while a process waits inside a
+    # system call that it entered just after the signal: it would wait forever.
+    if _active:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _active.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)

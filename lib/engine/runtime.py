@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import sys
@@ -52,7 +53,7 @@ def run_command(
     """Run a tool's body; expected errors become one line on stderr and an exit status.
 
     Args:
-        interruption: the body's own, where it has something to save when a signal comes.
+        interruption: the body's own, where it has something to save when a signal comes; else SIGTERM just ends it.
         report: is told of an error (not of a signal) before it becomes a line.
 
     Returns:
@@ -62,7 +63,7 @@ def run_command(
     """
     origin: BaseException
     try:
-        with interruption or Interruption():
+        with interruption or contextlib.nullcontext():
             return command()
     except ConnectionError as error:
         status, message, origin = 1, _one_line(error), error

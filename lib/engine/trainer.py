@@ -28,7 +28,7 @@ from lib.engine.optim import learning_rate, set_learning_rate
 from lib.engine.progress import Progress
 from lib.engine.run_folder import LAST, list_checkpoints
 from lib.engine.runtime import progress_interval
-from lib.engine.step import Parts, train_step
+from lib.engine.step import Parts, prepare, train_step
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def begin(parts: Parts, resume: Path | None) -> Progress:
 
     Raises FileNotFoundError, or ValueError for a checkpoint that does not fit.
     """
-    parts.model.to(parts.device)
+    prepare(parts.model, parts.device)
     order = (parts.config.general.random_seed, parts.frames)
     if resume is None:
         return Progress(order=order)

@@ -56,7 +56,7 @@ class CenterNet3D(nn.Module):
             without, scores (B, K) in 0..1 and classes (B, K) int64 of the peaks.
         """
         if not images.is_floating_point():
-            images = (images.to(self.image_mean.dtype) - self.image_mean) / self.image_std
+            images = images.to(self.image_mean.dtype).sub_(self.image_mean).div_(self.image_std)
         features = self.neck(self.backbone(images)[FIRST_LEVEL:])
         outputs = {"heatmap": self.heatmap(features), "features": features}
         if indices is None:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from lib.ops.angles import wrap_angle
+
+Real = TypeVar("Real", float, np.ndarray)
 
 
 class Calibration:
@@ -69,8 +72,8 @@ class Calibration:
         image = points_cam @ self.P2[:, :3].T + self.P2[:, 3]
         return image[:, :2] / image[:, 2:]
 
-    def back_project(self, u_img: float, v_img: float, depth: float) -> tuple[float, float, float]:
-        """Pixel (u, v) seen at ``depth`` z [m] -> point (x, y, z) [m, rectified camera]."""
+    def back_project(self, u_img: Real, v_img: Real, depth: Real) -> tuple[Real, Real, Real]:
+        """Pixels (u, v) seen at ``depth`` z [m] -> points (x, y, z) [m, rectified camera]; numbers or (N,) arrays."""
         x = (u_img - self.cu) * depth / self.fu + self.tx
         y = (v_img - self.cv) * depth / self.fv + self.ty
         return x, y, depth

@@ -1,0 +1,240 @@
+"""Training and inference of the network: this code against the same network run plainly, in turn.
+
+    python tools/bench/network.py                             # DLA-34, 1280 x 384, batch 2, both extra losses
+    python tools/bench/network.py --batch 16 --json gpu.json  # on a GPU, where there is one
+
+Plain is the float32 step in the way of the official code: contiguous tensors, every head on the whole map, BatchNorm
+as it stands. Both sides start from the same weights and see the same batch, each in a process of its own. Memory is
+the peak of that process less what it had before the first call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from lib.config import CLASS_NAMES, Config, Dataset, General, Model, Trainer
+from lib.datasets.targets import empty_targets
+from lib.engine.device import choose_device
+from lib.engine.optim import build_optimizer
+from lib.engine.step import Parts, prepare, train_step
+from lib.losses import Criterion
+from lib.models import build_model
+from lib.models.folding import fold_batch_norm
+from lib.ops.gaussian import draw_gaussian
+from lib.postprocess import DecodeSettings, decode_detections
+from lib.structures import Calibration, FrameInfo
+from tools.bench.plain import DenseHeads
+from tools.bench.report import Report, time_in_turn
+
+P2 = "721.5377 0 609.5593 44.85728 0 721.5377 172.854 0.2163791 0 0 1 0.002745884"
+OBJECTS = 6
+"""of a picture, about KITTI's mean"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark; returns 1 if a bar is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--resolution", type=int, nargs=2, default=(1280, 384), metavar=("W", "H"))
+    parser.add_argument("--backbone", default="dla34")
+    parser.add_argument("--repeats", type=int, default=5, help="the median counts")
+    parser.add_argument("--amp", choices=("off", "bf16"), default="off", help="of this code's training step")
+    parser.add_argument("--only", choices=("training", "inference", "decoding", "memory"))
+    parser.add_argument("--json", type=Path, metavar="OUT")
+    args = parser.parse_args(argv)
+    report = Report(f"{args.backbone}, {args.resolution[0]} x {args.resolution[1]}, batch {args.batch}, amp {args.amp}")
+    for kind in ("training", "inference"):
+        if args.only not in (None, kind, "memory"):
+            continue
+        sides = {name: Side(config_for(args), args.batch, name) for name in (f"plain_{kind}", kind)}
+        if args.only != "memory":
+            seconds = time_in_turn(sides, args.repeats)
+            report.add_sides(seconds, "s/picture", args.batch, {kind: 2.0})
+        plain, ours = (side.peak() / args.batch for side in sides.values())
+        report.add(f"peak memory, plain_{kind}", plain, "MB/picture")
+        report.add(f"peak memory, {kind}", ours, "MB/picture", plain / ours, 1.0)
+        for side in sides.values():
+            side.close()
+    if args.only in (None, "decoding"):
+        decoding = {"decoding of 50 detections": Bench(config_for(args), args.batch).decoding()}
+        report.add_sides(time_in_turn(decoding, 4 * args.repeats), "ms/picture", args.batch, {})
+    return report.show(args.json)
+
+
+def config_for(args: argparse.Namespace) -> Config:
+    """Both extra losses; everything else as published."""
+    return Config(
+        general=General(qi=True, obj_depth=True),
+        dataset=Dataset(resolution=tuple(args.resolution), batch_size=args.batch),
+        model=Model(backbone=args.backbone, pretrained=False),
+        trainer=Trainer(amp=args.amp if args.amp != "off" else False),
+    )
+
+
+class Bench:
+    """A batch, and the two sides that work on it."""
+
+    def __init__(self, config: Config, batch: int) -> None:
+        self.config, self.batch = config, batch
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        rng = np.random.default_rng(0)
+        width, height = config.dataset.resolution
+        pictures = rng.integers(0, 256, (batch, height, width, 3), dtype=np.uint8)
+        self.images = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+        self.normalised = ((self.images.float() - 128) / 60).contiguous()
+        self.targets = random_targets(rng, batch, width // 4, height // 4)
+        frames = [f"{k:06d}" for k in range(batch)]
+        calibration = Calibration(np.array(P2.split(), dtype=float))
+        self.frames = [FrameInfo(frame_id, (1242, 375), calibration) for frame_id in frames]
+
+    def training(self) -> Callable[[], Any]:
+        """This code's step."""
+        torch.manual_seed(0)
+        model = build_model(self.config)
+        prepare(model, self.device)
+        optimizer = build_optimizer(model, self.config.optimizer)
+        criterion = Criterion(self.config.general)
+        parts = Parts(model, criterion, optimizer, None, self.device, self.config, Path())  # type: ignore[arg-type]
+        model.train()
+        return lambda: train_step(parts, model, 0, self.images, self.targets, self.frames)
+
+    def plain_training(self) -> Callable[[], Any]:
+        """The plain step."""
+        torch.manual_seed(0)
+        model = DenseHeads(self.config).to(self.device).train()
+        optimizer = build_optimizer(model, self.config.optimizer)
+        criterion = Criterion(self.config.general)
+
+        def step() -> float:
+            targets = {name: value.to(self.device) for name, value in self.targets.items()}
+            terms = criterion(model(self.normalised.to(self.device), targets["indices"]), targets)
+            values = {name: value.item() for name, value in terms.items()}
+            total = torch.stack(list(terms.values())).sum()
+            optimizer.zero_grad()
+            total.backward()
+            optimizer.step()
+            return sum(values.values())
+
+        return step
+
+    def inference(self) -> Callable[[], Any]:
+        """This code's forward pass and decoding."""
+        config = replace(self.config, general=replace(self.config.general, obj_depth=False))
+        model = fold_batch_norm(build_model(config))
+        prepare(model, self.device)
+        settings = DecodeSettings(CLASS_NAMES, self.config.dataset.resolution, 0.0)
+
+        @torch.inference_mode()
+        def run() -> Any:
+            return decode_detections(model(self.images.to(self.device)), self.frames, settings)
+
+        return run
+
+    def plain_inference(self) -> Callable[[], Any]:
+        """The plain forward pass, and the same decoding."""
+        config = replace(self.config, general=replace(self.config.general, obj_depth=False))
+        model = DenseHeads(config).to(self.device).eval()
+        settings = DecodeSettings(CLASS_NAMES, self.config.dataset.resolution, 0.0)
+
+        @torch.no_grad()
+        def run() -> Any:
+            return decode_detections(model(self.normalised.to(self.device)), self.frames, settings)
+
+        return run
+
+    def decoding(self) -> Callable[[], Any]:
+        """Outputs on the host -> objects, 50 a picture."""
+        rng = np.random.default_rng(1)
+        shapes = {"offset_2d": 2, "size_2d": 2, "depth": 2, "offset_3d": 2, "heading": 24}
+        outputs = {name: torch.from_numpy(rng.normal(size=(self.batch, 50, n))) for name, n in shapes.items()}
+        outputs["size_3d"] = torch.rand(self.batch, 50, 3) + 1
+        outputs["scores"] = torch.rand(self.batch, 50)
+        outputs["classes"] = torch.randint(0, 3, (self.batch, 50))
+        outputs["indices"] = torch.randint(0, 96 * 320, (self.batch, 50))
+        settings = DecodeSettings(CLASS_NAMES, (1280, 384), 0.0)
+        return lambda: decode_detections(outputs, self.frames, settings)
+
+
+def random_targets(rng: np.random.Generator, batch: int, width: int, height: int) -> dict[str, Tensor]:
+    """Targets of pictures with a few objects each, and a depth map that covers a fifth."""
+    pictures = []
+    for _ in range(batch):
+        targets = empty_targets(width, height)
+        for slot in range(OBJECTS):
+            x, y = int(rng.integers(width)), int(rng.integers(height))
+            draw_gaussian(targets["heatmap"][1], (x, y), 5)
+            targets["indices"][slot] = y * width + x
+            for name in ("offset_2d", "size_2d", "offset_3d", "size_3d", "src_size_3d"):
+                targets[name][slot] = rng.uniform(0.5, 3, targets[name].shape[1])
+            targets["depth"][slot] = rng.uniform(3, 60)
+            targets["mask_2d"][slot] = targets["mask_3d"][slot] = True
+        depth_map = np.where(rng.random((1, height, width)) < 0.2, rng.uniform(3, 60), 0).astype(np.float32)
+        pictures.append(targets | {"obj_depth": depth_map})
+    return {name: torch.from_numpy(np.stack([p[name] for p in pictures])) for name in pictures[0]}
+
+
+class Side:
+    """One side in a process of its own, so that neither has the other's memory or settings. Calling it runs it once."""
+
+    def __init__(self, config: Config, batch: int, name: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, config, batch, name), daemon=True)
+        self.process.start()
+        self.pipe.recv()  # it is ready
+
+    def __call__(self) -> None:
+        self.pipe.send("run")
+        self.pipe.recv()
+
+    def peak(self) -> float:
+        """Most memory that two calls took, in MB."""
+        self()
+        self()
+        self.pipe.send("peak")
+        return float(self.pipe.recv())
+
+    def close(self) -> None:
+        """End the process."""
+        self.pipe.send("end")
+        self.process.join()
+
+
+def _serve(pipe: Any, config: Config, batch: int, name: str) -> None:
+    bench = Bench(config, batch)
+    if not name.startswith("plain"):
+        choose_device([0])  # as the command does it, with what that sets for the CPU
+    run = getattr(bench, name)()
+    before = peak_megabytes()
+    pipe.send("ready")
+    while (order := pipe.recv()) != "end":
+        if order == "run":
+            run()
+            if bench.device.type == "cuda":
+                torch.cuda.synchronize()
+        pipe.send(peak_megabytes() - before)
+
+
+def peak_megabytes() -> float:
+    """Of the GPU where there is one, otherwise of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+if __name__ == "__main__":
+    sys.exit(main())
