@@ -214,6 +214,20 @@ def test_a_killed_process_ends_the_run(folder):  # noqa: F811
     assert checkpoint(run.run_dir)["epoch"] == 3
 
 
+def test_ranks_end_with_their_launcher(folder):  # noqa: F811
+    run = Run(folder, "orphans", "trainer.gpu_ids=[0,1]", "trainer.max_epoch=50")
+    run.wait_until((run.run_dir / "checkpoints/checkpoint_last.pth").is_file, "checkpoint")
+    ranks = children(run.process.pid)
+    assert len(ranks) == 2
+    run.process.kill()
+    run.wait()
+    end = time.monotonic() + 60
+    while any(os.path.exists(f"/proc/{pid}") for pid in ranks):
+        assert time.monotonic() < end, run.said()
+        time.sleep(0.1)
+    assert "--resume goes on" in run.said()
+
+
 def test_the_error_of_one_process_ends_all(folder):  # noqa: F811
     """A frame that breaks while they train stops both, and the message names it."""
     path = folder / "KITTI/training/image_2/000005.png"

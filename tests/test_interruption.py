@@ -18,7 +18,7 @@ import torch
 import make_obj_depth
 from lib.engine.checkpoint import read_checkpoint
 from lib.engine.interruption import Interrupted, Interruption
-from lib.engine.run_folder import newest_checkpoint
+from lib.engine.run_folder import lock, newest_checkpoint
 from tests.conftest import PROJECT
 from tools import train_val
 
@@ -236,10 +236,10 @@ def test_broken_checkpoints_are_passed_over(folder, caplog, capsys):
     for path in folder_of_checkpoints.glob("*best*"):
         path.unlink()
     assert newest_checkpoint(run_dir) == folder_of_checkpoints / "checkpoint_epoch_1.pth"
-    assert "checkpoint_last.pth is passed over" in caplog.text
+    assert "passed over: " in caplog.text and "checkpoint_last.pth: not a readable checkpoint" in caplog.text
     status, said = train("run", "--resume")
     assert status == 0
-    assert "checkpoint_last.pth is passed over" in said and "after epoch 1" in said
+    assert "checkpoint_last.pth: not a readable checkpoint" in said and "after epoch 1" in said
     status, said = train("whole", "--resume")
     assert status == 0 and "has no checkpoint yet; starting from the beginning" in said
     assert_same_run(folder / "outputs/whole", run_dir)
@@ -303,3 +303,32 @@ def test_forked_children_do_not_keep_the_handlers():
             os._exit(0 if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL else 1)
         assert os.waitpid(pid, 0)[1] == 0
         assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+
+
+def test_a_closed_terminal_is_an_interruption_unless_it_is_ignored():
+    with Interruption() as interruption, interruption.deferred():
+        signal.raise_signal(signal.SIGHUP)
+        assert interruption.signum == signal.SIGHUP
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does it
+    try:
+        with Interruption() as interruption, interruption.deferred():
+            signal.raise_signal(signal.SIGHUP)
+            assert interruption.signum is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom lib.engine.run_folder import lock\n"
+        "with lock(Path(sys.argv[1])):\n    print('locked', flush=True)\n    time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "locked\n"
+    with pytest.raises(FileExistsError, match="another run is writing there"), lock(tmp_path):
+        pass
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    with lock(tmp_path):
+        pass

@@ -327,7 +327,9 @@ def test_resuming_a_path_and_what_does_not_go_together(run, tmp_path, capsys):
     assert "exclude each other" in errors(run, capsys, *both)
     assert "exclude each other" in errors(run, capsys, "--resume", "--overwrite")
     assert "-e trains nothing" in errors(run, capsys, "-e", "--resume")
-    assert "no checkpoint 'no.pth'" in errors(run, capsys, "--resume", "no.pth")
+    said = errors(run, capsys, "--resume", "no.pth")
+    assert "no checkpoint 'no.pth'" in said and "newest is checkpoint_epoch_2.pth: --resume checkpoint_epoch" in said
+    assert "the path is empty" in errors(run, capsys, "--resume", "")
 
 
 def test_the_official_code_finds_its_keys(run, tmp_path):

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataroot", required=True, metavar="DIR", help="KITTI folder (ImageSets/, training/)")
     parser.add_argument("--split", choices=SPLITS, help="default: all that ImageSets/ lists")
-    parser.add_argument("--show", type=int, default=10, metavar="N", help="faults to list of each kind; 0: all")
+    parser.add_argument("--show", type=_count, default=10, metavar="N", help="faults to list of each kind; 0: all")
     parser.add_argument("--json", metavar="FILE", help="write all faults there")
     args = parser.parse_args(argv)
     json_file = Path(args.json) if args.json else None
@@ -48,7 +48,7 @@ def check_dataset(root: Path, split: str | None, show: int = 10, json_file: Path
     lists = root / "ImageSets"
     if not lists.is_dir():
         raise FileNotFoundError(f"{lists}: no such folder; expected KITTI's layout (ImageSets/, training/, testing/)")
-    splits = [split] if split else [name for name in SPLITS if (lists / f"{name}.txt").is_file()]
+    splits = [split] if split else [name for name in SPLITS if (lists / f"{name}.txt").exists()]
     if not splits:
         raise FileNotFoundError(f"{lists}: none of {', '.join(f'{name}.txt' for name in SPLITS)}")
     started = time.perf_counter()
@@ -62,7 +62,8 @@ def check_dataset(root: Path, split: str | None, show: int = 10, json_file: Path
     jobs: list[tuple[Places, str]] = []
     for half in ("training", "testing"):
         ids = sorted({i for name in splits if (name == "test") == (half == "testing") for i in frames[name]})
-        if half == "testing" and split is None and not (root / half).is_dir() and not (root / "object").is_dir():
+        there = (root / half).is_dir() or (root / "object").is_dir()
+        if half == "testing" and ids and split is None and not there:
             print(f"{root / half} is not there; the test split is left out")
             continue
         if ids:
@@ -111,8 +112,16 @@ def report(faults: Sequence[Fault], frames: int, seconds: float, show: int) -> N
             print(f"  {fault}")
         if show and count > show:
             print(f"  .. and {count - show} more; --show 0 lists them all")
-    verdict = f"{len(faults)} faults of {len(counts)} kinds" if faults else "nothing is wrong"
+    verdict = "nothing is wrong"
+    if faults:
+        verdict = f"{len(faults)} fault{'s'[: len(faults) > 1]} of {len(counts)} kind{'s'[: len(counts) > 1]}"
     print(f"{frames} frames checked in {seconds:.1f} s: {verdict}")
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"expected a number from 0 on, got {text!r}")
+    return int(text)
 
 
 if __name__ == "__main__":

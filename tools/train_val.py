@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,7 @@ from lib.engine.run_folder import (
     LAST,
     find_checkpoint,
     list_checkpoints,
+    lock,
     newest_checkpoint,
     refuse_to_lose,
     warn_of_differences,
@@ -84,13 +86,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--resume",
         nargs="?",
         const=NEWEST,
-        default="",
         metavar="PATH",
         help="go on with an interrupted run: from its newest checkpoint that can be read (from the beginning where "
         "there is none), or from PATH",
     )
     args = parser.parse_args(argv)
-    interruption = Interruption()
+    interruption = Interruption(announce=own_rank() == 0)
 
     def body() -> int:
         config = load_config(args.config, args.set)
@@ -112,22 +113,28 @@ class Job:
     device: torch.device
     ranks: Ranks
     interruption: Interruption
+    until_the_end: ExitStack
 
 
-def run(config: Config, evaluate_only: bool, overwrite: bool, resume: str, interruption: Interruption) -> int:
+def run(
+    config: Config, evaluate_only: bool, overwrite: bool, resume: str | None, interruption: Interruption
+) -> int:
     """The whole job of one experiment, in one of its processes. Raises what ``run_command`` turns into one line."""
     run_dir = Path("outputs") / config.general.exp_name
     first = own_rank() == 0
     level = logging.INFO if first else logging.ERROR
-    setup_logging(run_dir / "evaluate.log" if evaluate_only and first else None, level)
+    setup_logging(None, level)
+    if resume == "":
+        raise ValueError("--resume: the path is empty; leave it out for the run's newest checkpoint")
     if evaluate_only and (resume or overwrite):
         raise ValueError("-e trains nothing; --resume and --overwrite do not go with it")
     seed_torch(config.general.random_seed)
     ranks, device = join(config.trainer.gpu_ids)
+    until_the_end = ExitStack()
     try:
         dataset = KITTI(find_dataroot(config), config.tester.split)
         logger.info("evaluation split %s: %d frames below %s", config.tester.split, len(dataset), dataset.data_dir)
-        job = Job(config, run_dir, dataset, device, ranks, interruption)
+        job = Job(config, run_dir, dataset, device, ranks, interruption, until_the_end)
         train_and_evaluate(job, evaluate_only, overwrite, resume)
     except Interrupted as interrupted:
         if interrupted.args[0] or not (run_dir / "checkpoints" / LAST).is_file():
@@ -136,18 +143,23 @@ def run(config: Config, evaluate_only: bool, overwrite: bool, resume: str, inter
     except RuntimeError as error:
         if ranks.size == 1 or not lost_contact(error):
             raise
-        raise ConnectionError(f"process {ranks.rank + 1} of {ranks.size} lost contact with another one") from error
+        raise ConnectionError(
+            f"rank {ranks.rank} of {ranks.size} lost contact with another one; go on with --resume"
+        ) from error
     finally:
+        until_the_end.close()
         leave()
     return 0
 
 
-def train_and_evaluate(job: Job, evaluate_only: bool, overwrite: bool, resume: str) -> None:
+def train_and_evaluate(job: Job, evaluate_only: bool, overwrite: bool, resume: str | None) -> None:
     """Train, unless told not to, and evaluate what is to be evaluated."""
     config, run_dir = job.config, job.run_dir
     final = None
     if evaluate_only:
         checkpoints = _to_evaluate(config, run_dir)
+        if job.ranks.first:
+            setup_logging(run_dir / "evaluate.log")
     else:
         final = run_training(job, overwrite, resume)
         checkpoints = _after_training(config, run_dir, final)
@@ -166,7 +178,7 @@ def train_and_evaluate(job: Job, evaluate_only: bool, overwrite: bool, resume: s
         logger.info("training curves: %s", plot)
 
 
-def run_training(job: Job, overwrite: bool, resume_from: str) -> Path:
+def run_training(job: Job, overwrite: bool, resume_from: str | None) -> Path:
     """Check and build everything, only then touch the run's folder, and train. Returns the last checkpoint."""
     config, run_dir, ranks = job.config, job.run_dir, job.ranks
     resume = _to_resume(config, run_dir, resume_from)
@@ -198,12 +210,12 @@ def run_training(job: Job, overwrite: bool, resume_from: str) -> Path:
 
     ranks.wait()  # all have looked at the folder
     if ranks.first:
-        _prepare_folder(config, run_dir, overwrite)
+        _prepare_folder(job, overwrite)
     logger.info("training split %s: %d frames; this run: %s", frames.split, len(frames), run_dir)
     return train(parts, progress, partial(evaluate_model, job))
 
 
-def _to_resume(config: Config, run_dir: Path, resume_from: str) -> Path | None:
+def _to_resume(config: Config, run_dir: Path, resume_from: str | None) -> Path | None:
     if resume_from and config.trainer.resume_model:
         raise ValueError("--resume and trainer.resume_model exclude each other")
     if resume_from == NEWEST:
@@ -212,19 +224,22 @@ def _to_resume(config: Config, run_dir: Path, resume_from: str) -> Path | None:
             logger.info("--resume: %s has no checkpoint yet; starting from the beginning", run_dir)
         return newest
     name = resume_from or config.trainer.resume_model
-    return find_checkpoint(name, run_dir) if name else None
+    return find_checkpoint(name, run_dir, "--resume ") if name else None
 
 
-def _prepare_folder(config: Config, run_dir: Path, overwrite: bool) -> None:
+def _prepare_folder(job: Job, overwrite: bool) -> None:
+    run_dir = job.run_dir
     if overwrite and run_dir.exists():
         aside = run_dir.with_name(run_dir.name + ".old")
-        if aside.exists():
-            shutil.rmtree(aside)
-        run_dir.rename(aside)
+        with lock(run_dir):
+            if aside.exists():
+                shutil.rmtree(aside)
+            run_dir.rename(aside)
         logger.info("the earlier run is now %s", aside)
+    job.until_the_end.enter_context(lock(run_dir))
     remove_leftovers(run_dir)
     setup_logging(run_dir / "train.log")
-    _write_config(run_dir / "config.yaml", config)
+    _write_config(run_dir / "config.yaml", job.config)
 
 
 def evaluate_model(job: Job, model: nn.Module, name: str) -> dict[str, float]:

@@ -160,13 +160,14 @@ def check_depth_map(
     except (ValueError, OSError) as error:
         kind = "depth map of another size" if "its picture needs" in str(error) else "unreadable depth map"
         return [Fault(kind, path, 0, _without(path, error))]
-    if label.is_file() and path.stat().st_mtime < label.stat().st_mtime:
-        return [Fault("depth map older than its label", path, 0, f"{label} is newer; run make_obj_depth.py again")]
-    if objects is not None:
-        painted = paint_object_depth(objects, size, PAINTED_TYPES[path.parent.name])
-        if not np.array_equal(painted, depth_map):
-            return [Fault("depth map unlike its label", path, 0, "redo it: make_obj_depth.py --force")]
-    return []
+    if objects is None:  # the label has faults of its own
+        return []
+    right = np.array_equal(paint_object_depth(objects, size, PAINTED_TYPES[path.parent.name]), depth_map)
+    if path.stat().st_mtime < label.stat().st_mtime:
+        content = "its content is right all the same" if right else "its content is wrong"
+        message = f"{label} is newer; {content}; make_obj_depth.py makes it anew"
+        return [Fault("depth map older than its label", path, 0, message)]
+    return [] if right else [Fault("depth map unlike its label", path, 0, "redo it: make_obj_depth.py --force")]
 
 
 def check_split(path: Path) -> tuple[list[Fault], dict[str, int]]:

@@ -180,6 +180,8 @@ def _init_worker(_: int) -> None:
     # Terminals and torchrun signal whole process groups. The main process then finishes its step, which must not fail
     # for want of a loader; so SIGTERM counts only where it comes from there.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_when_told, args=(os.getppid(),), daemon=True).start()

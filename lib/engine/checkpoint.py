@@ -100,9 +100,13 @@ def read_checkpoint(path: Path, glance: bool = False) -> dict[str, Any]:
     try:
         # old (official) files are no zip archives, and cannot be mapped
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=glance and zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:150]
-        raise ValueError(f"{path}: not a readable checkpoint: cut off, or no PyTorch file ({reason})") from None
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"{path}: not a readable checkpoint: no PyTorch file, or one that holds more than tensors and plain values"
+        ) from None
+    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError) as error:
+        logger.debug("%s", path, exc_info=error)
+        raise ValueError(f"{path}: not a readable checkpoint: cut off, or no PyTorch file") from None
     if not isinstance(state, dict) or not isinstance(state.get("model_state"), dict):
         raise ValueError(f"{path}: not a checkpoint of a detector: it has no 'model_state'")
     return state

@@ -6,6 +6,8 @@ the same value. What DistributedDataParallel then averages over the ranks is the
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import logging
 import os
 import signal
@@ -143,11 +145,19 @@ def join(gpu_ids: Sequence[int]) -> tuple[Ranks, torch.device]:
     if gpu_ids:  # ids that are listed for each process; otherwise, as in `gpu_ids: 0`, the processes take their turn
         gpu_ids = [gpu_ids[local] if len(gpu_ids) >= int(os.environ["LOCAL_WORLD_SIZE"]) else local]
     device = choose_device(gpu_ids)
+    _end_with_parent()
     if size > 1:
         both = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(both, timeout=_PATIENCE)
-        logger.info("process %d of %d, %s", rank + 1, size, both)
+        logger.info("rank %d of %d, %s", rank, size, both)
     return Ranks(rank, size), device
+
+
+def _end_with_parent() -> None:
+    """Have the system send SIGTERM to this process when its launcher dies: nobody else would end it then."""
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))  # PR_SET_PDEATHSIG
 
 
 def leave() -> None:
@@ -184,7 +194,9 @@ def launch(processes: int, script: Path, arguments: Sequence[str]) -> int:
     cores = available_cores()
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_GRACE_SECONDS))
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.ERROR)  # else it repeats what is said here
+    for name in list(logging.root.manager.loggerDict):  # they would repeat what is said here
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -206,6 +218,6 @@ def launch(processes: int, script: Path, arguments: Sequence[str]) -> int:
             cure = "; the others were ended. Go on with --resume"
         else:
             how, cure = f"ended with status {failure.exitcode}", "; the others were ended"
-        sys.stderr.write(f"error: process {rank} of {processes} (pid {failure.pid}) {how}{cure}\n")
+        sys.stderr.write(f"error: rank {rank} of {processes} (pid {failure.pid}) {how}{cure}\n")
         return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
     return 0

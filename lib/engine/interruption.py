@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: finish the step and save where there is something to save, otherwise end at once."""
+"""Ctrl-C, SIGTERM and SIGHUP (a closed terminal): finish the step and save, or end at once outside of training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
 
 
 class Interrupted(BaseException):
@@ -22,7 +22,7 @@ class Interrupted(BaseException):
 
     @property
     def status(self) -> int:
-        """Exit status by the shell's convention: 130 for Ctrl-C, 143 for SIGTERM."""
+        """Exit status by the shell's convention: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
         return 128 + self.signum
 
     def __str__(self) -> str:
@@ -34,13 +34,15 @@ def signal_name(signum: int) -> str:
 
 
 class Interruption:
-    """Catches the two signals while it is entered.
+    """Catches the signals while it is entered, except one that the process was started to ignore (nohup).
 
     Outside :meth:`deferred` a signal raises :class:`Interrupted` on the spot. Inside, it is only noted in ``signum``,
     for the loop to look at. After the first Ctrl-C the next one has the system's own effect: the process ends at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, announce: bool = True) -> None:
+        """``announce``: whether this process says so when a signal comes; one of several is enough."""
+        self.announce = announce
         self.signum: int | None = None
         self._deferring = False
         self._process = os.getpid()
@@ -48,7 +50,8 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():  # Python allows handlers there alone
-            self._previous = {signum: signal.signal(signum, self._handle) for signum in SIGNALS}
+            caught = [signum for signum in SIGNALS if signal.getsignal(signum) != signal.SIG_IGN]
+            self._previous = {signum: signal.signal(signum, self._handle) for signum in caught}
             _active.append(self)
         return self
 
@@ -77,9 +80,10 @@ class Interruption:
         if not self._deferring:
             raise Interrupted(signum)
         again = "; Ctrl-C again quits at once" if signum == signal.SIGINT else ""
-        # not through logging: the signal may have come while a message was being written
-        os.write(2, f"\n{signal_name(signum)}: finishing this step, then saving{again}\n".encode())
         self.signum = signum
+        if self.announce:  # not through logging: the signal may have come while a message was being written
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                os.write(2, f"\n{signal_name(signum)}: finishing this step, then saving{again}\n".encode())
 
 
 _active: list[Interruption] = []

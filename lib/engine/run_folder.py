@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +23,14 @@ _FREE = ("general.exp_name", "general.dataroot", "dataset.num_workers", "trainer
 """what may change on resuming without another word"""
 
 
-def find_checkpoint(name: str, run_dir: Path) -> Path:
+def find_checkpoint(name: str, run_dir: Path, option: str = "--set tester.checkpoint=") -> Path:
     """Looks in the run's folder, its checkpoints/, the project root and the working directory, in this order."""
     places = [run_dir / name, run_dir / "checkpoints" / name, PROJECT_ROOT / name, Path(name)]
     for place in places:
         if place.is_file():
             return place
     there = list_checkpoints(run_dir / "checkpoints")
-    hint = f"; this run's newest is {there[-1].name}: --set tester.checkpoint={there[-1].name}" if there else ""
+    hint = f"; this run's newest is {there[-1].name}: {option}{there[-1].name}" if there else ""
     raise FileNotFoundError(f"no checkpoint {name!r}; looked for {', '.join(map(str, places))}{hint}")
 
 
@@ -44,13 +47,13 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
             frames_done = (state.get("progress") or {}).get("frames_done", 0)
             found.append((int(state["epoch"]), int(frames_done), path.name == LAST, path))
         except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
-            logger.warning("%s is passed over: %s", path, error)
+            logger.warning("passed over: %s", error if str(path) in str(error) else f"{path}: {error!r}")
     for *_, path in sorted(found, reverse=True):
         try:
             read_checkpoint(path)  # all of it: what a glance does not see must not end the run
             return path
         except (ValueError, OSError) as error:
-            logger.warning("%s is passed over: %s", path, error)
+            logger.warning("passed over: %s", error if str(path) in str(error) else f"{path}: {error!r}")
     if files:
         raise ValueError(f"{run_dir}: none of its {len(files)} checkpoints can be read; start anew with --overwrite")
     return None
@@ -101,3 +104,19 @@ def _epoch(path: Path) -> int:
 
 def _flat(nested: dict[str, Any]) -> dict[str, Any]:
     return {f"{s}.{k}": v for s, section in nested.items() if isinstance(section, dict) for k, v in section.items()}
+
+
+@contextlib.contextmanager
+def lock(run_dir: Path) -> Iterator[None]:
+    """Keep other runs out of ``run_dir``; the lock goes with the process. Raises FileExistsError where one is there."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with (run_dir / "lock").open("a") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock, not kept alive by orphaned loaders
+        except (BlockingIOError, PermissionError):
+            raise FileExistsError(
+                f"{run_dir}: another run is writing there; end it, or choose another general.exp_name"
+            ) from None
+        except OSError as error:  # some network file systems have no locks
+            logger.debug("%s cannot be locked: %s", run_dir, error)
+        yield

@@ -74,7 +74,9 @@ def run_command(
     except (Interrupted, KeyboardInterrupt) as interrupt:
         interrupted = interrupt if isinstance(interrupt, Interrupted) else Interrupted(signal.SIGINT)
         logger.debug("ended here:", exc_info=interrupt)
-        sys.stderr.write(f"{interrupted}\n")
+        if interruption is None or interruption.announce:
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                sys.stderr.write(f"{interrupted}\n")
         return interrupted.status
     logger.debug("the error's origin:", exc_info=origin)
     report(origin)

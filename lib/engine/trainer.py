@@ -57,6 +57,9 @@ def begin(parts: Parts, resume: Path | None) -> Progress:
         raise ValueError(f"{resume}: {progress.epoch} epochs are done already, trainer.max_epoch={last}")
     if progress.frames_done:
         set_random_state(state["random_state"])
+    if progress.epoch == last and progress.record is None:
+        logger.info("%s: all %d epochs are done already", resume, last)
+        return progress
     place = f" and {progress.frames_done} of {parts.frames} frames" if progress.frames_done else ""
     logger.info("resuming from %s after epoch %d%s", resume, progress.epoch, place)
     return progress
