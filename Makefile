@@ -28,7 +28,7 @@ quickstart: environment
 	@echo "the rendered data set:        $(DATA)/"
 
 test: environment
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 test-slow: environment
 	$(BIN)/python -m pytest -m slow

@@ -7,14 +7,22 @@ import numpy as np
 import pytest
 import torch
 
+import make_obj_depth
 from lib.config import CLASS_NAMES, Config, Dataset, General
 from lib.datasets.augmentation import Augmentation
 from lib.datasets.kitti import KITTI
-from lib.datasets.object_depth import load_object_depth, paint_object_depth, read_image_size
+from lib.datasets.object_depth import (
+    check_object_depth,
+    load_object_depth,
+    paint_object_depth,
+    read_image_size,
+    write_object_depth,
+)
 from lib.datasets.samples import EpochBatches, TrainingSamples, inference_loader, training_loader
 from lib.datasets.targets import MEAN_SIZES, encode_targets
 from lib.models.centernet3d import IMAGE_MEAN, IMAGE_STD
-from lib.ops.feature_map import STRIDE
+from lib.ops import machine
+from lib.ops.feature_map import STRIDE, resize_align_corners
 from lib.postprocess import DecodeSettings, decode_detections
 from lib.structures import Calibration, FrameInfo, Object3d, read_objects, read_split
 from tests.conftest import DATA, PROJECT, SHARED_KITTI
@@ -324,6 +332,60 @@ def test_depth_maps_are_checked(tiny_kitti, tmp_path):
         load_object_depth(path, (4, 5))
 
 
+@pytest.mark.parametrize("distinct", [1, 40, 256, 300])
+def test_compressed_depth_maps_are_the_same(tmp_path, distinct):
+    rng = np.random.default_rng(0)
+    depth_map = rng.uniform(2, 80, distinct).astype(np.float32)[rng.integers(0, distinct, (30, 50))]
+    path = tmp_path / "x" / "000000.npz"
+    write_object_depth(path, depth_map)
+    loaded = load_object_depth(path, (50, 30))
+    assert loaded.dtype == np.float32 and np.array_equal(loaded, depth_map)
+    with np.load(path) as content:  # as the documentation has it
+        assert np.array_equal(content["depths"][content["index"]], depth_map)
+    with pytest.raises(ValueError, match=r"000000\.npz: depth map is .* needs \(50, 30\) float32"):
+        check_object_depth(path, (30, 50))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"depths": np.zeros(2, np.float32), "index": np.full((4, 5), 2, np.uint8)}, "index 2 into 2 depths"),
+        ({"depths": np.zeros(2, np.float32), "index": np.full((4, 5), 2, np.uint16)}, "out of bounds"),
+        ({"depths": np.zeros(0, np.float32), "index": np.zeros((4, 5), np.uint8)}, "out of bounds"),
+        ({"depths": np.zeros(2), "index": np.zeros((4, 5), np.uint8)}, "expected \\(N,\\) float32"),
+        ({"depth": np.zeros((4, 5), np.float32)}, "depths"),
+        (b"PK\x03\x04 no archive", "not a .npz depth map"),
+        (b"", "not a .npz depth map"),
+    ],
+)
+def test_broken_compressed_depth_maps_are_named(tmp_path, content, said):
+    path = tmp_path / "000007.npz"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.savez_compressed(path, **content)
+    with pytest.raises(ValueError, match=r"000007\.npz: .*" + said + r".*make_obj_depth.py --force"):
+        load_object_depth(path, (5, 4))
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_damaged_depth_maps_are_named(tmp_path, suffix):
+    """Ten bytes anywhere in the first 300: header, names or compressed data."""
+    path = tmp_path / f"000007{suffix}"
+    depth_map = np.random.default_rng(0).random((40, 50)).astype(np.float32)
+    write_object_depth(path, depth_map)
+    content = path.read_bytes()
+    refused = 0
+    for start in range(0, 300, 3):
+        path.write_bytes(content[:start] + b"([{" + b"x" * 7 + content[start + 10 :])
+        try:
+            load_object_depth(path, (50, 40))
+        except ValueError as error:
+            assert "000007" in str(error) and "make_obj_depth.py --force" in str(error)
+            refused += 1
+    assert refused > 30
+
+
 def test_image_size_from_the_header(tiny_kitti, tmp_path):
     assert read_image_size(tiny_kitti / "training/image_2/000000.png") == (1242, 375)
     (tmp_path / "x.png").write_bytes(b"JFIF")
@@ -361,6 +423,72 @@ def test_workers_change_nothing(tiny_kitti):
             assert torch.equal(alone.images, shared.images)
             assert [i.frame_id for i in alone.frames] == [i.frame_id for i in shared.frames]
             assert all(torch.equal(alone.targets[k], shared.targets[k]) for k in alone.targets)
+
+
+def same_batches(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
+        assert [f.frame_id for f in a.frames] == [f.frame_id for f in b.frames]
+        assert torch.equal(a.images, b.images) and a.targets.keys() == b.targets.keys()
+        assert all(torch.equal(a.targets[k], b.targets[k]) for k in a.targets)
+
+
+def epochs(frames, **dataset):
+    loader = training_loader(frames, config_for(**dataset))
+    batches = []
+    for epoch in range(3):
+        loader.batch_sampler.set_epoch(epoch)
+        batches += list(loader)
+    return batches
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_cached_pictures_are_the_same(tiny_kitti, workers):
+    plain = epochs(KITTI(tiny_kitti, "train"))
+    frames = KITTI(tiny_kitti, "train", cache=True)
+    same_batches(epochs(frames, workers=workers), plain)
+    for path in (tiny_kitti / "training/image_2").iterdir():
+        path.unlink()
+    same_batches(epochs(frames, workers=workers), plain)  # what workers that have ended decoded is still there
+
+
+def test_a_cache_that_does_not_fit_is_refused(tiny_kitti, monkeypatch):
+    monkeypatch.setattr("lib.datasets.picture_cache.available_memory", lambda: 5_000_000)
+    with pytest.raises(ValueError, match=r"needs 0\.01 GB for 4 pictures and 0\.01 GB are free; set dataset\.cache"):
+        KITTI(tiny_kitti, "train", cache=True)
+    monkeypatch.undo()
+    free = machine.available_memory()
+    assert free is None or free > 10_000_000
+
+
+def test_every_source_of_object_depth_is_the_same(tiny_kitti):
+    arguments = ["--dataroot", str(tiny_kitti)]
+    assert make_obj_depth.main(arguments) == 0
+    for folder in ("obj_depth", "obj_depth_all"):
+        from_npy = epochs(KITTI(tiny_kitti, "train", folder))
+        assert sum((b.targets["obj_depth"] > 0).sum() for b in from_npy) > 100
+        same_batches(epochs(KITTI(tiny_kitti, "train", folder, paint_obj_depth=True)), from_npy)
+        assert make_obj_depth.main([*arguments, "--format", "npz"]) == 0
+        assert not list(tiny_kitti.rglob("*.npy"))
+        same_batches(epochs(KITTI(tiny_kitti, "train", folder)), from_npy)
+        assert make_obj_depth.main(arguments) == 0
+
+
+def test_depth_at_cells_is_the_resized_map():
+    """The official code warps the whole map and resizes it in the loss; only what a cell looks at is read here."""
+    rng = np.random.default_rng(0)
+    for size, resolution in (((1242, 375), (1280, 384)), ((1224, 370), (640, 192)), ((100, 300), (64, 96))):
+        depth_map = np.zeros((size[1], size[0]), np.float32)
+        for depth in rng.uniform(3, 60, 12):
+            x, y = rng.integers(0, size)
+            depth_map[y : y + size[1] // 4, x : x + size[0] // 5] = depth
+        for flip in (False, True):
+            augmentation = replace(Augmentation.identity(size), flip=flip)
+            whole = torch.from_numpy(augmentation.depth_map(depth_map, resolution))[None, None]
+            expected = resize_align_corners(whole, resolution[1] // STRIDE, resolution[0] // STRIDE)[0, 0].numpy()
+            found = augmentation.depth_map_at_cells(depth_map, resolution, STRIDE)
+            assert found.dtype == np.float32 and (expected > 0).any()
+            assert np.array_equal(found != 0, expected != 0)
+            np.testing.assert_allclose(found, expected, rtol=3e-7)
 
 
 def test_epochs_have_their_own_order_and_every_frame_once():

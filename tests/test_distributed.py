@@ -214,6 +214,7 @@ def test_a_killed_process_ends_the_run(folder):  # noqa: F811
     assert checkpoint(run.run_dir)["epoch"] == 3
 
 
+@pytest.mark.slow
 def test_ranks_end_with_their_launcher(folder):  # noqa: F811
     run = Run(folder, "orphans", "trainer.gpu_ids=[0,1]", "trainer.max_epoch=50")
     run.wait_until((run.run_dir / "checkpoints/checkpoint_last.pth").is_file, "checkpoint")

@@ -8,6 +8,7 @@ from lib.config import Config, General, Model, parse_config
 from lib.models import build_model
 from lib.models.centernet3d import IMAGE_MEAN, IMAGE_STD, OBJECT_HEADS
 from lib.models.dla import BACKBONES, build_dla
+from lib.models.folding import fold_batch_norm
 from lib.models.pretrained import load_imagenet_weights, read_weights
 from tests.conftest import DATA
 
@@ -76,6 +77,19 @@ def test_heads_at_cells_equal_dense_heads(official_model):
         slow = torch.autograd.grad((expected * weights).sum(), inputs)
         for a, b in zip(fast, slow, strict=True):
             assert torch.allclose(a, b, atol=1e-5 * float(b.abs().max().clamp(min=1)))
+
+
+def test_folded_batch_norm_changes_nothing(official_model):
+    """Weights whose statistics are far from 0 and 1: the conformance set's."""
+    images = torch.from_numpy(np.random.default_rng(1).standard_normal((2, 3, 64, 96)).astype(np.float32))
+    folded = fold_batch_norm(official_model)
+    assert any(isinstance(m, torch.nn.BatchNorm2d) for m in official_model.modules())
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
+    with torch.no_grad():
+        indices = torch.arange(50)[None].expand(2, -1)
+        plain, fast = official_model(images, indices), folded(images, indices)
+    for name, value in plain.items():
+        assert (fast[name] - value).abs().max() <= 1e-5 * value.abs().max(), name
 
 
 def test_neither_loss_costs_anything_at_inference():

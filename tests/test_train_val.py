@@ -225,6 +225,15 @@ def test_object_depth_command(tiny_kitti, tmp_path, capsys):
     assert set(np.unique(cars).tolist()) == {0.0, np.float32(9.44), np.float32(26.83)}
     assert np.float32(16.2) in everything and np.float32(16.2) not in cars
     assert not np.load(training / "obj_depth" / "000002.npy").any()
+    assert make_obj_depth.main(["--path", str(root), "--format", "npz"]) == 0
+    assert "8 maps written, 0 were there already" in (said := capsys.readouterr().out)
+    assert "8 maps of the other format were deleted" in said
+    sizes = [path.stat().st_size for path in training.glob("obj_depth*/*")]
+    assert len(sizes) == 8 and max(sizes) < 20_000
+    assert make_obj_depth.main(["--path", str(root), "--format", "npz"]) == 0
+    assert "0 maps written, 8 were there already" in (said := capsys.readouterr().out) and "deleted" not in said
+    assert make_obj_depth.main(["--path", str(root)]) == 0
+    assert "8 maps written" in capsys.readouterr().out and len(list(training.glob("obj_depth*/*.npy"))) == 8
     (training / "obj_depth" / "000001.npy").unlink()
     assert make_obj_depth.main(["--path", str(root)]) == 0
     assert "1 maps written, 7 were there already" in capsys.readouterr().out

@@ -11,7 +11,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.datasets.object_depth import PAINTED_TYPES, load_object_depth, paint_object_depth, read_image_size
+from lib.datasets.object_depth import (
+    PAINTED_TYPES,
+    find_object_depth,
+    load_object_depth,
+    paint_object_depth,
+    read_image_size,
+)
 from lib.structures import Calibration, Object3d, read_split
 
 TYPES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc", "DontCare")
@@ -54,7 +60,7 @@ def check_frame(places: Places, frame_id: str) -> list[Fault]:
     found, objects = check_label(label, size)
     faults += found
     for folder in places.depth_maps:
-        faults += check_depth_map(folder / f"{frame_id}.npy", label, None if found else objects, size)
+        faults += check_depth_map(find_object_depth(folder, frame_id), label, None if found else objects, size)
     return faults
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import numpy as np
 
 from lib.datasets.object_depth import (
     PAINTED_TYPES,
+    SUFFIXES,
     check_object_depth,
+    find_object_depth,
     map_object_depth,
     paint_object_depth,
     read_image_size,
@@ -117,7 +120,7 @@ class KITTI:
                 self.cache.put(index, image)
         size, obj_depth = (image.shape[1], image.shape[0]), None
         if self.obj_depth_dir is not None:
-            obj_depth = map_object_depth(self.obj_depth_dir / f"{frame_id}.npy", size)
+            obj_depth = map_object_depth(find_object_depth(self.obj_depth_dir, frame_id), size)
         elif self.has_obj_depth:
             obj_depth = paint_object_depth(objects, size, self.painted_types)
         return Frame(frame_id, image, calibration, objects, obj_depth)
@@ -130,27 +133,27 @@ class KITTI:
         return image
 
     def _require_all(self) -> None:
-        self._require_files(self.image_dir, ".png")
+        self._require_files(self.image_dir, (".png",))
         if self.obj_depth_dir is not None:
-            self._require_files(self.obj_depth_dir, ".npy", "; make them with make_obj_depth.py")
-        self._require_files(self.calib_dir, ".txt")
+            self._require_files(self.obj_depth_dir, SUFFIXES, "; make them with make_obj_depth.py")
+        self._require_files(self.calib_dir, (".txt",))
         if self.has_labels:
-            self._require_files(self.label_dir, ".txt")
+            self._require_files(self.label_dir, (".txt",))
 
-    def _require_files(self, folder: Path, suffix: str, cure: str = "") -> None:
+    def _require_files(self, folder: Path, suffixes: Sequence[str], cure: str = "") -> None:
         present = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-        missing = [i for i in self.frame_ids if i + suffix not in present]
+        missing = [i for i in self.frame_ids if not any(i + suffix in present for suffix in suffixes)]
         if missing:
             raise FileNotFoundError(
                 f"{folder}: {len(missing)} of the {len(self.frame_ids)} files of split {self.split!r} are missing, "
-                f"the first is {missing[0]}{suffix}{cure}"
+                f"the first is {missing[0]}{suffixes[0]}{cure}"
             )
 
     def _check(self, frame_id: str) -> tuple[tuple[int, int], Calibration, tuple[Object3d, ...]]:
         """Size and text files of a frame; of the others what the first bytes tell: a PNG, a depth map of its size."""
         size = read_image_size(self.image_dir / f"{frame_id}.png")
         if self.obj_depth_dir is not None:
-            check_object_depth(self.obj_depth_dir / f"{frame_id}.npy", size)
+            check_object_depth(find_object_depth(self.obj_depth_dir, frame_id), size)
         calibration = Calibration.from_file(self.calib_dir / f"{frame_id}.txt")
         objects = read_objects(self.label_dir / f"{frame_id}.txt") if self.has_labels else ()
         return size, calibration, tuple(objects)

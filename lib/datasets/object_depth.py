@@ -7,14 +7,18 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
+from lib.files import atomic_write
 from lib.structures import Object3d
 
 CAR_FOLDER, ALL_FOLDER = "obj_depth", "obj_depth_all"
 PAINTED_TYPES: dict[str, tuple[str, ...] | None] = {CAR_FOLDER: ("Car",), ALL_FOLDER: None}
 """KITTI types on the maps of each folder; None: all"""
+SUFFIXES = (".npy", ".npz")
 MIN_DEPTH = 2.0
+_CURE = "redo it: make_obj_depth.py --force"
 
 
 def paint_object_depth(
@@ -42,6 +46,32 @@ def paint_object_depth(
     return depth_map
 
 
+def find_object_depth(folder: Path, frame_id: str) -> Path:
+    """The frame's map in ``folder``, of either format; where there is none, the name of a missing .npy."""
+    plain, compressed = (folder / f"{frame_id}{suffix}" for suffix in SUFFIXES)
+    return compressed if compressed.is_file() and not plain.is_file() else plain
+
+
+def write_object_depth(path: Path, depth_map: np.ndarray) -> None:
+    """(H, W) float32 [m] -> ``path``, whole or not at all.
+
+    .npy holds the map as it is. .npz holds ``depths`` (N,) float32 [m], the values that occur, and ``index`` (H, W)
+    uint8 or uint16, which of them each pixel has: ``depths[index]`` is the map, in 1 to 5 KB, and read in a third of
+    the time that it would take to inflate the map itself.
+    """
+    with atomic_write(path, sync=False) as file:
+        if path.suffix == ".npy":
+            np.save(file, depth_map)
+        else:
+            # of every run of equal pixels one: sorting all pixels would take 15 ms
+            flat = depth_map.ravel()
+            starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))
+            depths, which = np.unique(flat[starts], return_inverse=True)
+            which = which.astype(np.uint8 if len(depths) <= 256 else np.uint16)
+            index = np.repeat(which, np.diff(starts, append=flat.size)).reshape(depth_map.shape)
+            np.savez_compressed(file, depths=depths, index=index)
+
+
 def load_object_depth(path: Path, image_size: tuple[int, int]) -> np.ndarray:
     """Read a map and check it against its picture.
 
@@ -51,26 +81,40 @@ def load_object_depth(path: Path, image_size: tuple[int, int]) -> np.ndarray:
 
 
 def check_object_depth(path: Path, image_size: tuple[int, int]) -> None:
-    """The same checks from the file's header alone."""
+    """The same checks from the header alone for .npy; .npz is read."""
     map_object_depth(path, image_size)
 
 
 def map_object_depth(path: Path, image_size: tuple[int, int]) -> np.ndarray:
-    """The same without reading it all: what is not looked at stays on the disk. Not to be written to."""
+    """The same without reading all of a .npy: what is not looked at stays on the disk. Not to be written to."""
     try:
-        depth_map = np.load(path, mmap_mode="r", allow_pickle=False)
+        depth_map = _inflate(path) if path.suffix == ".npz" else np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: missing object-wise depth map; make it with make_obj_depth.py") from None
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: not a .npy depth map ({error}); redo it: make_obj_depth.py --force") from None
+    except Exception as error:  # numpy raises even tokenize.TokenError for a broken header
+        raise ValueError(f"{path}: not a {path.suffix} depth map ({error}); {_CURE}") from None
     width, height = image_size
     if not isinstance(depth_map, np.ndarray) or depth_map.shape != (height, width) or depth_map.dtype != np.float32:
         found = f"{getattr(depth_map, 'shape', '')} {getattr(depth_map, 'dtype', 'no array')}"
-        raise ValueError(
-            f"{path}: depth map is {found}, its picture needs ({height}, {width}) float32; "
-            "redo it: make_obj_depth.py --force"
-        )
+        raise ValueError(f"{path}: depth map is {found}, its picture needs ({height}, {width}) float32; {_CURE}")
     return depth_map
+
+
+def _inflate(path: Path) -> np.ndarray:
+    with np.load(path, allow_pickle=False) as content:
+        depths, index = content["depths"], content["index"]
+    if depths.ndim != 1 or depths.dtype != np.float32 or index.ndim != 2 or index.dtype not in (np.uint8, np.uint16):
+        raise ValueError(
+            f"depths {depths.shape} {depths.dtype} and index {index.shape} {index.dtype}, expected (N,) float32 and "
+            "(H, W) uint8 or uint16"
+        )
+    if index.dtype == np.uint16 or not 0 < len(depths) <= 256 or index.size == 0:
+        return depths[index]
+    if index.max() >= len(depths):
+        raise ValueError(f"index {index.max()} into {len(depths)} depths")
+    table = np.zeros(256, np.float32)
+    table[: len(depths)] = depths
+    return cv2.LUT(index, table)  # four times as fast as depths[index]
 
 
 def folder_for(writelist: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,7 +26,13 @@ if __name__ == "__main__":
 
 from lib.config import Config, Dataset, General
 from lib.datasets.kitti import KITTI
-from lib.datasets.object_depth import ALL_FOLDER, load_object_depth, map_object_depth, paint_object_depth
+from lib.datasets.object_depth import (
+    ALL_FOLDER,
+    load_object_depth,
+    map_object_depth,
+    paint_object_depth,
+    write_object_depth,
+)
 from lib.datasets.samples import TrainingSamples
 from tools.bench.plain import plain_sample, synthetic_tree
 from tools.bench.report import Report, time_in_turn
@@ -108,13 +115,27 @@ def _depth_sides(frames: KITTI, count: int) -> dict[str, Callable[[], object]]:
         for path, step in zip(paths, steps, strict=True):
             step.depth_map_at_cells(map_object_depth(path, step.image_size), resolution, 4)
 
+    folder = tempfile.TemporaryDirectory()
+    compressed = [Path(folder.name) / f"{path.stem}.npz" for path in paths]
+    for path, target, step in zip(paths, compressed, steps, strict=True):
+        write_object_depth(target, load_object_depth(path, step.image_size))
+
+    def inflated(folder: Any = folder) -> None:  # which lasts as long as this function
+        for path, step in zip(compressed, steps, strict=True):
+            step.depth_map_at_cells(map_object_depth(path, step.image_size), resolution, 4)
+
     def painted() -> None:
         for k, step in enumerate(steps):
             texts = frames.texts[k]
             assert not isinstance(texts, Exception), "the bench's own frames are sound"
             step.depth_map_at_cells(paint_object_depth(texts[1], step.image_size), resolution, 4)
 
-    return {"depth target: whole map (plain)": whole, "depth target: lazily": lazily, "depth target: painted": painted}
+    return {
+        "depth target: whole map (plain)": whole,
+        "depth target: lazily": lazily,
+        "depth target: from .npz": inflated,
+        "depth target: painted": painted,
+    }
 
 
 def load_object_depth_shape(path: Path) -> tuple[int, ...]:
