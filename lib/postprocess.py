@@ -15,6 +15,9 @@ from lib.ops.depth import decode_depth
 from lib.ops.feature_map import STRIDE
 from lib.structures import FrameInfo, Object3d
 
+DECODED = ("scores", "classes", "indices", "offset_2d", "size_2d", "depth", "offset_3d", "size_3d", "heading")
+"""the network's outputs that decoding needs"""
+
 
 @dataclass(frozen=True, slots=True)
 class DecodeSettings:
@@ -40,8 +43,7 @@ def decode_detections(
     Score: heatmap value times exp(-log variance of the depth); the threshold is on the heatmap value alone. A
     detection with a negative size is left out, as in the official decoder. Nothing that is passed in is changed.
     """
-    names = ("scores", "classes", "indices", "offset_2d", "size_2d", "depth", "offset_3d", "size_3d", "heading")
-    arrays = {name: outputs[name].detach().cpu() for name in names}
+    arrays = {name: outputs[name].detach().cpu() for name in DECODED}
     depth = arrays["depth"].float()
     arrays["depth"] = torch.cat([decode_depth(depth[..., :1]), (-depth[..., 1:]).exp()], 2)
     # float64 from here on, as in the official decoder

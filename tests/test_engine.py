@@ -1,17 +1,26 @@
 import json
 import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from lib.config import LrScheduler, Optimizer, parse_config
+from lib.config import Config, General, LrScheduler, Model, Optimizer, parse_config
 from lib.engine.checkpoint import load_model_state, load_optimizer_state, read_checkpoint, save_checkpoint
 from lib.engine.metrics import MetricsLog, read_metrics
 from lib.engine.optim import build_optimizer, learning_rate
 from lib.engine.runtime import run_command
+from lib.engine.step import Parts, compiled, prepare, train_step
 from lib.files import atomic_write
+from lib.losses import Criterion
 from lib.models import build_model
-from tests.conftest import DATA
+from lib.structures import FrameInfo
+from tests.conftest import DATA, PROJECT
+from tools.bench.network import random_targets
 
 SCHEDULE = json.loads((DATA / "schedule.json").read_text())
 NARROW = parse_config({"model": {"backbone": "dla34_narrow"}})
@@ -181,3 +190,50 @@ def test_errors_of_loader_workers_become_one_line(capsys):
 def test_an_unexpected_error_is_not_hidden():
     with pytest.raises(KeyError):
         run_command(lambda: {}["a bug"])
+
+
+@pytest.mark.slow
+def test_a_compiled_step_is_the_step():
+    """In float64, loss terms and all weights after a step."""
+    general, optimizer = General(qi=True, obj_depth=True), Optimizer(type="sgd", lr=0.01)
+    config = Config(general=general, model=Model(backbone="dla34_narrow"), optimizer=optimizer)
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 256, (2, 3, 64, 96), dtype=np.uint8))
+    targets = random_targets(rng, 2, 24, 16)
+    frames = [FrameInfo(f"{k:06d}", (96, 64), None) for k in range(2)]
+    found = []
+    for compile_it in (False, True):
+        torch.manual_seed(0)
+        model = build_model(config)
+        prepare(model, torch.device("cpu"))
+        model.double().train()
+        loss, steps = Criterion(config.general), build_optimizer(model, config.optimizer)
+        parts = Parts(model, loss, steps, None, torch.device("cpu"), config, Path())
+        forward = compiled(model) if compile_it else model
+        terms, pictures, stop = train_step(parts, forward, 0, images, targets, frames).read()
+        assert pictures == 2 and not stop and len(terms) == 10
+        found.append((terms, model.state_dict()))
+    (terms, weights), (others, other_weights) = found
+    assert others == pytest.approx(terms, rel=1e-9)
+    for name, value in weights.items():
+        assert torch.allclose(value, other_weights[name], rtol=1e-8, atol=1e-11), name
+
+
+@pytest.mark.slow
+def test_a_machine_that_cannot_compile_is_told(tmp_path):
+    code = """
+import torch
+from lib.engine.step import compiled
+class Model(torch.nn.Module):
+    def forward(self, images, indices):
+        return images * 2
+try:
+    compiled(Model())(torch.ones(2), None)
+except ValueError as error:
+    print(error)
+"""
+    environment = os.environ | {"CXX": "no-such-compiler", "PATH": "", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+    assert "trainer.compile: " in done.stdout and "No working C++ compiler" in done.stdout, done.stderr
+    assert "set trainer.compile to false" in done.stdout

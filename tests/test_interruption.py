@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import make_obj_depth
+from lib.engine import trainer
 from lib.engine.checkpoint import read_checkpoint
 from lib.engine.interruption import Interrupted, Interruption
 from lib.engine.run_folder import lock, newest_checkpoint
@@ -251,6 +252,33 @@ def test_broken_checkpoints_are_passed_over(folder, caplog, capsys):
     status, said = train("run", "--resume")
     assert status == 2
     assert f"none of its {len(files)} checkpoints can be read; start anew with --overwrite" in said
+
+
+@pytest.mark.parametrize("interval", ["0", "0.0001"])
+def test_reading_figures_late_changes_nothing(folder, monkeypatch, capsys, interval):
+    """As on a GPU, where the host is a step ahead of the losses it reads: interrupted and resumed there too."""
+
+    def train(name, *arguments):
+        settings = [f"general.exp_name={name}", f"general.dataroot={folder / 'KITTI'}", "trainer.max_epoch=2"]
+        settings += [f"trainer.save_interval_minutes={interval}"]
+        return train_val.main(["--config", "tiny.yaml", *arguments, "--set", *settings])
+
+    assert train("whole") == 0
+    monkeypatch.setattr(trainer, "prefetch", lambda device: 1)
+    steps, step = [], trainer.train_step
+
+    def interrupted_in_the_third(*arguments):
+        steps.append(1)
+        if len(steps) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return step(*arguments)
+
+    monkeypatch.setattr(trainer, "train_step", interrupted_in_the_third)
+    assert train("parts") == 143
+    assert len(steps) == 4  # one later, since it is read one later
+    assert checkpoint(folder / "outputs/parts")["progress"]["frames_done"] == 8
+    assert train("parts", "--resume") == 0
+    assert_same_run(folder / "outputs/whole", folder / "outputs/parts")
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):

@@ -201,7 +201,7 @@ def run_training(job: Job, overwrite: bool, resume_from: str | None) -> Path:
         load_model_state(model, read_checkpoint(path)["model_state"], path)
     elif config.model.pretrained:
         load_imagenet_weights(model.backbone, config.model.backbone, config.model.pretrained)
-    optimizer = build_optimizer(model, config.optimizer)
+    optimizer = build_optimizer(model, config.optimizer, fused=job.device.type == "cuda")
     share = -(-config.dataset.batch_size // ranks.size)
     criterion = Criterion(config.general, ranks.total, partial(ranks.gather, share=share))
     loader = training_loader(frames, config, ranks.rank, ranks.size)

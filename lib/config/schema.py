@@ -225,6 +225,9 @@ class Trainer:
     """checkpoint to start from: weights only"""
     amp: bool | str = False
     """false (off) or 'bf16': autocast of the training forward pass; evaluation is always in float32"""
+    compile: bool = False
+    """torch.compile of the network in training: minutes at the start for faster steps, equal up to rounding; needs a
+    C++ compiler on the CPU, and Triton on a GPU"""
 
     def __post_init__(self) -> None:
         require(self.max_epoch >= 1, "trainer.max_epoch", self.max_epoch, ">= 1")

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections import deque
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from lib.engine.runtime import progress_interval
 from lib.engine.step import prepare
-from lib.postprocess import DecodeSettings, decode_detections
-from lib.structures import Object3d
+from lib.postprocess import DECODED, DecodeSettings, decode_detections
+from lib.structures import FrameInfo, Object3d
 
 logger = logging.getLogger(__name__)
 
@@ -37,13 +39,24 @@ def predict(
     """
     prepare(model, device)
     model.eval()
-    results = []
+    results: list[tuple[str, list[Object3d]]] = []
+    pending: deque[Future[list[tuple[str, list[Object3d]]]]] = deque()
+
+    def decode(outputs: dict[str, Tensor], frames: Sequence[FrameInfo]) -> list[tuple[str, list[Object3d]]]:
+        detections = decode_detections(outputs, frames, settings)
+        return [(frame.frame_id, objects) for frame, objects in zip(frames, detections, strict=True)]
+
     interval = progress_interval()
     bar = tqdm(loader, "inference", leave=False, unit="batch", mininterval=interval, disable=not show_progress)
-    for images, _, frames, _ in bar:
-        outputs = model(images.to(device, non_blocking=True), topk=topk)
-        detections = decode_detections(outputs, frames, settings)
-        results += [(frame.frame_id, objects) for frame, objects in zip(frames, detections, strict=True)]
+    # a batch is decoded while the network is at the next one and the loader's workers are at those after it
+    with ThreadPoolExecutor(1) as decoder, bar:
+        for images, _, frames, _ in bar:
+            outputs = model(images.to(device, non_blocking=True), topk=topk)
+            pending.append(decoder.submit(decode, {name: outputs[name] for name in DECODED}, frames))
+            if len(pending) > 1:
+                results += pending.popleft().result()
+        for rest in pending:
+            results += rest.result()
     return results
 
 

@@ -26,10 +26,13 @@ def learning_rate(epoch: int, base: float, config: LrScheduler) -> float:
     return base * config.decay_rate**passed
 
 
-def build_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, config: Optimizer, fused: bool = False) -> torch.optim.Optimizer:
     """Adam, AdamW or SGD. Parameters whose name contains 'bias' get no weight decay.
 
     Two groups, biases first, in the model's order: the layout of official checkpoints' ``optimizer_state``.
+
+    Args:
+        fused: one kernel for all parameters, for a GPU; equal up to rounding.
     """
     named = list(model.named_parameters())
     groups = [
@@ -38,8 +41,8 @@ def build_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.Optimize
     ]
     kind = config.type.lower()
     if kind == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
-    return (torch.optim.AdamW if kind == "adamw" else torch.optim.Adam)(groups, lr=config.lr)
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
+    return (torch.optim.AdamW if kind == "adamw" else torch.optim.Adam)(groups, lr=config.lr, fused=fused)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -47,6 +47,78 @@ def prepare(model: nn.Module, device: torch.device) -> None:
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def compiled(forward: nn.Module) -> nn.Module:
+    """``forward``, compiled for each shape that it meets: an epoch's batches, and its last one. It shares its state.
+
+    Calling it raises ValueError where the machine lacks what compiling needs.
+    """
+    fast = cast(nn.Module, torch.compile(forward, dynamic=False))
+    return _Compiled(forward, fast)
+
+
+class _Compiled(nn.Module):
+    def __init__(self, eager: nn.Module, fast: nn.Module) -> None:
+        super().__init__()
+        self.eager, self.fast = eager, fast
+
+    def forward(self, images: Tensor, indices: Tensor) -> Any:
+        if not len(images):  # a share without pictures: not worth a compilation
+            return self.eager(images, indices)
+        try:
+            return self.fast(images, indices)
+        except RuntimeError as error:
+            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"trainer.compile: {reason}; mend that, or set trainer.compile to false") from error
+
+
+def prefetch(device: torch.device) -> int:
+    """How many steps the host may be ahead of the figures that it has read.
+
+    A GPU that has to wait until its figures are read, and the next step is put in its queue, idles meanwhile. On the
+    CPU there is nothing to gain.
+    """
+    return 1 if device.type == "cuda" else 0
+
+
+class Figures:
+    """What a step has to tell the host: on its way from the device until it is read."""
+
+    def __init__(self, terms: dict[str, Tensor], counts: Tensor, frames: Sequence[FrameInfo]) -> None:
+        """``terms``: scalars, their 'total' among them. ``counts`` (2,): pictures, and how many ranks are to stop."""
+        self.names, self.frames = list(terms), frames
+        numbers = torch.cat([torch.stack(list(terms.values())), counts]).detach()
+        self.arrived: torch.cuda.Event | None = None
+        if numbers.is_cuda:
+            self.numbers = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
+            self.numbers.copy_(numbers, non_blocking=True)
+            self.arrived = torch.cuda.Event()
+            self.arrived.record()
+        else:
+            self.numbers = numbers
+
+    def read(self) -> tuple[dict[str, float], int, bool]:
+        """Wait until they are there.
+
+        Returns:
+            the whole batch's terms and their 'total'; its number of pictures; whether a process was asked to stop.
+
+        Raises FloatingPointError where the loss is not finite.
+        """
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        *numbers, pictures, stop = self.numbers.tolist()
+        values = dict(zip(self.names, numbers, strict=True))
+        if not math.isfinite(values["total"]):
+            shown = ", ".join(f"{name}={value:g}" for name, value in values.items())
+            raise FloatingPointError(
+                f"the loss is not finite: {shown}; frames {', '.join(f.frame_id for f in self.frames)}; "
+                "nothing of this step is saved. Lower optimizer.lr, or look at these frames' labels"
+            )
+        return values, round(pictures), stop > 0
+
+
 def train_step(
     parts: Parts,
     forward: nn.Module,
@@ -54,14 +126,8 @@ def train_step(
     images: Tensor,
     targets: dict[str, Tensor],
     frames: Sequence[FrameInfo],
-) -> tuple[dict[str, float], int, bool]:
-    """Forward, backward, step on one batch, or on this process's share of it.
-
-    Returns:
-        the whole batch's terms and their 'total'; its number of pictures; whether a process was asked to stop.
-
-    Raises FloatingPointError where the loss is not finite.
-    """
+) -> Figures:
+    """Forward, backward, step on one batch, or on this process's share of it. Does not wait for a GPU."""
     device, config = parts.device, parts.config
     images = images.to(device, non_blocking=True)
     targets = {name: value.to(device, non_blocking=True) for name, value in targets.items()}
@@ -72,19 +138,14 @@ def train_step(
     terms = parts.criterion(outputs, targets)
     total = torch.stack(list(terms.values())).sum()
     # with the losses, in one transfer, so that all ranks stop after the same step
-    extra = parts.ranks.total(total.new_tensor([len(frames), parts.interruption.signum is not None]))
-    *numbers, pictures, stop = torch.cat([torch.stack([*terms.values(), total]).detach(), extra]).tolist()
-    values = dict(zip([*terms, "total"], numbers, strict=True))
-    if not math.isfinite(values["total"]):
-        shown = ", ".join(f"{name}={value:g}" for name, value in values.items())
-        raise FloatingPointError(
-            f"the loss is not finite: {shown}; frames {', '.join(f.frame_id for f in frames)}; "
-            "the weights are those before this step. Lower optimizer.lr, or look at these frames' labels"
-        )
+    counts = torch.tensor([len(frames), parts.interruption.signum is not None], dtype=total.dtype)
+    if device.type == "cuda":
+        counts = counts.pin_memory().to(device, non_blocking=True)
+    figures = Figures(terms | {"total": total}, parts.ranks.total(counts), frames)
     parts.optimizer.zero_grad(set_to_none=True)
     total.backward()
     parts.optimizer.step()
-    return values, round(pictures), stop > 0
+    return figures
 
 
 def jitter_colors(

@@ -6,6 +6,7 @@ import logging
 import math
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +29,7 @@ from lib.engine.optim import learning_rate, set_learning_rate
 from lib.engine.progress import Progress
 from lib.engine.run_folder import LAST, list_checkpoints
 from lib.engine.runtime import progress_interval
-from lib.engine.step import Parts, prepare, train_step
+from lib.engine.step import Figures, Parts, compiled, prefetch, prepare, train_step
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,8 @@ def train(parts: Parts, progress: Progress, evaluate: Evaluate) -> Path:
     """
     trainer = parts.config.trainer
     forward = parts.ranks.wrap(parts.model, trainer.sync_bn)
+    if trainer.compile:
+        forward = compiled(forward)
     logged = progress.epoch - (progress.record is not None)
     with MetricsLog(parts.run_dir if parts.ranks.first else None, logged) as metrics:
         if progress.record is not None:  # killed between the last epoch's end and its evaluation's
@@ -122,23 +125,38 @@ def train_one_epoch(parts: Parts, forward: nn.Module, progress: Progress) -> Non
         disable=not parts.ranks.first,
     )
     saved = now = time.perf_counter()
+    ahead = prefetch(parts.device)
+    pending: deque[Figures] = deque()
+    stops: list[bool] = []  # by step: whether a process had been asked to stop
     with bar:
-        for images, targets, frames, skipped in bar:
+        for step, (images, targets, frames, skipped) in enumerate(bar):
             _note_skipped(parts, progress, skipped)
-            losses, pictures, stop = train_step(parts, forward, progress.epoch, images, targets, frames)
-            progress.add(losses, pictures)
-            progress.frames_done = min(progress.frames_done + batch_size, parts.frames)
+            pending.append(train_step(parts, forward, progress.epoch, images, targets, frames))
+            # all ranks stop after the same step, whoever has read more because it saves
+            stop_step, last = step - ahead, step + 1 == len(sampler)
+            while pending and (last or len(stops) <= stop_step):
+                stops.append(_book(progress, pending.popleft(), batch_size, parts.frames))
             before, now = now, time.perf_counter()
             progress.seconds += now - before
+            stop = not last and stop_step >= 0 and stops[stop_step]
+            due = not last and interval > 0 and now - saved >= interval
+            while pending and (stop or due):
+                stops.append(_book(progress, pending.popleft(), batch_size, parts.frames))
             bar.set_postfix_str(" ".join(f"{name} {mean:.3f}" for name, mean in progress.means().items()), False)
-            if progress.frames_done < parts.frames:
-                if stop:
-                    _save(parts, progress, LAST)
-                    _stop(parts)
-                if interval and now - saved >= interval:
-                    _save(parts, progress, LAST)
-                    saved = now
+            if stop or due:
+                _save(parts, progress, LAST)
+                saved = now
+            if stop:
+                _stop(parts)
     _agree_on_skipped(parts, progress)
+
+
+def _book(progress: Progress, figures: Figures, batch_size: int, frames: int) -> bool:
+    """Add a step to ``progress``; returns whether a process was asked to stop."""
+    losses, pictures, stop = figures.read()
+    progress.add(losses, pictures)
+    progress.frames_done = min(progress.frames_done + batch_size, frames)
+    return stop
 
 
 def _finish_epoch(parts: Parts, progress: Progress, evaluate: Evaluate, metrics: MetricsLog) -> None:

@@ -106,11 +106,11 @@ class Bench:
         torch.manual_seed(0)
         model = build_model(self.config)
         prepare(model, self.device)
-        optimizer = build_optimizer(model, self.config.optimizer)
+        optimizer = build_optimizer(model, self.config.optimizer, fused=self.device.type == "cuda")
         criterion = Criterion(self.config.general)
         parts = Parts(model, criterion, optimizer, None, self.device, self.config, Path())  # type: ignore[arg-type]
         model.train()
-        return lambda: train_step(parts, model, 0, self.images, self.targets, self.frames)
+        return lambda: train_step(parts, model, 0, self.images, self.targets, self.frames).read()
 
     def plain_training(self) -> Callable[[], Any]:
         """The plain step."""
