@@ -88,7 +88,7 @@ def config_for(args: argparse.Namespace) -> Config:
 class Bench:
     """A batch, and the two sides that work on it."""
 
-    def __init__(self, config: Config, batch: int) -> None:
+    def __init__(self, config: Config, batch: int, objects: int = OBJECTS) -> None:
         self.config, self.batch = config, batch
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         rng = np.random.default_rng(0)
@@ -96,7 +96,7 @@ class Bench:
         pictures = rng.integers(0, 256, (batch, height, width, 3), dtype=np.uint8)
         self.images = torch.from_numpy(pictures).permute(0, 3, 1, 2)
         self.normalised = ((self.images.float() - 128) / 60).contiguous()
-        self.targets = random_targets(rng, batch, width // 4, height // 4)
+        self.targets = random_targets(rng, batch, width // 4, height // 4, objects)
         frames = [f"{k:06d}" for k in range(batch)]
         calibration = Calibration(np.array(P2.split(), dtype=float))
         self.frames = [FrameInfo(frame_id, (1242, 375), calibration) for frame_id in frames]
@@ -169,12 +169,14 @@ class Bench:
         return lambda: decode_detections(outputs, self.frames, settings)
 
 
-def random_targets(rng: np.random.Generator, batch: int, width: int, height: int) -> dict[str, Tensor]:
-    """Targets of pictures with a few objects each, and a depth map that covers a fifth."""
+def random_targets(
+    rng: np.random.Generator, batch: int, width: int, height: int, objects: int = OBJECTS
+) -> dict[str, Tensor]:
+    """Targets of pictures with so many objects each, and a depth map that covers a fifth."""
     pictures = []
     for _ in range(batch):
         targets = empty_targets(width, height)
-        for slot in range(OBJECTS):
+        for slot in range(objects):
             x, y = int(rng.integers(width)), int(rng.integers(height))
             draw_gaussian(targets["heatmap"][1], (x, y), 5)
             targets["indices"][slot] = y * width + x
