@@ -22,9 +22,9 @@ from lib.datasets.object_depth import (
     SUFFIXES,
     check_object_depth,
     paint_object_depth,
-    read_image_size,
     write_object_depth,
 )
+from lib.datasets.pictures import find_picture, read_image_size
 from lib.engine.runtime import progress_interval, run_command
 from lib.ops.machine import available_cores
 from lib.structures import read_objects
@@ -59,7 +59,7 @@ def make_object_depth(root: Path, force: bool = False, suffix: str = ".npy") -> 
     labels = sorted(label_dir.glob("*.txt"))
     if not labels:
         raise FileNotFoundError(f"{label_dir}: no label files (*.txt)")
-    painted = [path for path in labels if (training / "image_2" / f"{path.stem}.png").is_file()]
+    painted = [path for path in labels if find_picture(training / "image_2", path.stem).is_file()]
     for name in PAINTED_TYPES:
         (training / name).mkdir(exist_ok=True)
     written = deleted = 0
@@ -85,7 +85,7 @@ def paint_frame(training: Path, force: bool, suffix: str, label: Path) -> tuple[
 
     Returns how many maps were written, and how many of the other format were deleted.
     """
-    size = read_image_size(training / "image_2" / f"{label.stem}.png")
+    size = read_image_size(find_picture(training / "image_2", label.stem))
     targets = {name: training / name / f"{label.stem}{suffix}" for name in PAINTED_TYPES}
     wanted = [name for name, path in targets.items() if force or not _is_there(path, size, label)]
     objects = read_objects(label) if wanted else []

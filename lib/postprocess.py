@@ -29,7 +29,7 @@ class DecodeSettings:
     """network input (width, height) [px]"""
     threshold: float
     """lowest heatmap value"""
-    mean_sizes: Mapping[str, tuple[float, float, float]] | None = None
+    mean_sizes: Mapping[str, Sequence[float]] | None = None
     """(h, w, l) [m] to add to predicted sizes (``meanshape``)"""
     official_vertical: bool = True
     """map rows to picture rows with H / h as the official code does, instead of inverting the input's affine map"""

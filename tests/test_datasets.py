@@ -8,18 +8,18 @@ import pytest
 import torch
 
 import make_obj_depth
-from lib.config import CLASS_NAMES, Config, Dataset, General
+from lib.config import CLASS_NAMES, MEAN_SIZES, Config, Dataset, General
 from lib.datasets.augmentation import Augmentation
 from lib.datasets.kitti import KITTI
 from lib.datasets.object_depth import (
     check_object_depth,
     load_object_depth,
     paint_object_depth,
-    read_image_size,
     write_object_depth,
 )
+from lib.datasets.pictures import read_image_size
 from lib.datasets.samples import EpochBatches, TrainingSamples, inference_loader, training_loader
-from lib.datasets.targets import MEAN_SIZES, encode_targets
+from lib.datasets.targets import encode_targets
 from lib.models.centernet3d import IMAGE_MEAN, IMAGE_STD
 from lib.ops import machine
 from lib.ops.feature_map import STRIDE, resize_align_corners

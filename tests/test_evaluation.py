@@ -567,8 +567,11 @@ def test_files_objects_and_arrays_agree(tmp_path: Path) -> None:
 
 
 def test_refused_arguments(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'Tram' cannot be evaluated; accepted are Car, Pedestrian, Cyclist"):
+    with pytest.raises(ValueError, match="no label is of the class 'Tram'; KITTI evaluates Car, Pedestrian, Cyclist"):
         evaluate_objects([[]], [[]], ["Tram"])
+    for name in ("DontCare", "two words", "Straßenbahn", ""):
+        with pytest.raises(ValueError, match="cannot be evaluated; a class is one ASCII word and not DontCare"):
+            evaluate_objects([[]], [[]], [name])
     with pytest.raises(ValueError, match="labels have 1 frames, detections have 2"):
         evaluate_objects([[]], [[], []])
     with pytest.raises(ValueError, match="frame 0, detection 0: score is missing"):

@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -21,7 +22,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
-from lib.datasets.checking import Fault, Places, check_frame, check_overlap, check_split
+from lib.datasets.checking import TYPES, Fault, Places, check_frame, check_overlap, check_split
 from lib.datasets.kitti import find_data_dir, find_label_dir
 from lib.datasets.object_depth import PAINTED_TYPES
 from lib.engine.runtime import progress_interval, run_command
@@ -37,13 +38,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--dataroot", required=True, metavar="DIR", help="KITTI folder (ImageSets/, training/)")
     parser.add_argument("--split", choices=SPLITS, help="default: all that ImageSets/ lists")
     parser.add_argument("--show", type=_count, default=10, metavar="N", help="faults to list of each kind; 0: all")
+    parser.add_argument("--types", nargs="+", default=[], metavar="NAME", help="own types, besides KITTI's")
     parser.add_argument("--json", metavar="FILE", help="write all faults there")
     args = parser.parse_args(argv)
     json_file = Path(args.json) if args.json else None
-    return run_command(lambda: check_dataset(Path(args.dataroot), args.split, args.show, json_file))
+    return run_command(lambda: check_dataset(Path(args.dataroot), args.split, args.show, json_file, args.types))
 
 
-def check_dataset(root: Path, split: str | None, show: int = 10, json_file: Path | None = None) -> int:
+def check_dataset(
+    root: Path, split: str | None, show: int = 10, json_file: Path | None = None, own_types: Sequence[str] = ()
+) -> int:
     """Print what is wrong, and how often. Raises FileNotFoundError where there is no KITTI tree."""
     lists = root / "ImageSets"
     if not lists.is_dir():
@@ -68,7 +72,7 @@ def check_dataset(root: Path, split: str | None, show: int = 10, json_file: Path
             continue
         if ids:
             jobs += [(find_places(root, half), frame_id) for frame_id in ids]
-    faults += sorted(check_frames(jobs))
+    faults += sorted(check_frames(jobs, (*TYPES, *own_types)))
     report(faults, len(jobs), time.perf_counter() - started, show)
     if json_file:
         content = [{**vars(fault), "path": str(fault.path)} for fault in faults]
@@ -87,19 +91,19 @@ def find_places(root: Path, half: str) -> Places:
     return Places(folder / "image_2", folder / "calib", find_label_dir(folder), maps)
 
 
-def check_frames(jobs: Sequence[tuple[Places, str]]) -> list[Fault]:
+def check_frames(jobs: Sequence[tuple[Places, str]], types: Sequence[str] = TYPES) -> list[Fault]:
     """In parallel, with a progress bar."""
     faults: list[Fault] = []
     interval = progress_interval()
     with multiprocessing.Pool(min(available_cores(), 16), cv2.setNumThreads, (0,)) as pool:
-        work = pool.imap_unordered(_check_job, jobs, chunksize=8)
+        work = pool.imap_unordered(partial(_check_job, types), jobs, chunksize=8)
         for found in tqdm(work, "checking", len(jobs), unit="frame", mininterval=interval, leave=False):
             faults += found
     return faults
 
 
-def _check_job(job: tuple[Places, str]) -> list[Fault]:
-    return check_frame(*job)
+def _check_job(types: Sequence[str], job: tuple[Places, str]) -> list[Fault]:
+    return check_frame(*job, types)
 
 
 def report(faults: Sequence[Fault], frames: int, seconds: float, show: int) -> None:

@@ -24,11 +24,10 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
-from lib.config import CLASS_NAMES, Config, dump_config, find_dataroot, load_config
+from lib.config import Config, dump_config, find_dataroot, load_config
 from lib.datasets.kitti import KITTI
 from lib.datasets.object_depth import folder_for
 from lib.datasets.samples import inference_loader, training_loader
-from lib.datasets.targets import MEAN_SIZES
 from lib.engine.checkpoint import load_model_state, read_checkpoint
 from lib.engine.device import existing_gpus, seed_torch
 from lib.engine.distributed import Ranks, join, launch, leave, lost_contact, own_rank, report, started_by_torchrun
@@ -49,7 +48,7 @@ from lib.engine.run_folder import (
 from lib.engine.runtime import run_command, setup_logging
 from lib.engine.step import Parts
 from lib.engine.trainer import begin, train
-from lib.evaluation import evaluate_kitti
+from lib.evaluation import CLASSES, evaluate_kitti
 from lib.files import atomic_write, remove_leftovers
 from lib.losses import Criterion
 from lib.models import build_model
@@ -134,6 +133,7 @@ def run(
     try:
         dataset = KITTI(find_dataroot(config), config.tester.split)
         logger.info("evaluation split %s: %d frames below %s", config.tester.split, len(dataset), dataset.data_dir)
+        _require_labels_of_own_classes(config, dataset)
         job = Job(config, run_dir, dataset, device, ranks, interruption, until_the_end)
         train_and_evaluate(job, evaluate_only, overwrite, resume)
     except Interrupted as interrupted:
@@ -253,10 +253,10 @@ def evaluate_model(job: Job, model: nn.Module, name: str) -> dict[str, float]:
     """
     config, dataset, ranks = job.config, job.evaluation_set, job.ranks
     settings = DecodeSettings(
-        CLASS_NAMES,
+        config.dataset.class_names,
         config.dataset.resolution,
         config.tester.threshold,
-        MEAN_SIZES if config.dataset.meanshape else None,
+        config.dataset.known_sizes if config.dataset.meanshape else None,
         config.tester.map_to_image == "official",
     )
     started = time.perf_counter()
@@ -276,11 +276,20 @@ def evaluate_model(job: Job, model: nn.Module, name: str) -> dict[str, float]:
     if not dataset.has_labels:
         return {}
     classes = config.dataset.writelist
-    result = evaluate_kitti(dataset.label_dir, folder / "data", dataset.frame_ids, classes)
+    overlaps = {name: (pair[0], pair[1]) for name, pair in config.tester.overlaps.items()}
+    result = evaluate_kitti(dataset.label_dir, folder / "data", dataset.frame_ids, classes, own_overlaps=overlaps)
     with atomic_write(folder / "ap.json") as file:
         file.write(json.dumps(result.to_json(), indent=1).encode())
     logger.info("%s\nsaved as %s", result.table(), folder / "ap.json")
     return {f"{c} 3D moderate AP40": result.ap(c, "3d") for c in sorted(classes, key=lambda c: c != "Car")}
+
+
+def _require_labels_of_own_classes(config: Config, dataset: KITTI) -> None:
+    """Now, and not when the first epoch is done and cannot be evaluated."""
+    labelled = {obj.type for texts in dataset.texts if not isinstance(texts, Exception) for obj in texts[1]}
+    for name in config.dataset.writelist if dataset.has_labels else ():
+        if name not in CLASSES and name not in labelled:
+            raise ValueError(f"dataset.writelist: no label of split {dataset.split!r} is of the class {name!r}")
 
 
 def _write_config(path: Path, config: Config) -> None:

@@ -1,10 +1,9 @@
 """YAML -> frozen, validated dataclasses."""
 
+from lib.config.dataset import CLASS_NAMES, MEAN_SIZES, Dataset
 from lib.config.loading import PROJECT_ROOT, dump_config, find_dataroot, load_config, parse_config
 from lib.config.schema import (
-    CLASS_NAMES,
     Config,
-    Dataset,
     General,
     LrScheduler,
     Model,
@@ -15,6 +14,7 @@ from lib.config.schema import (
 
 __all__ = [
     "CLASS_NAMES",
+    "MEAN_SIZES",
     "PROJECT_ROOT",
     "Config",
     "Dataset",

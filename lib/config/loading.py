@@ -185,6 +185,10 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
             value = [_number(part) for part in value]
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_convert(item, arguments[0], key) for item in items)
+    if origin is dict:
+        if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+            raise ValueError(f"{key} must be a mapping such as {{Car: [1.5, 1.6, 3.5]}}, got {value!r}")
+        return {name: _convert(item, arguments[1], f"{key}.{name}") for name, item in value.items()}
     if origin is types.UnionType:  # bool | str
         if isinstance(value, arguments):
             return value

@@ -5,25 +5,11 @@ An impossible value is a ``ValueError`` that names the key, the value and what w
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-CLASS_NAMES = ("Pedestrian", "Car", "Cyclist")
-"""Heatmap channels, in order. Fixed by official checkpoints."""
-
-
-def require(ok: bool, key: str, value: object, accepted: str) -> None:
-    if not ok:
-        raise ValueError(f"{key} must be {accepted}, got {value!r}")
-
-
-def one_of(key: str, value: str, accepted: Sequence[str]) -> None:
-    if value not in accepted:
-        near = difflib.get_close_matches(value, accepted, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{key} must be one of {', '.join(accepted)}, got {value!r}{hint}")
+from lib.config.checks import one_of, require
+from lib.config.dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -67,87 +53,6 @@ class General:
 
 
 @dataclass(frozen=True)
-class Dataset:
-    type: str = "kitti"
-    """'kitti' is the only one"""
-    batch_size: int = 16
-    """pictures of one optimizer step, over all GPUs and processes together"""
-    num_workers: int = 4
-    """loader processes, shared between the training processes; 0 loads in the main process"""
-    train_split: str = "train"
-    """'train', 'trainval' or 'val': ImageSets/<train_split>.txt"""
-    resolution: tuple[int, int] = (1280, 384)
-    """network input (width, height) [px], multiples of 32"""
-    use_3d_center: bool = True
-    """heatmap at the projected 3D centre; false: at the 2D box's centre"""
-    class_merging: bool = False
-    """draw Van and Truck on the heatmap of Car, and train nothing else on them"""
-    use_dontcare: bool = False
-    """official switch; without effect there too, since DontCare never passes the depth test"""
-    bbox2d_type: str = "anno"
-    """'anno': the label's 2D box; 'proj': the box around the projected 3D corners"""
-    meanshape: bool = False
-    """regress sizes relative to class means"""
-    writelist: tuple[str, ...] = ("Car",)
-    """classes to train and to evaluate, of Pedestrian, Car, Cyclist"""
-    random_flip: float = 0.5
-    """probability"""
-    random_crop: float = 0.5
-    """probability of a random scale and shift; such samples train no 3D term"""
-    scale: float = 0.4
-    """standard deviation, and largest deviation from 1, of the crop's scale"""
-    shift: float = 0.1
-    """standard deviation of the crop's shift, as a share of the picture; cut at twice that"""
-    cache: str = "none"
-    """'ram': decoded training pictures stay in memory, shared by the loaders of a process; KITTI's train split takes
-    5.2 GB in each training process. 'none': every picture is read and decoded again in every epoch"""
-    obj_depth_source: str = "files"
-    """object-wise depth maps: 'files' of make_obj_depth.py, or painted from the 'labels' when they are needed"""
-    on_bad_frame: str = "stop"
-    """a training frame that cannot be read: 'stop' the run and name it, or 'skip' it, log it, and go on; a run in
-    which more than 1 % of the frames are bad stops in any case"""
-    color_jitter: tuple[float, ...] = ()
-    """[brightness, contrast, saturation, hue] of torchvision's ColorJitter; empty: off, as in the official code"""
-
-    def __post_init__(self) -> None:
-        one_of("dataset.type", self.type.lower(), ("kitti",))
-        require(self.batch_size >= 1, "dataset.batch_size", self.batch_size, ">= 1")
-        require(self.num_workers >= 0, "dataset.num_workers", self.num_workers, ">= 0")
-        one_of("dataset.train_split", self.train_split, ("train", "trainval", "val"))
-        require(
-            len(self.resolution) == 2 and all(v >= 32 and v % 32 == 0 for v in self.resolution),
-            "dataset.resolution",
-            list(self.resolution),
-            "[width, height], both multiples of 32",
-        )
-        one_of("dataset.bbox2d_type", self.bbox2d_type, ("anno", "proj"))
-        require(len(self.writelist) > 0, "dataset.writelist", list(self.writelist), "a list with at least one class")
-        require(
-            len(set(self.writelist)) == len(self.writelist),
-            "dataset.writelist",
-            list(self.writelist),
-            "without repeats",
-        )
-        for name in self.writelist:
-            one_of("dataset.writelist", name, CLASS_NAMES)
-        one_of("dataset.cache", self.cache, ("none", "ram"))
-        one_of("dataset.obj_depth_source", self.obj_depth_source, ("files", "labels"))
-        one_of("dataset.on_bad_frame", self.on_bad_frame, ("stop", "skip"))
-        for key in ("random_flip", "random_crop"):
-            require(0 <= getattr(self, key) <= 1, f"dataset.{key}", getattr(self, key), "a probability in [0, 1]")
-        require(0 <= self.scale < 1, "dataset.scale", self.scale, "in [0, 1)")
-        require(0 <= self.shift < 0.5, "dataset.shift", self.shift, "in [0, 0.5)")
-        require(
-            len(self.color_jitter) in (0, 4) and all(v >= 0 for v in self.color_jitter),
-            "dataset.color_jitter",
-            list(self.color_jitter),
-            "[] or [brightness, contrast, saturation, hue], each >= 0",
-        )
-        if self.color_jitter:
-            require(self.color_jitter[3] <= 0.5, "dataset.color_jitter", self.color_jitter[3], "a hue of at most 0.5")
-
-
-@dataclass(frozen=True)
 class Model:
     type: str = "centernet3d"
     """'centernet3d' is the only one"""
@@ -155,15 +60,14 @@ class Model:
     """a row of lib/models/dla.py's table"""
     neck: str = "DLAUp"
     """'DLAUp' is the only one"""
-    num_class: int = len(CLASS_NAMES)
-    """heatmap channels"""
+    num_class: int = 0
+    """heatmap channels; 0: as many as dataset.class_names has, which is the only number that fits"""
     pretrained: bool | str = True
     """ImageNet weights for the backbone: true (cache or download), false (from scratch), or a local file"""
 
     def __post_init__(self) -> None:
         one_of("model.type", self.type.lower(), ("centernet3d",))
         one_of("model.neck", self.neck, ("DLAUp",))
-        require(self.num_class == len(CLASS_NAMES), "model.num_class", self.num_class, f"{len(CLASS_NAMES)}")
 
 
 @dataclass(frozen=True)
@@ -255,6 +159,8 @@ class Tester:
     """lowest heatmap value of a detection"""
     topk: int = 50
     """most detections of a picture"""
+    overlaps: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """{class: [official, loose]}: least overlap of a match, for classes that are not KITTI's; default [0.5, 0.25]"""
     map_to_image: str = "official"
     """'official': map rows to picture rows by height ratio, right only where width / height of picture and input
     agree (KITTI at 1280 x 384: within 0.7 %); 'exact': the inverse of the input's own map"""
@@ -266,6 +172,9 @@ class Tester:
         one_of("tester.mode", self.mode, ("single", "all"))
         require(0 <= self.threshold <= 1, "tester.threshold", self.threshold, "in [0, 1]")
         require(1 <= self.topk <= 1000, "tester.topk", self.topk, "in 1..1000")
+        for name, pair in self.overlaps.items():
+            fits = len(pair) == 2 and 0 <= pair[1] <= pair[0] < 1
+            require(fits, f"tester.overlaps.{name}", list(pair), "[official, loose], 0 <= loose <= official < 1")
 
 
 @dataclass(frozen=True)
@@ -279,3 +188,9 @@ class Config:
     lr_scheduler: LrScheduler = field(default_factory=LrScheduler)
     trainer: Trainer = field(default_factory=Trainer)
     tester: Tester = field(default_factory=Tester)
+
+    def __post_init__(self) -> None:
+        given, classes = self.model.num_class, len(self.dataset.class_names)
+        require(given in (0, classes), "model.num_class", given, f"0 or {classes}, as dataset.class_names has it")
+        for name in self.tester.overlaps:
+            one_of("tester.overlaps", name, self.dataset.class_names)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from lib.datasets.object_depth import (
@@ -16,8 +15,8 @@ from lib.datasets.object_depth import (
     find_object_depth,
     load_object_depth,
     paint_object_depth,
-    read_image_size,
 )
+from lib.datasets.pictures import find_picture, read_image_size, read_picture
 from lib.structures import Calibration, Object3d, read_split
 
 TYPES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc", "DontCare")
@@ -50,14 +49,14 @@ class Places:
     """those of obj_depth and obj_depth_all that exist"""
 
 
-def check_frame(places: Places, frame_id: str) -> list[Fault]:
+def check_frame(places: Places, frame_id: str, types: Sequence[str] = TYPES) -> list[Fault]:
     """Every file of a frame, read as training reads it: the picture is decoded, the depth maps are painted again."""
-    faults, size = check_picture(places.images / f"{frame_id}.png")
+    faults, size = check_picture(find_picture(places.images, frame_id))
     faults += check_calibration(places.calibrations / f"{frame_id}.txt")
     if places.labels is None:
         return faults
     label = places.labels / f"{frame_id}.txt"
-    found, objects = check_label(label, size)
+    found, objects = check_label(label, size, types)
     faults += found
     for folder in places.depth_maps:
         faults += check_depth_map(find_object_depth(folder, frame_id), label, None if found else objects, size)
@@ -72,8 +71,12 @@ def check_picture(path: Path) -> tuple[list[Fault], tuple[int, int] | None]:
         return [Fault("missing file", path, 0, "missing picture")], None
     except (ValueError, OSError) as error:
         return [Fault("unreadable picture", path, 0, _without(path, error))], None
-    if cv2.imread(str(path), cv2.IMREAD_COLOR) is None:
-        return [Fault("unreadable picture", path, 0, "this picture cannot be decoded; fetch or unpack it again")], size
+    try:
+        image = read_picture(path)
+    except ValueError as error:
+        return [Fault("unreadable picture", path, 0, _without(path, error))], size
+    if image.shape[:2] != size[::-1]:
+        return [Fault("unreadable picture", path, 0, f"its header says {size}, it has {image.shape[1::-1]}")], size
     return [], size
 
 
@@ -96,7 +99,9 @@ def check_calibration(path: Path) -> list[Fault]:
     return [Fault("calibration not projective", path, 0, wrong[0])] if wrong else []
 
 
-def check_label(path: Path, size: tuple[int, int] | None) -> tuple[list[Fault], list[Object3d]]:
+def check_label(
+    path: Path, size: tuple[int, int] | None, types: Sequence[str] = TYPES
+) -> tuple[list[Fault], list[Object3d]]:
     """A label file, against its picture's size (width, height) [px] if that is known; and the objects it holds."""
     try:
         lines = path.read_text(encoding="ascii").splitlines()
@@ -119,19 +124,19 @@ def check_label(path: Path, size: tuple[int, int] | None) -> tuple[list[Fault], 
             faults.append(Fault(kind, path, number, str(error).lstrip(": ")))
             continue
         objects.append(obj)
-        faults += [Fault(kind, path, number, message) for kind, message in object_faults(obj, size)]
+        faults += [Fault(kind, path, number, message) for kind, message in object_faults(obj, size, types)]
         if line in first:
             faults.append(Fault("repeated object", path, number, f"the same as line {first[line]}"))
         first.setdefault(line, number)
     return faults, objects
 
 
-def object_faults(obj: Object3d, size: tuple[int, int] | None) -> list[tuple[str, str]]:
+def object_faults(obj: Object3d, size: tuple[int, int] | None, types: Sequence[str] = TYPES) -> list[tuple[str, str]]:
     """(kind, message) of everything that is wrong with a label line whose numbers could be read."""
     x1, y1, x2, y2 = obj.bbox_img
     found = []
-    if obj.type not in TYPES:
-        found.append(("unknown type", f"{obj.type!r} is none of {', '.join(TYPES)}"))
+    if obj.type not in types:
+        found.append(("unknown type", f"{obj.type!r} is none of {', '.join(types)}"))
     if x2 <= x1 or y2 <= y1:
         found.append(("box without area", f"2D box {obj.bbox_img}"))
     width, height = size or (math.inf, math.inf)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from lib.datasets.object_depth import (
@@ -16,9 +15,9 @@ from lib.datasets.object_depth import (
     find_object_depth,
     map_object_depth,
     paint_object_depth,
-    read_image_size,
 )
 from lib.datasets.picture_cache import PictureCache
+from lib.datasets.pictures import PICTURE_SUFFIXES, find_picture, read_image_size, read_picture
 from lib.structures import Calibration, Object3d, read_objects, read_split
 
 
@@ -115,7 +114,7 @@ class KITTI:
         calibration, objects = texts
         image = self.cache.get(index) if self.cache else None
         if image is None:
-            image = self._decode(frame_id)
+            image = read_picture(find_picture(self.image_dir, frame_id))
             if self.cache:
                 self.cache.put(index, image)
         size, obj_depth = (image.shape[1], image.shape[0]), None
@@ -125,15 +124,8 @@ class KITTI:
             obj_depth = paint_object_depth(objects, size, self.painted_types)
         return Frame(frame_id, image, calibration, objects, obj_depth)
 
-    def _decode(self, frame_id: str) -> np.ndarray:
-        path = self.image_dir / f"{frame_id}.png"
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-        if image is None:
-            raise ValueError(f"{path}: this picture cannot be decoded; expected a PNG")
-        return image
-
     def _require_all(self) -> None:
-        self._require_files(self.image_dir, (".png",))
+        self._require_files(self.image_dir, PICTURE_SUFFIXES)
         if self.obj_depth_dir is not None:
             self._require_files(self.obj_depth_dir, SUFFIXES, "; make them with make_obj_depth.py")
         self._require_files(self.calib_dir, (".txt",))
@@ -150,8 +142,8 @@ class KITTI:
             )
 
     def _check(self, frame_id: str) -> tuple[tuple[int, int], Calibration, tuple[Object3d, ...]]:
-        """Size and text files of a frame; of the others what the first bytes tell: a PNG, a depth map of its size."""
-        size = read_image_size(self.image_dir / f"{frame_id}.png")
+        """Size and text files; of the others what the first bytes tell: a picture, a depth map of its size."""
+        size = read_image_size(find_picture(self.image_dir, frame_id))
         if self.obj_depth_dir is not None:
             check_object_depth(find_object_depth(self.obj_depth_dir, frame_id), size)
         calibration = Calibration.from_file(self.calib_dir / f"{frame_id}.txt")

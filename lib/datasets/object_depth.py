@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -122,19 +120,3 @@ def folder_for(writelist: Sequence[str]) -> str:
     return CAR_FOLDER if tuple(writelist) == ("Car",) else ALL_FOLDER
 
 
-def read_image_size(path: Path) -> tuple[int, int]:
-    """(width, height) [px] from the header of a PNG, without decoding it.
-
-    Raises FileNotFoundError, or ValueError for a file that does not begin or does not end like a PNG (cut off).
-    """
-    with path.open("rb") as file:
-        header = file.read(24)
-        file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - 12))
-        trailer = file.read()
-    match = re.match(rb"\x89PNG\r\n\x1a\n....IHDR(....)(....)", header, re.DOTALL)
-    if match is None:
-        raise ValueError(f"{path}: not a PNG file")
-    if b"IEND" not in trailer:
-        raise ValueError(f"{path}: this PNG is cut off; fetch or unpack it again")
-    return int.from_bytes(match[1], "big"), int.from_bytes(match[2], "big")

@@ -75,7 +75,8 @@ class TrainingSamples(Dataset[Sample | Unreadable]):
         """A batch without pictures: a process's share of a batch may be that."""
         width, height = self.config.dataset.resolution
         size = (width // STRIDE, height // STRIDE)
-        targets = {name: torch.from_numpy(value)[None][:0] for name, value in empty_targets(*size).items()}
+        empty = empty_targets(*size, len(self.config.dataset.class_names))
+        targets = {name: torch.from_numpy(value)[None][:0] for name, value in empty.items()}
         if self.frames.has_obj_depth:
             targets["obj_depth"] = torch.zeros(0, 1, size[1], size[0])
         return Batch(torch.zeros(0, 3, height, width, dtype=torch.uint8), targets, [], [])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lib.config import CLASS_NAMES, Dataset
+from lib.config import Dataset
 from lib.datasets.augmentation import Augmentation
 from lib.ops.angles import angle_to_bin
 from lib.ops.feature_map import STRIDE
@@ -18,12 +18,6 @@ from lib.structures import Calibration, Object3d
 
 MAX_OBJECTS = 50
 MIN_DEPTH, MAX_DEPTH = 2.0, 65.0
-MEAN_SIZES = {
-    "Pedestrian": (1.76255119, 0.66068622, 0.84422524),
-    "Car": (1.52563191, 1.62856739, 3.52588311),
-    "Cyclist": (1.73698127, 0.59706367, 1.76282397),
-}
-"""(height, width, length) [m] that official checkpoints trained with ``meanshape`` are relative to"""
 _MERGED_INTO_CAR = ("Van", "Truck")
 
 
@@ -36,13 +30,14 @@ def encode_targets(
     is in the writelist, its difficulty is not 'UnKnown', 2 <= z <= 65 m and its cell lies in the map.
 
     Returns, for a map of h x w cells:
-        heatmap (3, h, w) float32; indices (K,) int64, y * w + x; offset_2d, size_2d, offset_3d (K, 2) float32 [cells];
+        heatmap (classes, h, w) float32; indices (K,) int64, y * w + x;
+        offset_2d, size_2d, offset_3d (K, 2) float32 [cells];
         depth (K, 1) [m, times the window's scale]; size_3d (K, 3) [m; h, w, l; minus the class mean with meanshape];
         src_size_3d (K, 3) [m]; heading_bin (K, 1) int64; heading_res (K, 1) [rad]; mask_2d, mask_3d (K,) bool
         (mask_3d is False on cropped samples).
     """
     width, height = config.resolution[0] // STRIDE, config.resolution[1] // STRIDE
-    targets = empty_targets(width, height)
+    targets = empty_targets(width, height, len(config.class_names))
     for slot, obj in enumerate(objects[:MAX_OBJECTS]):
         merged = config.class_merging and obj.type in _MERGED_INTO_CAR
         depth = obj.location_cam[2]
@@ -57,7 +52,7 @@ def encode_targets(
             continue
         size_2d = box_map[2:] - box_map[:2]
         radius = max(0, int(gaussian_radius(size_2d[0], size_2d[1])))
-        channel = CLASS_NAMES.index("Car" if merged else obj.type)
+        channel = config.class_names.index("Car" if merged else obj.type)
         draw_gaussian(targets["heatmap"][channel], (int(cell[0]), int(cell[1])), radius)
         if merged:
             continue
@@ -67,7 +62,7 @@ def encode_targets(
         targets["offset_3d"][slot] = center_3d - cell
         targets["depth"][slot] = depth * augmentation.window_scale
         targets["src_size_3d"][slot] = obj.dimensions
-        mean = MEAN_SIZES[obj.type] if config.meanshape else (0.0, 0.0, 0.0)
+        mean = config.known_sizes[obj.type] if config.meanshape else (0.0, 0.0, 0.0)
         targets["size_3d"][slot] = np.subtract(obj.dimensions, mean)
         targets["heading_bin"][slot], targets["heading_res"][slot] = angle_to_bin(augmentation.object3d(obj).alpha)
         targets["mask_2d"][slot] = True
@@ -75,12 +70,12 @@ def encode_targets(
     return targets
 
 
-def empty_targets(width: int, height: int) -> dict[str, np.ndarray]:
-    """Targets of a frame without objects, on a map of ``width`` x ``height`` cells."""
+def empty_targets(width: int, height: int, classes: int = 3) -> dict[str, np.ndarray]:
+    """Targets of a frame without objects, on ``classes`` maps of ``width`` x ``height`` cells."""
     pairs = {name: np.zeros((MAX_OBJECTS, 2), np.float32) for name in ("offset_2d", "size_2d", "offset_3d")}
     triples = {name: np.zeros((MAX_OBJECTS, 3), np.float32) for name in ("size_3d", "src_size_3d")}
     return {
-        "heatmap": np.zeros((len(CLASS_NAMES), height, width), np.float32),
+        "heatmap": np.zeros((classes, height, width), np.float32),
         "indices": np.zeros(MAX_OBJECTS, np.int64),
         **pairs,
         **triples,

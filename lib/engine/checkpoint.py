@@ -140,7 +140,7 @@ def load_model_state(model: nn.Module, state: dict[str, Tensor], origin: Path) -
         raise ValueError(
             f"{origin}: a checkpoint of another model: it {faults[0]}"
             + (f", and {len(faults) - 1} more differences" if len(faults) > 1 else "")
-            + "; check model.backbone and model.num_class"
+            + "; check model.backbone and dataset.class_names"
         )
     model.load_state_dict(state)
 

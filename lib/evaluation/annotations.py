@@ -27,7 +27,6 @@ BBOX = slice(3, 7)
 BOX_3D = slice(7, 14)
 X1 = 3
 
-_CODES = {name.lower(): code for code, name in enumerate(TYPE_NAMES)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +36,11 @@ class Annotations:
     offsets: np.ndarray
     """(F + 1,) int64, first row of each frame; the last entry is N"""
     types: np.ndarray
-    """(N,) int8, index into TYPE_NAMES, -1 for any other type"""
+    """(N,) int8, index into ``type_names``, -1 for any other type"""
     values: np.ndarray
     """(N, 15) float64, columns as in COLUMN_NAMES; best column by column (order "F"), which is how they are read"""
+    type_names: tuple[str, ...] = TYPE_NAMES
+    """the protocol's own, and after them further classes that are to be evaluated"""
 
     @property
     def n_frames(self) -> int:
@@ -47,7 +48,12 @@ class Annotations:
         return len(self.offsets) - 1
 
     @classmethod
-    def from_arrays(cls, types: Sequence[Sequence[str]], values: Sequence[np.ndarray]) -> Annotations:
+    def from_arrays(
+        cls,
+        types: Sequence[Sequence[str]],
+        values: Sequence[np.ndarray],
+        type_names: tuple[str, ...] = TYPE_NAMES,
+    ) -> Annotations:
         """Per frame its n type names (in any case) and its (n, 15) numbers, columns as in ``COLUMN_NAMES``.
 
         Labels may come as (n, 14), without score. Raises ValueError, naming the frame, for another shape or a
@@ -58,8 +64,9 @@ class Annotations:
         blocks = [_block(f"frame {f}", len(names), values[f]) for f, names in enumerate(types)]
         offsets = np.zeros(len(blocks) + 1, dtype=np.int64)
         np.cumsum([len(block) for block in blocks], out=offsets[1:])
-        codes = np.array([_CODES.get(name.lower(), OTHER_TYPE) for names in types for name in names], dtype=np.int8)
-        return cls(offsets, codes, np.concatenate([np.zeros((0, len(COLUMN_NAMES))), *blocks]))
+        known = {name.lower(): code for code, name in enumerate(type_names)}
+        codes = np.array([known.get(name.lower(), OTHER_TYPE) for names in types for name in names], dtype=np.int8)
+        return cls(offsets, codes, np.concatenate([np.zeros((0, len(COLUMN_NAMES))), *blocks]), type_names)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Annotations]) -> Annotations:
@@ -71,17 +78,20 @@ class Annotations:
         for part in parts:
             values[row : row + len(part.values)] = part.values
             row += len(part.values)
-        return cls(np.cumsum(sizes), types, values)
+        return cls(np.cumsum(sizes), types, values, parts[0].type_names if parts else TYPE_NAMES)
 
     @classmethod
-    def from_objects(cls, frames: Sequence[Sequence[Object3d]], scored: bool) -> Annotations:
+    def from_objects(
+        cls, frames: Sequence[Sequence[Object3d]], scored: bool, type_names: tuple[str, ...] = TYPE_NAMES
+    ) -> Annotations:
         """Parsed objects per frame; ``scored``: they are detections, and one without a score is a ValueError."""
         for frame, objects in enumerate(frames):
             for index, obj in enumerate(objects):
                 if scored and obj.score is None:
                     raise ValueError(f"frame {frame}, detection {index}: score is missing; a detection needs one")
         types = [[obj.type for obj in objects] for objects in frames]
-        return cls.from_arrays(types, [np.array([_numbers(obj) for obj in objects]) for objects in frames])
+        values = [np.array([_numbers(obj) for obj in objects]) for objects in frames]
+        return cls.from_arrays(types, values, type_names)
 
 
 def _block(where: str, n_objects: int, values: np.ndarray) -> np.ndarray:

@@ -8,9 +8,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -33,7 +34,7 @@ from lib.evaluation.annotations import (
 from lib.evaluation.iou import bbox_overlaps, candidate_pairs
 from lib.evaluation.matching import Case, precision_recall
 from lib.evaluation.parsing import list_ids, read_annotations
-from lib.evaluation.result import DIFFICULTIES, OVERLAPS, Curve, KittiResult
+from lib.evaluation.result import DIFFICULTIES, Curve, KittiResult, overlaps_for
 from lib.evaluation.rotated_iou import rotated_overlaps
 from lib.evaluation.validity import detection_states, label_states
 from lib.structures import Object3d
@@ -45,6 +46,9 @@ DISTANCE_BANDS = ((0.0, 30.0), (30.0, 50.0), (50.0, 70.0))
 """[m] of depth z, the customary ones"""
 
 Band = tuple[float, float]
+Overlaps = dict[str, dict[str, dict[str, float]]]
+OwnOverlaps = Mapping[str, tuple[float, float]]
+NO_OVERLAPS: OwnOverlaps = MappingProxyType({})
 
 _CHUNK = 1 << 15  # pairs compared at a time, so that memory does not grow with crowded frames
 
@@ -55,12 +59,13 @@ def evaluate_kitti(
     ids: Sequence[str] | None = None,
     classes: Sequence[str] = CLASSES,
     distance_bands: Sequence[Band] = (),
+    own_overlaps: OwnOverlaps = NO_OVERLAPS,
 ) -> KittiResult:
     """Evaluate a folder of result files (16 columns) against a folder of label files.
 
     ``ids``: frames such as '000123'; each must have a result file, an empty one for a frame without detections.
     None: the frames that have a result file. Files of other frames are not read.
-    ``distance_bands``: see :func:`evaluate_annotations`.
+    ``classes``, ``distance_bands``, ``own_overlaps``: see :func:`evaluate_annotations`.
 
     Raises FileNotFoundError for a missing folder or file and ValueError, with file and line, for a malformed one.
     """
@@ -75,10 +80,10 @@ def evaluate_kitti(
     if len(set(ids)) != len(ids):
         repeated = next(frame for k, frame in enumerate(ids) if frame in ids[:k])
         raise ValueError(f"ids: frame {repeated!r} is listed twice")
-    _check_classes(classes)
-    detections = read_annotations(result_dir, ids, scored=True)
-    labels = read_annotations(label_dir, ids, scored=False)
-    return evaluate_annotations(labels, detections, classes, distance_bands)
+    names = _type_names(_check_classes(classes))
+    detections = read_annotations(result_dir, ids, True, names)
+    labels = read_annotations(label_dir, ids, False, names)
+    return evaluate_annotations(labels, detections, classes, distance_bands, own_overlaps)
 
 
 def evaluate_objects(
@@ -86,16 +91,19 @@ def evaluate_objects(
     detections: Sequence[Sequence[Object3d]],
     classes: Sequence[str] = CLASSES,
     distance_bands: Sequence[Band] = (),
+    own_overlaps: OwnOverlaps = NO_OVERLAPS,
 ) -> KittiResult:
     """Evaluate parsed objects: ``labels[f]`` and ``detections[f]`` are those of frame f, in file order.
 
     Raises ValueError for a detection without score, a number that is not finite, or unequal numbers of frames.
     """
+    names = _type_names(_check_classes(classes))
     return evaluate_annotations(
-        Annotations.from_objects(labels, scored=False),
-        Annotations.from_objects(detections, scored=True),
+        Annotations.from_objects(labels, False, names),
+        Annotations.from_objects(detections, True, names),
         classes,
         distance_bands,
+        own_overlaps,
     )
 
 
@@ -104,13 +112,23 @@ def evaluate_annotations(
     detections: Annotations,
     classes: Sequence[str] = CLASSES,
     distance_bands: Sequence[Band] = (),
+    own_overlaps: OwnOverlaps = NO_OVERLAPS,
 ) -> KittiResult:
-    """Evaluate flat arrays (``Annotations.from_arrays`` makes them); classes among 'Car', 'Pedestrian', 'Cyclist'.
+    """Evaluate flat arrays (``Annotations.from_arrays`` makes them).
 
+    ``classes``: 'Car', 'Pedestrian', 'Cyclist', and any other type that the annotations know; of that no type is a
+    neighbour that may be found unpunished. ``own_overlaps``: its least overlap and loose overlap, (0.5, 0.25) if it
+    is not there.
     ``distance_bands``: (near, far) [m of depth z]; for each the result has an entry in ``by_distance``, in which
     ground truth outside [near, far) is ignored, and a detection outside is no false positive where it matches nothing.
     """
     names = _check_classes(classes)
+    for name in names:
+        if name not in labels.type_names or name not in detections.type_names:
+            raise ValueError(f"classes: the annotations do not know {name!r}; give their type_names")
+        if name not in CLASSES and not (labels.types == labels.type_names.index(name)).any():
+            raise ValueError(f"classes: no label is of the class {name!r}; KITTI evaluates {', '.join(CLASSES)}")
+    overlaps = overlaps_for(names, own_overlaps)
     if labels.n_frames != detections.n_frames:
         raise ValueError(f"labels have {labels.n_frames} frames, detections have {detections.n_frames}")
     for near, far in distance_bands:
@@ -119,18 +137,24 @@ def evaluate_annotations(
     bands = {f"{near:g}-{far:g}": (near, far) for near, far in distance_bands}
     with np.errstate(over="ignore", invalid="ignore"):  # boxes of 1e300 px or m overflow, and then overlap nothing
         scene = _compare(labels, detections)
-        by_distance = {name: _evaluate(scene, names, band) for name, band in bands.items()}
-        return replace(_evaluate(scene, names, None), by_distance=by_distance)
+        by_distance = {name: _evaluate(scene, names, overlaps, band) for name, band in bands.items()}
+        return replace(_evaluate(scene, names, overlaps, None), by_distance=by_distance)
 
 
 def _check_classes(classes: Sequence[str]) -> tuple[str, ...]:
     if isinstance(classes, str) or not classes:
-        raise ValueError(f"classes must be a sequence of names among {', '.join(CLASSES)}, got {classes!r}")
+        raise ValueError(f"classes must be a sequence of names such as {', '.join(CLASSES)}, got {classes!r}")
     by_lower = {name.lower(): name for name in CLASSES}
     for name in classes:
-        if name.lower() not in by_lower:
-            raise ValueError(f"classes: {name!r} cannot be evaluated; accepted are {', '.join(CLASSES)}")
-    return tuple(dict.fromkeys(by_lower[name.lower()] for name in classes))
+        if not name.isascii() or len(name.split()) != 1 or name.lower() == "dontcare":
+            raise ValueError(f"classes: {name!r} cannot be evaluated; a class is one ASCII word and not DontCare")
+    return tuple(dict.fromkeys(by_lower.get(name.lower(), name) for name in classes))
+
+
+def _type_names(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """The protocol's types, and after them those of ``classes`` that it does not know."""
+    known = {name.lower() for name in TYPE_NAMES}
+    return (*TYPE_NAMES, *(name for name in classes if name.lower() not in known))
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,25 +189,25 @@ def _compare(labels: Annotations, detections: Annotations) -> _Scene:
 def _detected_metrics(detections: Annotations, cls: str) -> list[str]:
     """Metrics in which at least one detection of the class is meant seriously, by the devkit's marks (-1, -1000)."""
     columns = detections.values.T
-    own = detections.types == TYPE_NAMES.index(cls)
+    own = detections.types == detections.type_names.index(cls)
     on_ground = (columns[X] != -1000) & (columns[Z] != -1000) & (columns[WIDTH] > 0) & (columns[LENGTH] > 0)
     in_space = on_ground & (columns[Y] != -1000) & (columns[HEIGHT] > 0)
     detected = {"bbox": columns[X1] >= 0, "bev": on_ground, "3d": in_space}
     return [metric for metric, valid in detected.items() if (own & valid).any()]
 
 
-def _evaluate(scene: _Scene, classes: tuple[str, ...], band: Band | None) -> KittiResult:
+def _evaluate(scene: _Scene, classes: tuple[str, ...], overlaps: Overlaps, band: Band | None) -> KittiResult:
     curves: dict[tuple[str, str, str, str], Curve] = {}
     for cls in classes:
         metrics = _detected_metrics(scene.detections, cls)
         for difficulty in DIFFICULTIES:
-            curves |= _evaluate_class(scene, cls, metrics, difficulty, band)
+            curves |= _evaluate_class(scene, cls, metrics, difficulty, overlaps, band)
     n_labels, n_detections = len(scene.labels.types), len(scene.detections.types)
-    return KittiResult(classes, scene.labels.n_frames, n_labels, n_detections, curves)
+    return KittiResult(classes, scene.labels.n_frames, n_labels, n_detections, curves, overlaps)
 
 
 def _evaluate_class(
-    scene: _Scene, cls: str, metrics: list[str], difficulty: str, band: Band | None
+    scene: _Scene, cls: str, metrics: list[str], difficulty: str, overlaps: Overlaps, band: Band | None
 ) -> dict[tuple[str, str, str, str], Curve]:
     labels, detections = scene.labels, scene.detections
     gt_states = label_states(labels, cls, difficulty, band)
@@ -193,7 +217,7 @@ def _evaluate_class(
     curves = {}
     for metric in metrics:
         done: dict[float, Curve] = {}  # official and loose 2D overlaps are the same
-        for overlap, minimums in OVERLAPS.items():
+        for overlap, minimums in overlaps.items():
             minimum = minimums[cls][metric]
             if minimum not in done:
                 case = Case(

@@ -22,7 +22,6 @@ _CHUNK = 512  # files parsed at a time: their bytes and numbers stay in the proc
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0)  # Windows would translate line ends
 _WHITESPACE = frozenset(b" \t\n\r\v\f")
 _EXACT, _SLOW, _BAD = 0, 1, 2
-_NAMES = np.array([name.lower().ljust(16) for name in TYPE_NAMES], dtype="S16").view(np.uint8).reshape(-1, 16)
 _POWERS_OF_TEN = np.array([10.0**k for k in range(23)])  # the largest power that a float64 holds exactly is 1e22
 
 
@@ -32,7 +31,9 @@ def list_ids(folder: str | Path) -> list[str]:
     return sorted(stem for stem in stems if stem.isascii() and stem.isdigit())
 
 
-def read_annotations(folder: str | Path, ids: Sequence[str], scored: bool) -> Annotations:
+def read_annotations(
+    folder: str | Path, ids: Sequence[str], scored: bool, type_names: tuple[str, ...] = TYPE_NAMES
+) -> Annotations:
     """Read ``folder/<id>.txt`` for each id; ``scored``: they are detections, whose 16th column is required.
 
     Raises FileNotFoundError that counts the missing files and names the first three, and ValueError with file and
@@ -49,7 +50,7 @@ def read_annotations(folder: str | Path, ids: Sequence[str], scored: bool) -> An
     parts = []
     for start in range(0, len(ids), _CHUNK):
         paths = [f"{folder}{os.sep}{frame}.txt" for frame in ids[start : start + _CHUNK]]
-        parts.append(_parse_contents([_read_file(path) for path in paths], paths, scored))
+        parts.append(_parse_contents([_read_file(path) for path in paths], paths, scored, type_names))
     return Annotations.concatenate(parts)
 
 
@@ -78,7 +79,9 @@ def _read_file(path: str) -> bytes:
     return content
 
 
-def _parse_contents(contents: list[bytes], paths: Sequence[str], scored: bool) -> Annotations:
+def _parse_contents(
+    contents: list[bytes], paths: Sequence[str], scored: bool, type_names: tuple[str, ...]
+) -> Annotations:
     text = b"".join([*contents, b"\n"])  # never empty: an empty buffer is an error for some versions of numpy
     ends = np.cumsum([len(content) for content in contents], dtype=np.int64)
     capacity = text.count(b"\n") + len(contents)
@@ -87,7 +90,10 @@ def _parse_contents(contents: list[bytes], paths: Sequence[str], scored: bool) -
     values = np.zeros((capacity, len(COLUMN_NAMES)))
     slow = np.empty((values.size, 3), dtype=np.int64)
     out = _Parsed(offsets, types, values, slow)
-    bad, n_slow = _parse(np.frombuffer(text, dtype=np.uint8), ends, 16 if scored else 15, out)
+    longest = max(len(name) for name in type_names)
+    padded = b"".join(name.lower().encode().ljust(longest) for name in type_names)
+    names = np.frombuffer(padded, dtype=np.uint8).reshape(-1, longest)
+    bad, n_slow = _parse(np.frombuffer(text, dtype=np.uint8), ends, 16 if scored else 15, names, out)
     if bad >= 0:
         raise _explain(contents[bad], paths[bad], scored)
     for start, end, cell in slow[:n_slow].tolist():
@@ -99,7 +105,7 @@ def _parse_contents(contents: list[bytes], paths: Sequence[str], scored: bool) -
     if wrong.any():
         bad = int(np.searchsorted(offsets, np.argmax(wrong), side="right")) - 1
         raise _explain(contents[bad], paths[bad], scored)
-    return Annotations(offsets, types, values)
+    return Annotations(offsets, types, values, type_names)
 
 
 def _explain(content: bytes, path: str, scored: bool) -> ValueError:
@@ -151,7 +157,7 @@ class _Parsed(NamedTuple):
 
 
 @numba.njit(cache=True)
-def _parse(text, ends, min_columns, out):  # type: ignore[no-untyped-def]
+def _parse(text, ends, min_columns, names, out):  # type: ignore[no-untyped-def]
     """Parse the files whose bytes end at ``ends``; -> index of the first broken one or -1, number of slow tokens."""
     position = np.int64(0)  # for a literal 0 numba would compile the functions below twice
     row, n_slow = 0, 0
@@ -173,7 +179,7 @@ def _parse(text, ends, min_columns, out):  # type: ignore[no-untyped-def]
             while position < ends[file] and 32 < text[position] < 127:
                 position += 1
             if column == 0 and position > start:
-                out.types[row] = _match_type(text, start, position)
+                out.types[row] = _match_type(text, start, position, names)
             elif 0 < column <= 15 and position > start:
                 status, out.values[row, column - 1] = _decimal(text, start, position)
                 if status == _SLOW:
@@ -188,17 +194,17 @@ def _parse(text, ends, min_columns, out):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _match_type(text, start, end):  # type: ignore[no-untyped-def]
+def _match_type(text, start, end, names):  # type: ignore[no-untyped-def]
     """Code of the type name text[start:end] without regard to case."""
-    for code in range(len(_NAMES)):
-        same = end - start <= _NAMES.shape[1]
-        for i in range(_NAMES.shape[1]):
+    for code in range(len(names)):
+        same = end - start <= names.shape[1]
+        for i in range(names.shape[1]):
             if not same:
                 break
             char = text[start + i] if start + i < end else 32
             if 65 <= char <= 90:
                 char += 32
-            same = char == _NAMES[code, i]
+            same = char == names[code, i]
         if same:
             return code
     return OTHER_TYPE

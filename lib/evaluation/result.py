@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +29,24 @@ OVERLAPS: dict[str, dict[str, dict[str, float]]] = {
     },
 }
 """A match needs an overlap above this."""
+OWN_OVERLAPS = (0.5, 0.25)
+"""of a class that KITTI does not evaluate, unless told otherwise: the overlaps of Pedestrian and Cyclist"""
 _TITLES = {"bbox": "2D", "aos": "AOS", "bev": "BEV", "3d": "3D"}
+
+
+def overlaps_for(
+    classes: Sequence[str], own: Mapping[str, tuple[float, float]]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """``OVERLAPS`` with the further ``classes``; ``own``: a class's overlap, and its loose one in BEV and 3D."""
+    overlaps = {kind: dict(minimums) for kind, minimums in OVERLAPS.items()}
+    for name in classes:
+        if name not in OVERLAPS["official"] or name in own:
+            strict, loose = own.get(name, OWN_OVERLAPS)
+            if not 0 <= loose <= strict < 1:
+                raise ValueError(f"overlaps of {name}: expected 0 <= loose <= official < 1, got {strict:g}, {loose:g}")
+            overlaps["official"][name] = {"bbox": strict, "bev": strict, "3d": strict}
+            overlaps["loose"][name] = {"bbox": strict, "bev": loose, "3d": loose}
+    return overlaps
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +83,8 @@ class KittiResult:
     """detections of all frames and types"""
     curves: Mapping[tuple[str, str, str, str], Curve]
     """by (overlap, class, 'bbox' | 'bev' | '3d', difficulty); only what has a figure"""
+    overlaps: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=lambda: OVERLAPS)
+    """by 'official' | 'loose', class, metric: a match needs an overlap above this"""
     by_distance: Mapping[str, KittiResult] = field(default_factory=dict)
     """the same for the distance bands that were asked for, named '0-30' [m of depth]"""
 
@@ -136,7 +155,7 @@ class KittiResult:
             lines += ["", f"{cls:<24}{'R40':^27}   {'R11':^27}".rstrip()]
             lines.append(" " * 24 + "   ".join("".join(f"{name:>9}" for name in DIFFICULTIES) for _ in RECALLS))
             lines.append(f"{'ground truth that counts':<24}" + "".join(self._ground_truth(cls)))
-            for overlap, minimums in OVERLAPS.items():
+            for overlap, minimums in self.overlaps.items():
                 for metric in METRICS:
                     minimum = minimums[cls]["bbox" if metric == "aos" else metric]
                     cells = ["".join(self._cells(cls, metric, overlap, recall)) for recall in RECALLS]

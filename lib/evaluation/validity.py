@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lib.evaluation.annotations import DONT_CARE, OCCLUDED, TRUNCATED, TYPE_NAMES, Y1, Y2, Annotations, Z
+from lib.evaluation.annotations import DONT_CARE, OCCLUDED, TRUNCATED, Y1, Y2, Annotations, Z
 
 MIN_HEIGHT = {"easy": 40, "moderate": 25, "hard": 25}
 MAX_OCCLUDED = {"easy": 0, "moderate": 1, "hard": 2}
@@ -35,10 +35,10 @@ def label_states(labels: Annotations, cls: str, difficulty: str, band: tuple[flo
         ignored |= ~_inside(values[:, Z], band)
     states = np.full(len(types), UNUSED, dtype=np.int8)
     states[types == DONT_CARE] = STUFF
-    own = types == TYPE_NAMES.index(cls)
+    own = types == labels.type_names.index(cls)
     states[own] = np.where(ignored[own], IGNORED, VALID)
     if cls in NEIGHBOURS:
-        states[types == TYPE_NAMES.index(NEIGHBOURS[cls])] = IGNORED
+        states[types == labels.type_names.index(NEIGHBOURS[cls])] = IGNORED
     return states
 
 
@@ -48,7 +48,7 @@ def detection_states(
     """(M,) int8: VALID, IGNORED (too small, of whatever class), NO_FALSE_POSITIVE (outside the band) or UNUSED."""
     values = detections.values
     states = np.full(len(values), UNUSED, dtype=np.int8)
-    own = detections.types == TYPE_NAMES.index(cls)
+    own = detections.types == detections.type_names.index(cls)
     states[own] = VALID
     if band is not None:
         states[own & ~_inside(values[:, Z], band)] = NO_FALSE_POSITIVE

@@ -105,4 +105,4 @@ def build_model(config: Config) -> CenterNet3D:
     """The model that a config describes, with random weights (see ``lib/models/pretrained.py`` for ImageNet's)."""
     backbone = build_dla(config.model.backbone)
     neck = DLAUp(list(backbone.channels[FIRST_LEVEL:]))
-    return CenterNet3D(backbone, neck, config.model.num_class, config.general.obj_depth)
+    return CenterNet3D(backbone, neck, len(config.dataset.class_names), config.general.obj_depth)
