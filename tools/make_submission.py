@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+"""Check result files and pack them into the zip that KITTI's server takes.
+
+    python tools/train_val.py --config x.yaml --set dataset.train_split=trainval tester.split=test
+    python tools/make_submission.py --results outputs/x/results/checkpoint_epoch_140/test/data --out submission.zip
+
+The server (object detection benchmark, cvlibs.net) expects 000000.txt .. 007517.txt at the top of the zip, one for each
+of the 7518 test pictures, empty where nothing was found, with 16 columns a line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
+
+from lib.engine.runtime import progress_interval, run_command
+from lib.files import atomic_write
+from lib.structures import Object3d
+
+TEST_FRAMES = 7518
+CLASSES = ("Car", "Pedestrian", "Cyclist")
+_TIME = (1980, 1, 1, 0, 0, 0)
+"""of every entry, the earliest that a zip can hold: equal results make equal files"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 for results that the server would not take."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", required=True, type=Path, metavar="DIR", help="folder of <frame id>.txt")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE.zip")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier FILE.zip")
+    args = parser.parse_args(argv)
+    return run_command(lambda: make_submission(args.results, args.out, args.overwrite))
+
+
+def make_submission(results: Path, out: Path, overwrite: bool = False) -> int:
+    """Raises FileNotFoundError or ValueError, naming file and line, for what the server would not take."""
+    if out.suffix.lower() != ".zip":
+        raise ValueError(f"--out must end in .zip, got {out.name!r}")
+    if out.exists() and not overwrite:
+        raise ValueError(f"{out} exists already; --overwrite replaces it")
+    names = check_names(results)
+    content: dict[str, bytes] = {}
+    doubts: list[str] = []
+    counts = dict.fromkeys(CLASSES, 0)
+    for name in tqdm(names, "checking", unit="file", mininterval=progress_interval(), leave=False):
+        content[name] = (results / name).read_bytes()
+        objects, found = check_results(results / name)
+        doubts += found
+        for obj in objects:
+            counts[obj.type] += 1
+    with atomic_write(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            entry = zipfile.ZipInfo(name, _TIME)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, content[name])
+    said = ", ".join(f"{number} {name}" for name, number in counts.items())
+    print(f"{len(names)} files, {said}, {sum(not text for text in content.values())} files without detections")
+    print(f"{out.stat().st_size / 1e6:.2f} MB: {out}")
+    if doubts:
+        print(f"{len(doubts)} detections make no sense, the server takes them all the same; the first: {doubts[0]}")
+    if not sum(counts.values()):
+        print("there is no detection in any of them: is this the right folder?")
+    return 0
+
+
+def check_names(results: Path) -> list[str]:
+    """The 7518 names, in order. Raises where one is missing or there is anything else."""
+    if not results.is_dir():
+        raise FileNotFoundError(f"{results}: no such folder of result files")
+    expected = [f"{number:06d}.txt" for number in range(TEST_FRAMES)]
+    present = {path.name for path in results.iterdir()}
+    missing, others = sorted(set(expected) - present), sorted(present - set(expected))
+    if missing and not present & set(expected) and (results / "data").is_dir():
+        raise FileNotFoundError(f"{results}: no result files; did you mean {results / 'data'}?")
+    if missing:
+        raise FileNotFoundError(
+            f"{results}: {len(missing)} of the {TEST_FRAMES} files are missing, the first is {missing[0]}; "
+            "predict the whole test split (tester.split=test)"
+        )
+    if others:
+        raise ValueError(f"{results}: {len(others)} entries do not belong into a submission, the first is {others[0]}")
+    return expected
+
+
+def check_results(path: Path) -> tuple[list[Object3d], list[str]]:
+    """The detections of a file, and what makes no sense about them though the server takes it.
+
+    Raises ValueError, with file and line, for what the devkit could not read.
+    """
+    objects, doubts = [], []
+    for number, line in enumerate(path.read_text(encoding="ascii", errors="replace").splitlines(), 1):
+        where = f"{path}, line {number}"
+        if not line.strip():
+            continue
+        obj = Object3d.from_line(line, where)
+        if obj.score is None:
+            raise ValueError(f"{where}: expected 16 columns, the last one the score, got {len(line.split())}")
+        if obj.type not in CLASSES:
+            raise ValueError(f"{where}: type must be one of {', '.join(CLASSES)}, got {obj.type!r}")
+        objects.append(obj)
+        x1, y1, x2, y2 = obj.bbox_img
+        if x2 <= x1 or y2 <= y1:
+            doubts.append(f"{where}: a 2D box without area, {obj.bbox_img}")
+        if min(obj.dimensions) <= 0:
+            doubts.append(f"{where}: a size that is not positive, {obj.dimensions}")
+        if max(abs(obj.alpha), abs(obj.rotation_y)) > math.pi + 0.01:  # two decimals
+            doubts.append(f"{where}: an angle outside -pi .. pi, alpha {obj.alpha:g}, rotation_y {obj.rotation_y:g}")
+    return objects, doubts
+
+
+if __name__ == "__main__":
+    sys.exit(main())
