@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+import lib
 from lib.config import Config, General, LrScheduler, Model, Optimizer, parse_config
 from lib.engine.checkpoint import load_model_state, load_optimizer_state, read_checkpoint, save_checkpoint
+from lib.engine.environment import git_commit, versions
 from lib.engine.metrics import MetricsLog, read_metrics
 from lib.engine.optim import build_optimizer, learning_rate
 from lib.engine.runtime import run_command
@@ -237,3 +239,19 @@ except ValueError as error:
     done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
     assert "trainer.compile: " in done.stdout and "No working C++ compiler" in done.stdout, done.stderr
     assert "set trainer.compile to false" in done.stdout
+
+
+def test_versions_are_those_that_run(tmp_path):
+    found = versions()
+    assert found["torch"] == torch.__version__ and found["code"].startswith(lib.__version__)
+    assert found["Python"] == ".".join(map(str, sys.version_info[:3]))
+    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"]):
+        subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x", *command], cwd=tmp_path, check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    expected = head.stdout.strip()
+    assert git_commit(tmp_path) == expected
+    subprocess.run(["git", "pack-refs", "--all"], cwd=tmp_path, check=True)
+    assert git_commit(tmp_path) == expected
+    subprocess.run(["git", "checkout", "-q", "--detach"], cwd=tmp_path, check=True)
+    assert git_commit(tmp_path) == expected
+    assert git_commit(tmp_path / "elsewhere") is None

@@ -31,6 +31,7 @@ from lib.datasets.samples import inference_loader, training_loader
 from lib.engine.checkpoint import load_model_state, read_checkpoint
 from lib.engine.device import existing_gpus, seed_torch
 from lib.engine.distributed import Ranks, join, launch, leave, lost_contact, own_rank, report, started_by_torchrun
+from lib.engine.environment import log_versions
 from lib.engine.inference import predict, write_results
 from lib.engine.interruption import Interrupted, Interruption
 from lib.engine.metrics import add_ap_to_last, read_metrics
@@ -160,6 +161,7 @@ def train_and_evaluate(job: Job, evaluate_only: bool, overwrite: bool, resume: s
         checkpoints = _to_evaluate(config, run_dir)
         if job.ranks.first:
             setup_logging(run_dir / "evaluate.log")
+            log_versions()
     else:
         final = run_training(job, overwrite, resume)
         checkpoints = _after_training(config, run_dir, final)
@@ -239,6 +241,7 @@ def _prepare_folder(job: Job, overwrite: bool) -> None:
     job.until_the_end.enter_context(lock(run_dir))
     remove_leftovers(run_dir)
     setup_logging(run_dir / "train.log")
+    log_versions()
     _write_config(run_dir / "config.yaml", job.config)
 
 
