@@ -1,0 +1,101 @@
+"""That the documentation is true: every key and every command in it exists."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+import shlex
+import subprocess
+import sys
+import typing
+
+import pytest
+
+from lib.config import Config
+from tests.conftest import PROJECT
+from tools import describe_config
+
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+SECTIONS = {f.name: typing.get_type_hints(Config)[f.name] for f in dataclasses.fields(Config)}
+KEYS = {f"{name}.{f.name}" for name, cls in SECTIONS.items() for f in dataclasses.fields(cls)}
+
+
+def test_the_page_of_keys_is_up_to_date():
+    """Every key that exists is documented, and none that does not."""
+    written = (PROJECT / "docs" / "configuration.md").read_text()
+    assert written == describe_config.page(), "run: python tools/describe_config.py"
+    assert len(re.findall(r"^\| `\w+` \|", written, re.M)) == len(KEYS) > 60
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_keys_in_the_text_exist(page):
+    pattern = rf"\b({'|'.join(SECTIONS)})\.([a-zA-Z_]\w*)"
+    names = {f"{section}.{key}" for section, key in re.findall(pattern, page.read_text())}
+    files = {"model.safetensors"}
+    assert names - files <= KEYS
+
+
+def commands(page):
+    """The project's commands in fenced blocks and in code spans, continuation lines joined."""
+    text = page.read_text().replace("\\\n", " ")
+    blocks = re.findall(r"```(?:bash|sh|)\n(.*?)```", text, re.S)
+    candidates = [line for block in blocks for line in block.splitlines()] + re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text)
+    starts = ("python ", "torchrun ", "make ")
+    return [c.partition(" #")[0].strip() for c in candidates if c.strip().startswith(starts)]
+
+
+ALL = sorted({command for page in PAGES for command in commands(page)})
+
+
+def test_there_are_commands():
+    assert len(ALL) > 10
+
+
+@pytest.mark.parametrize("command", ALL)
+def test_commands_name_scripts_and_options_that_exist(command):
+    words = shlex.split(command)
+    if words[0] == "make":
+        targets = re.findall(r"^([\w-]+):", (PROJECT / "Makefile").read_text(), re.M)
+        assert set(words[1:]) <= set(targets)
+        return
+    script = next(w for w in words if w.endswith(".py"))
+    path = PROJECT / script.replace("../../", "")
+    assert path.is_file(), script
+    given = {w.partition("=")[0] for w in words[words.index(script) + 1 :] if re.match(r"--?[a-z]", w)}
+    if not given:
+        return
+    accepted = options(path)
+    # argparse completes prefixes
+    assert all(any(a.startswith(g) for a in accepted) for g in given), f"{given} of {command}"
+    for setting in re.findall(r"\b\w+\.\w+(?==)", command):
+        if setting.partition(".")[0] in SECTIONS:
+            assert setting in KEYS
+    for word in words:
+        if word.startswith("experiments/") and word.endswith(".yaml"):
+            assert (PROJECT / word).is_file(), word
+
+
+def options(path):
+    """What a script's parser is given, read from its source: quicker than to run each with --help."""
+    found = {"--help", "-h"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument":
+            texts = [c.value for a in node.args for c in ast.walk(a) if isinstance(c, ast.Constant)]
+            found |= {text for text in texts if str(text).startswith("-")}
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", sorted(p.name for p in (PROJECT / "tools").glob("*.py")))
+def test_every_tool_has_help(script):
+    run = [sys.executable, str(PROJECT / "tools" / script), "--help"]
+    done = subprocess.run(run, cwd=PROJECT / "docs", capture_output=True, text=True, check=True)
+    assert "usage:" in done.stdout
