@@ -451,6 +451,16 @@ def test_cached_pictures_are_the_same(tiny_kitti, workers):
     same_batches(epochs(frames, workers=workers), plain)  # what workers that have ended decoded is still there
 
 
+def test_a_cache_needs_forked_loaders(tiny_kitti, monkeypatch):
+    frames = KITTI(tiny_kitti, "train", cache=True)
+    assert training_loader(frames, config_for(2)).multiprocessing_context.get_start_method() == "fork"
+    assert training_loader(KITTI(tiny_kitti, "train"), config_for(2)).multiprocessing_context is None
+    monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
+    assert training_loader(frames, config_for(0)).num_workers == 0
+    with pytest.raises(ValueError, match="set num_workers: 0"):
+        training_loader(frames, config_for(2))
+
+
 def test_a_cache_that_does_not_fit_is_refused(tiny_kitti, monkeypatch):
     monkeypatch.setattr("lib.datasets.picture_cache.available_memory", lambda: 5_000_000)
     with pytest.raises(ValueError, match=r"needs 0\.01 GB for 4 pictures and 0\.01 GB are free; set dataset\.cache"):

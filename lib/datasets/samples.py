@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import signal
 import threading
@@ -161,8 +162,13 @@ def inference_loader(frames: KITTI, config: Config, rank: int = 0, ranks: int = 
     return _loader(InferenceSamples(frames, config.dataset.resolution), config, batches, collate, ranks)
 
 
-def _loader(samples: Dataset[Any], config: Config, batches: Any, collate_fn: Any, ranks: int) -> DataLoader[Any]:
+def _loader(
+    samples: TrainingSamples | InferenceSamples, config: Config, batches: Any, collate_fn: Any, ranks: int
+) -> DataLoader[Any]:
     workers = min(-(-config.dataset.num_workers // ranks), available_cores())
+    cached = workers > 0 and samples.frames.cache is not None
+    if cached and "fork" not in multiprocessing.get_all_start_methods():
+        raise ValueError("dataset.cache=ram is shared by forked loaders, which this system has not; set num_workers: 0")
     return DataLoader(
         samples,
         batch_sampler=batches,
@@ -170,6 +176,7 @@ def _loader(samples: Dataset[Any], config: Config, batches: Any, collate_fn: Any
         collate_fn=collate_fn,
         pin_memory=torch.cuda.is_available() and len(config.trainer.gpu_ids) > 0,
         persistent_workers=workers > 0,
+        multiprocessing_context="fork" if cached else None,
         worker_init_fn=_init_worker,
         # otherwise the loader draws from torch's global generator, more or less often depending on workers and epoch
         generator=torch.Generator(),
