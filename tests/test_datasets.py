@@ -1,5 +1,6 @@
 import hashlib
 import json
+import zlib
 from dataclasses import replace
 
 import cv2
@@ -9,6 +10,7 @@ import torch
 
 import make_obj_depth
 from lib.config import CLASS_NAMES, MEAN_SIZES, Config, Dataset, General
+from lib.datasets import fast_png, pictures
 from lib.datasets.augmentation import Augmentation
 from lib.datasets.kitti import KITTI
 from lib.datasets.object_depth import (
@@ -398,6 +400,61 @@ def test_image_size_from_the_header(tiny_kitti, tmp_path):
 
 def config_for(workers=0, **dataset):
     return Config(general=General(), dataset=Dataset(batch_size=2, num_workers=workers, **dataset))
+
+
+def png(width=37, height=23, kind=cv2.IMREAD_COLOR, **parameters):
+    """White noise around a gradient, as OpenCV encodes it."""
+    noise = np.random.default_rng(width).integers(0, 40, (height, width, 3)) + np.arange(width)[None, :, None] * 5
+    picture = noise.astype(np.uint8)
+    picture = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) if kind == cv2.IMREAD_GRAYSCALE else picture
+    flags = [number for name, value in parameters.items() for number in (getattr(cv2, f"IMWRITE_PNG_{name}"), value)]
+    return cv2.imencode(".png", picture, flags)[1].tobytes()
+
+
+def chunk(kind, content):
+    return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+
+
+@pytest.mark.parametrize(
+    "row_filter", ["FILTER_NONE", "FILTER_SUB", "FILTER_UP", "FILTER_AVG", "FILTER_PAETH", "ALL_FILTERS"]
+)
+def test_pixels_inflated_beforehand_are_the_same(tmp_path, monkeypatch, row_filter):
+    pytest.importorskip("isal")
+    for width, height in ((37, 23), (1, 1), (300, 200)):  # the last one's rows need more than one stored block
+        content = png(width, height, FILTER=getattr(cv2, f"IMWRITE_PNG_{row_filter}"))
+        content = content[:33] + chunk(b"tEXt", b"Comment\0x") + content[33:]
+        stored = fast_png.with_stored_pixels(content)
+        assert stored is not None and len(stored) > 3 * width * height
+        (tmp_path / "a.png").write_bytes(content)
+        fast = pictures.read_picture(tmp_path / "a.png")
+        with monkeypatch.context() as patch:
+            patch.setattr(pictures, "isal_zlib", None)
+            assert np.array_equal(pictures.read_picture(tmp_path / "a.png"), fast)
+
+
+def test_what_is_not_inflated_beforehand():
+    pytest.importorskip("isal")
+    sound = png()
+    assert fast_png.with_stored_pixels(sound) is not None
+    end = sound.index(b"IEND") - 4
+    start = sound.index(b"IDAT") - 4
+    raw = zlib.decompress(sound[start + 8 : start + 8 + int.from_bytes(sound[start : start + 4], "big")])
+    assert fast_png.with_stored_pixels(sound[:start] + chunk(b"IDAT", zlib.compress(raw)) + sound[end:]) is not None
+    others = {
+        "grey": png(kind=cv2.IMREAD_GRAYSCALE),
+        "no PNG": b"\xff\xd8" + sound,
+        "cut off": sound[: start + 100],
+        "no end": sound[:end],
+        "a wrong checksum": sound[: start + 20] + bytes([sound[start + 20] ^ 1]) + sound[start + 21 :],
+        "no deflate stream": sound[:start] + chunk(b"IDAT", b"x" * 100) + sound[end:],
+        "a row less": sound[:start] + chunk(b"IDAT", zlib.compress(raw[: -(37 * 3 + 1)])) + sound[end:],
+        "a row more": sound[:start] + chunk(b"IDAT", zlib.compress(raw + raw[: 37 * 3 + 1])) + sound[end:],
+        "a deflate stream cut off": sound[:start] + chunk(b"IDAT", zlib.compress(raw)[:-6]) + sound[end:],
+        "a length beyond the end": sound[:start] + b"\xff\xff\xff\xff" + sound[start + 4 :],
+        "nothing": b"",
+    }
+    for name, content in others.items():
+        assert fast_png.with_stored_pixels(content) is None, name
 
 
 def test_samples_depend_on_seed_epoch_and_frame_alone(tiny_kitti):

@@ -9,7 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from lib.datasets.fast_png import isal_zlib, with_stored_pixels
+
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _TAIL = 1 << 12
 """bytes at a JPEG's end to look for its end mark in: some cameras write a few more after it"""
 
@@ -28,7 +31,11 @@ def read_picture(path: Path) -> np.ndarray:
 
     Raises ValueError for a file that cannot be decoded.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    fast = with_stored_pixels(path.read_bytes()) if isal_zlib and path.suffix == ".png" and path.is_file() else None
+    if fast is None:
+        image = cv2.imread(str(path), _AS_STORED)
+    else:
+        image = cv2.imdecode(np.frombuffer(fast, np.uint8), _AS_STORED)
     if image is None:
         raise ValueError(f"{path}: this picture cannot be decoded; expected a PNG or JPEG")
     return image

@@ -22,7 +22,7 @@ from lib.datasets.augmentation import Augmentation
 from lib.datasets.kitti import KITTI, Frame
 from lib.datasets.targets import empty_targets, encode_targets
 from lib.ops.feature_map import STRIDE
-from lib.ops.machine import available_cores
+from lib.ops.machine import available_cores, keep_freed_memory
 from lib.structures import FrameInfo
 
 
@@ -185,6 +185,7 @@ def _loader(
 
 def _init_worker(_: int) -> None:
     cv2.setNumThreads(0)  # the workers themselves are the parallelism
+    keep_freed_memory()  # every sample takes pictures of the same sizes
     # Terminals and torchrun signal whole process groups. The main process then finishes its step, which must not fail
     # for want of a loader; so SIGTERM counts only where it comes from there.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -24,8 +24,8 @@ def available_memory() -> int | None:
 def keep_freed_memory() -> None:
     """Have the C library keep large blocks that are freed, for the next large block.
 
-    By default glibc gives blocks above 32 MB back to the system at once, and a training step on the CPU spends up to
-    half of its time in having pages of zeros handed out again. Does nothing where there is no glibc.
+    By default glibc gives large blocks back to the system at once, and a training step on the CPU spends up to half of
+    its time, a loader a quarter, in having pages of zeros handed out again. Does nothing where there is no glibc.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -11,8 +11,6 @@ the peak of that process less what it had before the first call.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import resource
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -39,6 +37,7 @@ from lib.postprocess import DecodeSettings, decode_detections
 from lib.structures import Calibration, FrameInfo
 from tools.bench.plain import DenseHeads
 from tools.bench.report import Report, time_in_turn
+from tools.bench.side import Side
 
 P2 = "721.5377 0 609.5593 44.85728 0 721.5377 172.854 0.2163791 0 0 1 0.002745884"
 OBJECTS = 6
@@ -60,15 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     for kind in ("training", "inference"):
         if args.only not in (None, kind, "memory"):
             continue
-        sides = {name: Side(config_for(args), args.batch, name) for name in (f"plain_{kind}", kind)}
+        sides = {name: Side(side, config_for(args), args.batch, name) for name in (f"plain_{kind}", kind)}
         if args.only != "memory":
             seconds = time_in_turn(sides, args.repeats)
             report.add_sides(seconds, "s/picture", args.batch, {kind: 2.0})
-        plain, ours = (side.peak() / args.batch for side in sides.values())
+        plain, ours = (each.peak() / args.batch for each in sides.values())
         report.add(f"peak memory, plain_{kind}", plain, "MB/picture")
         report.add(f"peak memory, {kind}", ours, "MB/picture", plain / ours, 1.0)
-        for side in sides.values():
-            side.close()
+        for each in sides.values():
+            each.close()
     if args.only in (None, "decoding"):
         decoding = {"decoding of 50 detections": Bench(config_for(args), args.batch).decoding()}
         report.add_sides(time_in_turn(decoding, 4 * args.repeats), "ms/picture", args.batch, {})
@@ -189,53 +188,19 @@ def random_targets(
     return {name: torch.from_numpy(np.stack([p[name] for p in pictures])) for name in pictures[0]}
 
 
-class Side:
-    """One side in a process of its own, so that neither has the other's memory or settings. Calling it runs it once."""
-
-    def __init__(self, config: Config, batch: int, name: str) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, config, batch, name), daemon=True)
-        self.process.start()
-        self.pipe.recv()  # it is ready
-
-    def __call__(self) -> None:
-        self.pipe.send("run")
-        self.pipe.recv()
-
-    def peak(self) -> float:
-        """Most memory that two calls took, in MB."""
-        self()
-        self()
-        self.pipe.send("peak")
-        return float(self.pipe.recv())
-
-    def close(self) -> None:
-        """End the process."""
-        self.pipe.send("end")
-        self.process.join()
-
-
-def _serve(pipe: Any, config: Config, batch: int, name: str) -> None:
+def side(config: Config, batch: int, name: str) -> Callable[[], Any]:
+    """What a process of its own runs: a method of :class:`Bench`."""
     bench = Bench(config, batch)
     if not name.startswith("plain"):
         choose_device([0])  # as the command does it, with what that sets for the CPU
     run = getattr(bench, name)()
-    before = peak_megabytes()
-    pipe.send("ready")
-    while (order := pipe.recv()) != "end":
-        if order == "run":
-            run()
-            if bench.device.type == "cuda":
-                torch.cuda.synchronize()
-        pipe.send(peak_megabytes() - before)
 
+    def once() -> None:
+        run()
+        if bench.device.type == "cuda":
+            torch.cuda.synchronize()
 
-def peak_megabytes() -> float:
-    """Of the GPU where there is one, otherwise of this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    return once
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python tools/bench/samples.py                      # frames that are rendered for it, at KITTI's size
     python tools/bench/samples.py --dataroot data/KITTI --json samples.json
 
-Both sides decode, augment, warp and encode the same frames at 1280 x 384, object-wise depth maps included.
+Both sides decode, augment, warp and encode the same frames at 1280 x 384, object-wise depth maps included, each in a
+process of its own.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from lib.config import Config, Dataset, General
+from lib.datasets import pictures
 from lib.datasets.kitti import KITTI
 from lib.datasets.object_depth import (
     ALL_FOLDER,
@@ -34,8 +36,10 @@ from lib.datasets.object_depth import (
     write_object_depth,
 )
 from lib.datasets.samples import TrainingSamples
+from lib.ops.machine import keep_freed_memory
 from tools.bench.plain import plain_sample, synthetic_tree
 from tools.bench.report import Report, time_in_turn
+from tools.bench.side import Side
 
 CONFIG = Config(general=General(obj_depth=True), dataset=Dataset(writelist=("Car", "Pedestrian", "Cyclist")))
 
@@ -48,11 +52,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=7, help="passes over the frames; the median counts")
     parser.add_argument("--json", type=Path, metavar="OUT")
     args = parser.parse_args(argv)
-    # one core: otherwise OpenCV and torch use threads that the loader's workers do not have
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as folder:
         root = args.dataroot or synthetic_tree(Path(folder), args.frames)
         return measure(root, args.frames, args.repeats).show(args.json)
@@ -61,38 +60,66 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure(root: Path, count: int, repeats: int) -> Report:
     """All comparisons on the first ``count`` training frames."""
     files = KITTI(root, "train", ALL_FOLDER)
-    labels = KITTI(root, "train", ALL_FOLDER, paint_obj_depth=True)
-    cached = KITTI(root, "train", ALL_FOLDER, paint_obj_depth=True, cache=True)
     count = min(count, len(files))
-    rng = np.random.default_rng(0)
-
-    def plain() -> None:
-        for k in range(count):
-            plain_sample(files, k, rng, CONFIG)
-
-    def ours(frames: KITTI) -> Callable[[], None]:
-        samples = TrainingSamples(frames, CONFIG)
-
-        def run() -> None:
-            for k in range(count):
-                samples[(0, k)]
-
-        return run
-
     report = Report(f"Training samples on one core, {count} frames at {CONFIG.dataset.resolution}")
-    sides = {
-        "PIL, numpy, whole depth maps (plain)": plain,
-        "depth maps from files": ours(files),
-        "depth maps painted from labels": ours(labels),
-        "cache: ram, depth maps painted": ours(cached),
+    names = {
+        "plain": "PIL, numpy, whole depth maps (plain)",
+        "zlib": "OpenCV alone, depth maps from files",
+        "files": "isal and OpenCV, depth maps from files",
+        "labels": "isal and OpenCV, depth maps painted",
+        "cache": "cache: ram, depth maps painted",
     }
-    bars = {"depth maps from files": 3.0, "cache: ram, depth maps painted": 8.0}
-    report.add_sides(time_in_turn(sides, repeats), "ms/sample", count, bars)
+    if not pictures.isal_zlib:
+        print("the package isal is not installed: two rows are left out")
+        del names["files"], names["labels"]
+    bars = {"files" if pictures.isal_zlib else "zlib": 3.0, "cache": 8.0}
+    sides = {name: Side(side, root, count, name) for name in names}
+    seconds = {names[name]: values for name, values in time_in_turn(sides, repeats).items()}
+    report.add_sides(seconds, "ms/sample", count, {names[name]: bar for name, bar in bars.items()})
+    for each in sides.values():
+        each.close()
+    one_core()
+    keep_freed_memory()
     paths = [files.image_dir / f"{i}.png" for i in files.frame_ids[:count]]
-    decode = {"of that: cv2 decodes the PNG": lambda: [cv2.imread(str(p), cv2.IMREAD_COLOR_RGB) for p in paths]}
-    report.add_sides(time_in_turn(decode, repeats), "ms/sample", count, {})
+    decoding = {
+        "decoding alone, OpenCV": lambda: [cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) for path in paths],
+        "decoding alone, isal where it is installed": lambda: [pictures.read_picture(path) for path in paths],
+    }
+    report.add_sides(time_in_turn(decoding, repeats), "ms/sample", count, {})
     report.add_sides(time_in_turn(_depth_sides(files, count), repeats), "ms/sample", count, {})
     return report
+
+
+def one_core() -> None:
+    """Otherwise OpenCV and torch use threads that the loader's workers do not have."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+def side(root: Path, count: int, name: str) -> Callable[[], None]:
+    """What a process of its own runs: ``count`` samples."""
+    one_core()
+    if name == "zlib":
+        pictures.isal_zlib = None
+    frames = KITTI(root, "train", ALL_FOLDER, paint_obj_depth=name in ("labels", "cache"), cache=name == "cache")
+    if name == "plain":
+        rng = np.random.default_rng(0)
+
+        def plain() -> None:
+            for k in range(count):
+                plain_sample(frames, k, rng, CONFIG)
+
+        return plain
+    keep_freed_memory()  # as the loader's workers do
+    samples = TrainingSamples(frames, CONFIG)
+
+    def ours() -> None:
+        for k in range(count):
+            samples[(0, k)]
+
+    return ours
 
 
 def _depth_sides(frames: KITTI, count: int) -> dict[str, Callable[[], object]]:
