@@ -228,12 +228,19 @@ def test_neighbours_are_those_of_a_tree(k, monkeypatch):
     monkeypatch.setattr(depth_readout, "_CHUNK", 11)
     rng = np.random.default_rng(k)
     fit, held_out = (rng.normal(100, 1, (n, 6)).astype(np.float32) for n in (80, 50))
-    depths = rng.uniform(3, 60, 80)
-    _, nearest = scipy.spatial.cKDTree(fit.astype(float)).query(held_out.astype(float), k=[*range(1, k + 1)])
-    found = depth_readout.nearest_depths(fit, depths, held_out, k)
-    np.testing.assert_allclose(found, depths[nearest].mean(axis=1))
-    few = depth_readout.nearest_depths(fit[:3], depths[:3], held_out, 5)
-    np.testing.assert_allclose(few, depths[:3].mean())
+    _, expected = scipy.spatial.cKDTree(fit.astype(float)).query(held_out.astype(float), k=[*range(1, k + 1)])
+    np.testing.assert_array_equal(depth_readout.nearest_descriptors(fit, held_out, k), expected)
+    few = depth_readout.nearest_descriptors(fit[:3], held_out, 5)
+    assert (np.sort(few, axis=1) == [0, 1, 2]).all()
+
+
+def test_depth_of_neighbours_by_hand():
+    fit = described([[0.0], [1.0], [2.0], [3.0], [4.0], [90.0]], [10.0, 20.0, 30.0, 40.0, 50.0, 60.0], [0] * 6)
+    held_out = described([[0.9], [70.0]], [22.0, 59.0], [0, 0])
+    errors = depth_readout.measure_readouts(fit, held_out, [])["errors"]
+    assert errors["nearest_1"]["mean"] == pytest.approx((2 + 1) / 2)
+    assert errors["nearest_5"]["mean"] == pytest.approx((30 - 22 + 59 - 40) / 2)
+    assert errors["median"]["mean"] == pytest.approx((35 - 22 + 59 - 35) / 2)
 
 
 @pytest.mark.parametrize("log", [False, True])

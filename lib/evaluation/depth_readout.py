@@ -41,8 +41,9 @@ def measure_readouts(
     """
     ones = np.ones(len(held_out.depths))
     predictions = {"mean": ones * fit.depths.mean(), "median": ones * np.median(fit.depths)}
+    nearest = nearest_descriptors(fit.descriptors, held_out.descriptors, max(NEIGHBOURS))
     for k in NEIGHBOURS:
-        predictions[f"nearest_{k}"] = nearest_depths(fit.descriptors, fit.depths, held_out.descriptors, k)
+        predictions[f"nearest_{k}"] = fit.depths[nearest[:, :k]].mean(axis=1)
     penalties = {}
     for name, log in (("linear", False), ("linear_log", True)):
         penalties[name] = choose_penalty(fit, log)
@@ -67,16 +68,18 @@ def depth_errors(
     return errors
 
 
-def nearest_depths(fit: np.ndarray, depths: np.ndarray, held_out: np.ndarray, k: int) -> np.ndarray:
-    """(M, C), (M,) [m], (N, C) -> (N,) [m]: mean depth of the ``k`` nearest descriptors, of all where M < k."""
+def nearest_descriptors(fit: np.ndarray, held_out: np.ndarray, k: int) -> np.ndarray:
+    """(M, C), (N, C) -> (N, k) int64, each held-out object's nearest descriptors, nearest first; (N, M) where M < k."""
     centre = fit.mean(axis=0, dtype=np.float64)  # keeps |a|^2 - 2ab + |b|^2 from losing digits
     fit, held_out, k = fit - centre, held_out - centre, min(k, len(fit))
     squares, nearest = (fit**2).sum(axis=1), np.empty((len(held_out), k), np.int64)
     for start in range(0, len(held_out), _CHUNK):
         part = slice(start, start + _CHUNK)
         distances = squares - 2 * held_out[part] @ fit.T  # |a|^2 is the same for all neighbours of a
-        nearest[part] = np.argpartition(distances, k - 1, axis=1)[:, :k]
-    return depths.astype(np.float64)[nearest].mean(axis=1)
+        some = np.argpartition(distances, k - 1, axis=1)[:, :k]
+        order = np.take_along_axis(distances, some, axis=1).argsort(axis=1)
+        nearest[part] = np.take_along_axis(some, order, axis=1)
+    return nearest
 
 
 def linear_depths(

@@ -127,14 +127,14 @@ def _readout_rows(model: dict[str, Any]) -> list[str]:
     errors = model["readout"]["errors"]
     bands = [f"{near:g}-{far:g}" for near, far in DISTANCE_BANDS]
     counts = [f"{band} m ({errors['mean']['by_distance'][band]['count']})" for band in bands]
-    head = "".join(f"{text:>14}" for text in ("mean", "median", "relative", *counts))
+    head = "".join(f"{text:>16}" for text in ("mean", "median", "relative", *counts))
     lines = [f"{model['name']}: absolute error of read-outs [m]; by distance its mean (and the number of objects)"]
     lines.append(" " * 32 + head)
     for name, label in NAMES.items():
         e = errors[name]
         means = [_number(e["by_distance"][band]["mean"], 2, "-") for band in bands]
         cells = [_number(e["mean"], 2), _number(e["median"], 2), _percent(e["relative"]), *means]
-        lines.append(f"  {label:<30}" + "".join(f"{cell:>14}" for cell in cells))
+        lines.append(f"  {label:<30}" + "".join(f"{cell:>16}" for cell in cells))
     return lines
 
 
