@@ -34,6 +34,7 @@ from lib.engine.checkpoint import load_model_state, read_checkpoint
 from lib.engine.export_check import Comparison
 from lib.engine.run_folder import EVALUATION_KEYS, warn_of_differences
 from lib.engine.runtime import progress_interval, run_command, setup_logging
+from lib.engine.step import prepare
 from lib.files import atomic_write
 from lib.models import build_model
 from lib.models.export import INPUTS, OLDEST_OPSET, OUTPUTS, ExportableDetector, describe, to_onnx
@@ -175,6 +176,7 @@ def compare(session: Any, detector: ExportableDetector, batches: Sequence[Batch]
     """Both runtimes on all batches."""
     comparison = Comparison()
     seconds: Seconds = {"onnxruntime": [], "PyTorch": []}
+    prepare(detector, torch.device("cpu"))  # as the evaluation does
     for batch in tqdm(batches, "comparing", leave=False, unit="batch", mininterval=progress_interval()):
         started = time.perf_counter()
         exported = session.run(list(OUTPUTS), dict(zip(INPUTS, batch, strict=True)))
@@ -195,7 +197,7 @@ def _report(session: Any, comparison: Comparison, seconds: Seconds) -> None:
         for tensor in tensors:
             difference = comparison.differences.get(tensor.name)
             said = "" if difference is None else f"largest relative difference {difference:.1e}"
-            logger.info("  %-6s %-11s %-13s %-21s %s", kind, tensor.name, tensor.type, tensor.shape, said)
+            logger.info("  %-6s %-11s %-13s %-25s %s", kind, tensor.name, tensor.type, tensor.shape, said)
     logger.info("%d of %d objects compared", comparison.compared, comparison.objects)
     times = [f"{name} {1000 * statistics.median(s):.0f}" for name, s in seconds.items()]
     logger.info("rough time on this CPU, ms/picture: %s", ", ".join(times))
