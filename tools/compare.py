@@ -36,7 +36,7 @@ logger = logging.getLogger("lib.tools.compare")
 TRAIN_VAL = PROJECT_ROOT / "tools" / "train_val.py"
 ARMS_FILE = PROJECT_ROOT / "experiments" / "evidence" / "arms.yaml"
 NOTES = """\
-n: runs that have the figure; '4 of 5': one of 5 finished runs has none, since the class was never detected
+n: runs that have the figure; '4 of 5': one of 5 finished runs has none (a class never detected, a loss it does not use)
 sd: sample standard deviation of the runs
 difference: mean over the seeds that both arms have finished, with its {level} interval by Student's t ('-': below 2)
 An interval stands for itself: of 20 comparisons without any difference, one interval is expected to miss 0.
@@ -92,7 +92,7 @@ def compare(args: argparse.Namespace, interruption: Interruption) -> int:
     logger.info("%d runs, %d of them finished; %s", len(runs), sum(run.finished for run in runs), out)
 
     def on_finished(run: PlannedRun) -> str:
-        report(args, runs)
+        report(args, runs, picture=False)
         figures = figures_of(run)
         first = main_figures(run.config.dataset.writelist)[0]
         return f"{first} {figures.get(first, math.nan):.2f}"
@@ -174,8 +174,8 @@ def figures_of(run: PlannedRun) -> dict[str, float]:
     return figures | {f"final loss: {name}": float(value) for name, value in losses.items()}
 
 
-def report(args: argparse.Namespace, runs: Sequence[PlannedRun]) -> str:
-    """Write all tables and the picture of what is finished.
+def report(args: argparse.Namespace, runs: Sequence[PlannedRun], picture: bool = True) -> str:
+    """Write all tables of what is finished, and the picture, which takes a second.
 
     Returns what to print: the main figures, and where the rest is.
     """
@@ -192,7 +192,7 @@ def report(args: argparse.Namespace, runs: Sequence[PlannedRun]) -> str:
     write_file(out / "comparison.csv", comparison.to_csv().encode())
     write_file(out / "runs.csv", comparison.runs_to_csv().encode())
     places = f"{out / 'comparison.txt'} (all {len(everything)} figures), comparison.csv, runs.csv"
-    if main:
+    if main and picture:
         panels = [_panels(comparison, name) for name in main_figures(classes[:1]) if name in main]
         plot_arms(panels, f"{LEVEL:.0%} interval", out / "comparison.png")
         places += ", comparison.png"

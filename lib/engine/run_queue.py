@@ -78,23 +78,31 @@ class RunQueue:
 
         Raises Interrupted after a signal, once the processes have saved and ended.
         """
-        with (
-            tqdm(total=len(self.runs), unit="run", desc="runs", dynamic_ncols=True, disable=None) as bar,
-            self.interruption.deferred(),
-            self._ended_in_any_case(),
-        ):
+        bar = tqdm(
+            total=len(self.runs),
+            initial=self._done(),
+            desc="runs",
+            unit="run",
+            dynamic_ncols=True,
+            leave=False,
+            disable=None,  # where it is no terminal: what happens is said besides
+        )
+        with bar, self.interruption.deferred(), self._ended_in_any_case():
             shown = -LOOK_SECONDS
             while self.waiting or self.active:
                 self._collect()
+                if self.interruption.signum is not None:
+                    raise Interrupted(self.interruption.signum, "the same command goes on where this stopped")
                 self._start()
                 if not bar.disable and time.monotonic() - shown >= LOOK_SECONDS:
                     shown = time.monotonic()
-                    bar.n = len(self.runs) - len(self.waiting) - len(self.active)
+                    bar.n = self._done()
                     bar.set_postfix_str(", ".join(_progress(job.run) for job in self.active))
-                if self.interruption.signum is not None:
-                    raise Interrupted(self.interruption.signum, "the same command goes on where this stopped")
                 time.sleep(POLL_SECONDS if self.waiting or self.active else 0)
         return self.failures
+
+    def _done(self) -> int:
+        return len(self.runs) - len(self.waiting) - len(self.active)
 
     def _collect(self) -> None:
         """See which processes have ended, and how."""
