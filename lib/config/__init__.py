@@ -3,6 +3,7 @@
 from lib.config.dataset import CLASS_NAMES, MEAN_SIZES, Dataset
 from lib.config.loading import (
     PROJECT_ROOT,
+    differences,
     dump_config,
     find_dataroot,
     flatten,
@@ -32,6 +33,7 @@ __all__ = [
     "Optimizer",
     "Tester",
     "Trainer",
+    "differences",
     "dump_config",
     "find_dataroot",
     "flatten",

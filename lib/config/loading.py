@@ -105,6 +105,12 @@ def flatten(nested: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{s}.{k}": v for s, section in nested.items() if isinstance(section, Mapping) for k, v in section.items()}
 
 
+def differences(config: Config, other: Config) -> dict[str, tuple[Any, Any]]:
+    """'section.key' -> (value in ``config``, value in ``other``) of all keys in which they differ."""
+    mine, theirs = flatten(dump_config(config)), flatten(dump_config(other))
+    return {key: (value, theirs[key]) for key, value in mine.items() if value != theirs[key]}
+
+
 def find_dataroot(config: Config) -> Path:
     """The data folder that ``general.dataroot`` means: relative to the project root.
 
