@@ -15,6 +15,7 @@ from lib.engine.checkpoint import load_model_state, load_optimizer_state, read_c
 from lib.engine.environment import git_commit, versions
 from lib.engine.metrics import MetricsLog, read_metrics
 from lib.engine.optim import build_optimizer, learning_rate
+from lib.engine.progress import Progress
 from lib.engine.runtime import run_command
 from lib.engine.step import Parts, compiled, prepare, train_step
 from lib.files import atomic_write
@@ -159,6 +160,19 @@ def test_metrics_are_cut_back_to_the_resumed_epoch(tmp_path):
         metrics.write({"epoch": 3, **record, "ap": {"Car 3D moderate AP40": 1.0}})
     assert [r["epoch"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3]
     assert "ap" in read_metrics(tmp_path / "metrics.jsonl")[2]
+
+
+def test_steps_without_a_term_are_counted():
+    progress = Progress()
+    for value, pictures in ((0.0, 2), (0.25, 2), (0.0, 1), (0.0, 0)):  # the last one: a batch that could not be read
+        progress.add({"quasi_isometric": value, "heatmap": 1.0, "offset_3d": 0.5}, pictures)
+    resumed = Progress.from_checkpoint({"epoch": 0, "progress": progress.state()}, Path("x"), (0, 0))
+    resumed.add({"quasi_isometric": 0.0, "heatmap": 1.0, "offset_3d": 0.0}, 2)
+    resumed.finish_epoch(0.1)
+    assert resumed.record["zero_share"] == {"offset_3d": 0.25, "quasi_isometric": 0.75}
+    resumed.add({"quasi_isometric": 0.5}, 2)
+    resumed.finish_epoch(0.1)
+    assert "zero_share" not in resumed.record
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lib.structures import Calibration, Object3d
+from lib.structures import Calibration, Object3d, read_objects
 from lib.visualization import (
     DETECTION_STYLE,
     LABEL_STYLE,
@@ -16,14 +16,18 @@ from lib.visualization import (
     draw_boxes_2d,
     draw_boxes_3d,
     draw_comparison,
+    draw_heatmap,
+    draw_object_depth,
 )
 from lib.visualization.birds_eye import birds_eye_pixels
 from lib.visualization.drawing import clip_segment
+from tests.conftest import SHARED_KITTI
 
 CALIBRATION = Calibration(
     np.array([[721.5377, 0, 609.5593, 44.85728], [0, 721.5377, 172.854, 0.2163791], [0, 0, 1, 0.002745884]])
 )
 CAR = Object3d("Car", 0.0, 0, 0.0, (500.0, 150.0, 600.0, 260.0), (1.5, 1.6, 4.0), (-1.0, 1.65, 14.0), 1.2, 0.87)
+FRAMES = SHARED_KITTI / "frames" / "training"
 FRONT, REAR = [0, 1, 5, 4], [2, 3, 7, 6]
 
 
@@ -152,6 +156,58 @@ def test_birds_eye_scale_heading_and_field_of_view() -> None:
     assert rows[0].max() < rows[1].max()
     beyond = replace(ahead, location_cam=(0.0, 1.65, 500.0))
     assert not changed(empty, draw_birds_eye([beyond], (300, 200))).any()
+
+
+def test_heatmap_is_drawn_where_its_cells_are(grey: np.ndarray) -> None:
+    heatmap = np.zeros((2, 96, 320), np.float32)
+    heatmap[0, 50, 100], heatmap[1, 20, 300] = 1.0, 0.5
+    scale = 1242 / 320
+    drawn = draw_heatmap(grey, heatmap, ("Car", "Cyclist"), np.array([[scale, 0, 0], [0, scale, 1.5]]))
+    for x, y, share in ((100, 50, 1.0), (300, 20, 0.5)):
+        u, v = int((x + 0.5) * scale), int((y + 0.5) * scale + 1.5)  # the cell's middle
+        colour = np.array(((0, 159, 230), (233, 180, 86))[share < 1])
+        assert np.abs(drawn[v, u] - (90 + share * (colour - 90))).max() < 25
+    names = np.zeros((375, 1242), bool)
+    names[330:, :100] = True
+    marks = changed(grey, drawn) & ~names
+    assert 4 < marks.sum() < 2.2 * (2 * scale) ** 2  # a cell spreads to the middles of its neighbours
+    with pytest.raises(ValueError, match=r"expected a heatmap \(1, h, w\)"):
+        draw_heatmap(grey, heatmap, ("Car",), np.eye(3)[:2])
+
+
+def test_object_depth_is_drawn_where_there_are_objects(grey: np.ndarray) -> None:
+    depth_map = np.zeros((375, 1242), np.float32)
+    depth_map[100:200, 300:400], depth_map[100:200, 600:700] = 5.0, 40.0
+    drawn = draw_object_depth(grey, depth_map)
+    marks = changed(grey, drawn)[:320]  # the scale is below
+    assert np.array_equal(marks, depth_map[:320] > 0)
+    near, far = (drawn[150, x].astype(int).sum() for x in (350, 650))
+    assert near > far + 60  # bright is near in grey print too
+    with pytest.raises(ValueError, match="the depth map is"):
+        draw_object_depth(grey, depth_map[:-1])
+    assert draw_object_depth(np.zeros((10, 20, 3), np.uint8), np.ones((10, 20))).shape == (10, 20, 3)
+
+
+@pytest.mark.kitti
+def test_boxes_of_real_frames_are_drawn_where_the_objects_are() -> None:
+    """Corners to a pixel; and the box around the drawing is the labelled 2D box, but for what annotators saw."""
+    if not FRAMES.is_dir():
+        pytest.skip(f"no real frames in {FRAMES}")
+    gaps = []
+    for label in sorted((FRAMES / "label_2").glob("*.txt")):
+        calibration = Calibration.from_file(FRAMES / "calib" / label.name)
+        for item in read_objects(label):
+            if item.type == "DontCare" or item.truncated > 0 or item.location_cam[2] < 5:
+                continue
+            blank = np.zeros((376, 1242, 3), np.uint8)
+            marks = changed(blank, draw_boxes_3d(blank, [item], calibration, DETECTION_STYLE, text=False))
+            corners = calibration.project(item.corners_cam()).round().astype(int)
+            for u, v in corners:
+                assert marks[max(v - 1, 0) : v + 2, max(u - 1, 0) : u + 2].any(), (label.name, item)
+            v, u = np.nonzero(marks)
+            gaps.append(np.abs(np.array([u.min(), v.min(), u.max(), v.max()]) - item.bbox_img).max())
+            assert abs(u.min() - corners[:, 0].min()) <= 1 and abs(u.max() - corners[:, 0].max()) <= 1
+    assert len(gaps) >= 15 and np.median(gaps) < 4
 
 
 def test_bad_pictures_are_refused(grey: np.ndarray) -> None:

@@ -36,7 +36,9 @@ class MetricsLog:
             logger.debug("TensorBoard is not installed; %s has the same numbers", self.path)
 
     def write(self, record: dict[str, Any]) -> None:
-        """One epoch: ``{"epoch": 1, "lr": .., "losses": {..}, "samples_per_second": .., "ap": {..}}``."""
+        """One epoch: ``{"epoch": 1, "lr": .., "losses": {..}, "samples_per_second": ..}`` and, where there are any,
+        ``zero_share``: of the steps in which a loss term was exactly 0; ``skipped_frames``; ``ap``.
+        """
         if self.path is None:
             return
         if "ap" in record:

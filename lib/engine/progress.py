@@ -25,6 +25,10 @@ class Progress:
     """those of them that were trained on"""
     sums: dict[str, float] = field(default_factory=dict)
     """loss terms of the running epoch, summed over its pictures"""
+    steps: int = 0
+    """of the running epoch, those without pictures left out"""
+    zeros: dict[str, int] = field(default_factory=dict)
+    """how many of these steps a loss term was exactly 0 in, which trains nothing; terms that never were are left out"""
     seconds: float = 0.0
     """spent on the running epoch"""
     skipped: list[str] = field(default_factory=list)
@@ -71,6 +75,7 @@ class Progress:
     def begin_epoch(self) -> None:
         """Nothing of the running epoch is done."""
         self.frames_done, self.pictures, self.sums, self.seconds, self.skipped_now = 0, 0, {}, 0.0, 0
+        self.steps, self.zeros = 0, {}
 
     def finish_epoch(self, rate: float) -> None:
         """The epoch is done; its figures go to ``record``."""
@@ -81,6 +86,8 @@ class Progress:
             "losses": self.means(),
             "samples_per_second": self.pictures / max(self.seconds, 1e-9),
         }
+        if self.zeros:
+            self.record["zero_share"] = {name: count / self.steps for name, count in sorted(self.zeros.items())}
         if self.skipped_now:
             self.record["skipped_frames"] = self.skipped_now
         self.begin_epoch()
@@ -88,6 +95,10 @@ class Progress:
     def add(self, losses: dict[str, float], pictures: int) -> None:
         """A step's terms."""
         self.pictures += pictures
+        self.steps += pictures > 0
+        for name, value in losses.items():
+            if pictures and value == 0:
+                self.zeros[name] = self.zeros.get(name, 0) + 1
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value * pictures
 

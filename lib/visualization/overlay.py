@@ -1,0 +1,86 @@
+"""Maps on a picture: the heatmap's peaks, and the object-wise depth map with its scale.
+
+Nothing here changes its input: every function returns a new BGR picture (H, W, 3) uint8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from lib.visualization.style import Colour, checked_copy, put_text
+
+CLASS_COLOURS: tuple[Colour, ...] = ((0, 159, 230), (233, 180, 86), (115, 158, 0), (167, 121, 204), (66, 228, 240))
+"""orange, sky blue, green, purple, yellow of Okabe & Ito's palette, for the heatmap's channels in turn"""
+_DEPTH_OPACITY = 0.6
+_TEXT_COLOUR: Colour = (255, 255, 255)
+
+
+def draw_heatmap(
+    image_bgr: np.ndarray, heatmap: np.ndarray, class_names: Sequence[str], map_to_image: np.ndarray
+) -> np.ndarray:
+    """Every class's heatmap in a colour of its own, as opaque as it is high, and the classes' names.
+
+    Args:
+        heatmap: (C, h, w), 0..1, one channel for each of ``class_names``.
+        map_to_image: (2, 3) affine, cells (corner of the first one at 0) -> pixels of the picture.
+    """
+    image = checked_copy(image_bgr)
+    if heatmap.ndim != 3 or len(heatmap) != len(class_names):
+        raise ValueError(f"expected a heatmap ({len(class_names)}, h, w) for {list(class_names)}, got {heatmap.shape}")
+    height, width = image.shape[:2]
+    mixed = image.astype(np.float32)
+    for k, channel in enumerate(heatmap):
+        colour = CLASS_COLOURS[k % len(CLASS_COLOURS)]
+        opacity = _warp(channel.astype(np.float32), map_to_image, (width, height)).clip(0, 1)
+        mixed += opacity[..., None] * (np.array(colour, np.float32) - mixed)
+    image = mixed.round().astype(np.uint8)
+    for k, name in enumerate(class_names):
+        put_text(image, name, (6, height - 6 - 16 * (len(class_names) - 1 - k)), CLASS_COLOURS[k % len(CLASS_COLOURS)])
+    return image
+
+
+def draw_object_depth(image_bgr: np.ndarray, depth_map: np.ndarray, farthest: float = 65.0) -> np.ndarray:
+    """An object-wise depth map over its picture, near bright and far dark, with a scale in metres.
+
+    ``depth_map``: (H, W) [m], 0 where there is no object. ``farthest``: where the scale ends [m].
+    """
+    image = checked_copy(image_bgr)
+    if depth_map.shape != image.shape[:2]:
+        raise ValueError(f"the depth map is {depth_map.shape}, its picture {image.shape[:2]}")
+    painted = depth_map > 0
+    colours = _depth_colours(depth_map, farthest)
+    blended = cv2.addWeighted(colours, _DEPTH_OPACITY, image, 1 - _DEPTH_OPACITY, 0)
+    image[painted] = blended[painted]
+    _draw_scale(image, farthest)
+    return image
+
+
+def _depth_colours(depth: np.ndarray, farthest: float) -> np.ndarray:
+    """Viridis by the logarithm of depth, 2 m yellow and ``farthest`` dark blue: it keeps its order in grey print."""
+    share = np.log(np.clip(depth, 2.0, farthest) / 2.0) / np.log(farthest / 2.0)
+    return cv2.applyColorMap((255 - 255 * share).round().astype(np.uint8), cv2.COLORMAP_VIRIDIS)
+
+
+def _draw_scale(image: np.ndarray, farthest: float) -> None:
+    """A bar at the lower left with depths that are marked, in place."""
+    height, width = image.shape[:2]
+    length, left, bottom = min(240, width - 60), 8, height - 22
+    if length < 60 or bottom < 20:
+        return
+    depths = 2.0 * (farthest / 2.0) ** (np.arange(length) / (length - 1))
+    image[bottom - 8 : bottom, left : left + length] = _depth_colours(depths[None], farthest)
+    for mark in (2, 5, 10, 20, 40):
+        if mark < farthest:
+            x = left + round((length - 1) * np.log(mark / 2.0) / np.log(farthest / 2.0))
+            cv2.line(image, (x, bottom - 8), (x, bottom), _TEXT_COLOUR, 1)
+            put_text(image, f"{mark} m", (x, bottom + 16), _TEXT_COLOUR, 0.35)
+
+
+def _warp(channel: np.ndarray, map_to_image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    matrix = np.array(map_to_image, dtype=np.float64)
+    # cv2 counts from the cells' and pixels' centres
+    matrix[:, 2] += 0.5 * (matrix[:, 0] + matrix[:, 1]) - 0.5
+    return cv2.warpAffine(channel, matrix, size, flags=cv2.INTER_LINEAR)
