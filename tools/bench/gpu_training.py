@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections import deque
+import warnings
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -84,8 +85,12 @@ def training(job: Job) -> Iterator[Row]:
     first = job.sizes.batches[0]
     for batch in job.sizes.batches:
         yield from _variants(job, batch, EVERYWHERE + ONCE if batch == first else EVERYWHERE, 10)
-    if not job.cuda:
+    name = "synchronising operations in a step"
+    if job.cuda:
+        yield from attempt(job, name, partial(synchronisations, job, name))
+    else:
         yield not_measured("peak memory, training", NO_DEVICE)
+        yield not_measured(name, NO_DEVICE)
 
 
 def compiled_training(job: Job) -> Iterator[Row]:
@@ -138,6 +143,26 @@ def measure(job: Job, variant: Variant, batch: int) -> list[Row]:
         bar = job.bar(1.0) if ours else None
         rows.append(make_row(f"peak memory, {name}", peak / batch, "MB/picture", bar=bar, **facts))
     return rows
+
+
+def synchronisations(job: Job, name: str) -> list[Row]:
+    """Operations of this code's step that have the host wait until the GPU has done all that it was given, and the
+    lines that call them. Waiting for an event, as the figures do, is none of them.
+    """
+    bench = Bench(job.config(job.sizes.batches[0], amp=True), job.sizes.batches[0], device=job.begin())
+    step = pipelined(bench.start_step(), 1)
+    for _ in range(WARM_UP):
+        step()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    found = Counter(f"{w.filename}:{w.lineno}" for w in caught if "synchronizing CUDA operation" in str(w.message))
+    places = [f"{count} x {place}" for place, count in found.most_common()]
+    return [make_row(name, sum(found.values()), "", note=", ".join(places[:3]), places=places)]
 
 
 def pipelined(start: Callable[[], Figures], ahead: int) -> Callable[[], None]:
