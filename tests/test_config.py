@@ -76,7 +76,11 @@ def test_official_ddml_section_loads(tmp_path):
     assert (config.general.T, config.general.qi_weight, config.general.qi_lower_bound) == (10.0, 1.0, "official")
 
 
-@pytest.mark.parametrize("path", sorted((PROJECT / "experiments").rglob("*.yaml")), ids=lambda p: p.name)
+# arms.yaml holds changes to experiments
+EXPERIMENTS = sorted(p for p in (PROJECT / "experiments").rglob("*.yaml") if p.name != "arms.yaml")
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.name)
 def test_shipped_experiments_load(path):
     config = load_config(path)
     assert parse_config(dump_config(config)) == config

@@ -28,6 +28,16 @@ RUN: list[tuple[str, dict[str, str]]] = [
     ("python make_obj_depth.py --format npz", {}),
     (TRAIN, {}),
     (f"{TRAIN} --e", {}),
+    (
+        "python tools/export_onnx.py --checkpoint outputs/kitti_example/checkpoints/checkpoint_epoch_140.pth "
+        "--out car.onnx",
+        {},
+    ),
+    (
+        "python tools/run_onnx.py --model car.onnx --input data/KITTI/testing/image_2 --calib data/KITTI/testing/calib "
+        "--out DIR",
+        {"DIR": "results"},
+    ),
     (f"{TRAIN} --resume", {}),
     ("python tools/train_val.py --config experiments/monodle/monodle.yaml", {}),
     (f"{TRAIN} --set general.exp_name=submission dataset.train_split=trainval tester.split=test", {}),

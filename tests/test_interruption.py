@@ -19,7 +19,8 @@ import make_obj_depth
 from lib.engine import trainer
 from lib.engine.checkpoint import read_checkpoint
 from lib.engine.interruption import Interrupted, Interruption
-from lib.engine.run_folder import lock, newest_checkpoint
+from lib.engine.run_folder import newest_checkpoint
+from lib.engine.run_lock import lock
 from tests.conftest import PROJECT
 from tools import train_val
 
@@ -350,7 +351,7 @@ def test_a_closed_terminal_is_an_interruption_unless_it_is_ignored():
 
 def test_two_runs_do_not_share_a_folder(tmp_path):
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom lib.engine.run_folder import lock\n"
+        "import sys, time\nfrom pathlib import Path\nfrom lib.engine.run_lock import lock\n"
         "with lock(Path(sys.argv[1])):\n    print('locked', flush=True)\n    time.sleep(60)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=PROJECT, stdout=subprocess.PIPE, text=True)

@@ -41,11 +41,11 @@ from lib.engine.run_folder import (
     LAST,
     find_checkpoint,
     list_checkpoints,
-    lock,
     newest_checkpoint,
     refuse_to_lose,
     warn_of_differences,
 )
+from lib.engine.run_lock import lock
 from lib.engine.runtime import run_command, setup_logging
 from lib.engine.step import Parts
 from lib.engine.trainer import begin, train

@@ -1,7 +1,15 @@
 """YAML -> frozen, validated dataclasses."""
 
 from lib.config.dataset import CLASS_NAMES, MEAN_SIZES, Dataset
-from lib.config.loading import PROJECT_ROOT, dump_config, find_dataroot, load_config, parse_config
+from lib.config.loading import (
+    PROJECT_ROOT,
+    dump_config,
+    find_dataroot,
+    flatten,
+    load_config,
+    parse_config,
+    read_yaml,
+)
 from lib.config.schema import (
     Config,
     General,
@@ -26,6 +34,8 @@ __all__ = [
     "Trainer",
     "dump_config",
     "find_dataroot",
+    "flatten",
     "load_config",
     "parse_config",
+    "read_yaml",
 ]

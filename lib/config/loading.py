@@ -57,10 +57,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such config file (from {Path.cwd()})")
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no text, 2026-13-45
-        raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    raw = read_yaml(path)
     raw = {} if raw is None else raw
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: expected sections {', '.join(_SECTIONS)}, got a {type(raw).__name__}")
@@ -72,6 +69,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         general = dataclasses.replace(config.general, exp_name=path.stem)
         config = dataclasses.replace(config, general=general)
     return config
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds, None where it is empty. Raises ValueError, also for a key that is written twice."""
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no text, 2026-13-45
+        raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def parse_config(raw: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
@@ -93,6 +98,11 @@ def dump_config(config: Config) -> dict[str, Any]:
 
     result: dict[str, Any] = plain(dataclasses.asdict(config))
     return result
+
+
+def flatten(nested: Mapping[str, Any]) -> dict[str, Any]:
+    """{'section.key': value} of what :func:`dump_config` returns, or of what a checkpoint holds."""
+    return {f"{s}.{k}": v for s, section in nested.items() if isinstance(section, Mapping) for k, v in section.items()}
 
 
 def find_dataroot(config: Config) -> Path:

@@ -155,9 +155,12 @@ def training_loader(frames: KITTI, config: Config, rank: int = 0, ranks: int = 1
     return _loader(samples, config, EpochBatches(len(samples), batch_size, seed, rank, ranks), samples.collate, ranks)
 
 
-def inference_loader(frames: KITTI, config: Config, rank: int = 0, ranks: int = 1) -> DataLoader[Any]:
-    """Every ``ranks``-th frame from number ``rank`` on, in the split's order."""
-    own, size = range(rank, len(frames), ranks), -(-config.dataset.batch_size // ranks)
+def inference_loader(
+    frames: KITTI, config: Config, rank: int = 0, ranks: int = 1, numbers: Sequence[int] | None = None
+) -> DataLoader[Any]:
+    """Every ``ranks``-th frame from number ``rank`` on, in the split's order; ``numbers``: of these frames only."""
+    chosen = range(len(frames)) if numbers is None else numbers
+    own, size = chosen[rank::ranks], -(-config.dataset.batch_size // ranks)
     batches = [list(own[start : start + size]) for start in range(0, len(own), size)]
     return _loader(InferenceSamples(frames, config.dataset.resolution), config, batches, collate, ranks)
 

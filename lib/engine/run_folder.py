@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from lib.config import PROJECT_ROOT, Config, dump_config
+from lib.config import PROJECT_ROOT, Config, dump_config, flatten
 from lib.engine.checkpoint import read_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -87,7 +83,7 @@ def warn_of_differences(path: Path, stored: object, config: Config, keys: tuple[
     """
     if not isinstance(stored, dict):
         return
-    old, new = _flat(stored), _flat(dump_config(config))
+    old, new = flatten(stored), flatten(dump_config(config))
     compared = keys if keys is not None else tuple(k for k in new if not k.startswith(_FREE))
     for key in compared:
         if key in old and old[key] != new[key]:
@@ -100,23 +96,3 @@ def _epoch(path: Path) -> int:
     except ValueError:  # broken: there is nothing to lose
         return -1
     return epoch if isinstance(epoch, int) else -1
-
-
-def _flat(nested: dict[str, Any]) -> dict[str, Any]:
-    return {f"{s}.{k}": v for s, section in nested.items() if isinstance(section, dict) for k, v in section.items()}
-
-
-@contextlib.contextmanager
-def lock(run_dir: Path) -> Iterator[None]:
-    """Keep other runs out of ``run_dir``; the lock goes with the process. Raises FileExistsError where one is there."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / "lock").open("a") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock, not kept alive by orphaned loaders
-        except (BlockingIOError, PermissionError):
-            raise FileExistsError(
-                f"{run_dir}: another run is writing there; end it, or choose another general.exp_name"
-            ) from None
-        except OSError as error:  # some network file systems have no locks
-            logger.debug("%s cannot be locked: %s", run_dir, error)
-        yield

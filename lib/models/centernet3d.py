@@ -55,9 +55,7 @@ class CenterNet3D(nn.Module):
             with ``indices``, where the head exists, obj_depth (B, 2, h, w) raw depth and log variance;
             without, scores (B, K) in 0..1 and classes (B, K) int64 of the peaks.
         """
-        if not images.is_floating_point():
-            images = images.to(self.image_mean.dtype).sub_(self.image_mean).div_(self.image_std)
-        features = self.neck(self.backbone(images)[FIRST_LEVEL:])
+        features = self.extract_features(images)
         outputs = {"heatmap": self.heatmap(features), "features": features}
         if indices is None:
             scores, classes, indices = find_peaks(outputs["heatmap"], topk)
@@ -65,6 +63,12 @@ class CenterNet3D(nn.Module):
         elif self.obj_depth is not None:
             outputs["obj_depth"] = self.obj_depth(features)
         return outputs | {"indices": indices} | self.object_heads(features, indices)
+
+    def extract_features(self, images: Tensor) -> Tensor:
+        """The neck's features, which all heads read: pictures as in :meth:`forward` -> (B, C, h, w)."""
+        if not images.is_floating_point():
+            images = images.to(self.image_mean.dtype).sub_(self.image_mean).div_(self.image_std)
+        return self.neck(self.backbone(images)[FIRST_LEVEL:])
 
     def object_heads(self, features: Tensor, indices: Tensor) -> dict[str, Tensor]:
         """The object heads at cells: (B, C, h, w), (B, K) -> name: (B, K, channels).

@@ -1,0 +1,648 @@
+"""Comparing arms: the statistics, the arms, and whole comparisons, most of them with a stand-in for the training."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.config import load_config
+from lib.engine import run_queue
+from lib.engine.arms import plan_runs, read_arms
+from lib.engine.run_lock import is_locked, lock
+from lib.evaluation import evaluate_kitti
+from lib.evaluation.comparison import Comparison, ap_figures, main_figures
+from lib.evaluation.statistics import paired_differences, regularized_beta, student_t_quantile, summarize
+from lib.visualization.arms import Panels, Row, plot_arms
+from tests.conftest import PROJECT
+from tools import compare
+
+YAML = """
+general: {{random_seed: 3, dataroot: {root}}}
+dataset: {{batch_size: 2, num_workers: 0, resolution: [96, 64], writelist: [Car, Pedestrian], obj_depth_source: labels}}
+model: {{backbone: dla34_narrow, pretrained: false}}
+trainer: {{max_epoch: 1, save_interval_minutes: 0.0001}}
+tester: {{threshold: 0.0, topk: 5, map_to_image: exact, checkpoint: checkpoint_epoch_140.pth}}
+"""
+ARMS = """
+plain: {general.qi: false}
+qi: {general.qi: true, general.qi_weight: 0.5}
+strong: {general.qi: true, general.qi_weight: 2}
+"""
+STAND_IN = f"""
+# What train_val.py does to files, without the training. Its cwd tells it what to do by files.
+import json, os, signal, sys, time, zlib
+from pathlib import Path
+sys.path.insert(0, {str(PROJECT)!r})
+import yaml
+from lib.config import dump_config, load_config
+from lib.engine.run_lock import lock
+config = load_config(sys.argv[sys.argv.index("--config") + 1], sys.argv[sys.argv.index("--set") + 1 :])
+name, epochs = config.general.exp_name, config.trainer.max_epoch
+with open("started.txt", "a") as file:
+    file.write(f"{{name}} {{os.environ.get('OMP_NUM_THREADS')}} {{os.environ.get('CUDA_VISIBLE_DEVICES')}}\\n")
+def end(*_):
+    print("saved", flush=True)
+    sys.exit(143)
+signal.signal(signal.SIGTERM, end)
+if Path("fail_" + name).exists():
+    sys.exit(print("\\repoch 1: 10%\\rerror: it does not work") or 2)
+run = Path("outputs") / name
+with lock(run):
+    (run / "config.yaml").write_text(yaml.safe_dump(dump_config(config)))
+    while Path("wait_" + name).exists():
+        time.sleep(0.02)
+    record = {{"epoch": epochs, "losses": {{"depth": config.general.random_seed / 8, "total": 1.0}}}}
+    (run / "metrics.jsonl").write_text(json.dumps(record) + "\\n")
+    results = run / f"results/checkpoint_epoch_{{epochs}}/{{config.tester.split}}"
+    results.mkdir(parents=True, exist_ok=True)
+    (results / "config.yaml").write_text(yaml.safe_dump(dump_config(config)))
+    value = zlib.crc32(name.encode()) % 2000 / 100
+    three = {{m: {{"R40": [value, value / 2, value / 4]}} for m in ("bbox", "aos", "bev", "3d")}}
+    never = name == "qi_seed2"  # a run that never detected a Pedestrian
+    figures = {{"Car": three}} if never else {{"Car": three, "Pedestrian": three}}
+    ap = {{"classes": ["Car", "Pedestrian"], "official": figures, "loose": figures}}
+    (results / "ap.json").write_text(json.dumps(ap))
+"""
+PATIENCE = 120
+FIRST = "Car 3D moderate AP40"
+
+
+# ---------------------------------------------------------------------------------------------------------- statistics
+
+
+def test_quantiles_of_students_distribution():
+    stats = pytest.importorskip("scipy.stats")
+    for degrees in (*range(1, 60), 1000):
+        for probability in (1e-5, 0.025, 0.3, 0.5, 0.50001, 0.75, 0.95, 0.975, 0.9995):
+            expected = stats.t.ppf(probability, degrees)
+            assert student_t_quantile(probability, degrees) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert round(student_t_quantile(0.975, 4), 3) == 2.776  # of every printed table
+    assert student_t_quantile(0.975, 1) == pytest.approx(math.tan(math.pi * 0.475), rel=1e-12)  # Cauchy's
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.floats(0, 1), st.floats(0.1, 500), st.floats(0.1, 500))
+def test_the_incomplete_beta_function(x, a, b):
+    special = pytest.importorskip("scipy.special")
+    assert regularized_beta(x, a, b) == pytest.approx(special.betainc(a, b, x), abs=1e-10)
+
+
+@pytest.mark.parametrize(("probability", "degrees"), [(0, 3), (1, 3), (math.nan, 3), (0.9, 0)])
+def test_quantiles_that_do_not_exist(probability, degrees):
+    with pytest.raises(ValueError, match="got"):
+        student_t_quantile(probability, degrees)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=12))
+def test_a_sample_is_what_scipy_says(values):
+    stats = pytest.importorskip("scipy.stats")
+    sample = summarize(values)
+    assert (sample.n, sample.left_out) == (len(values), 0)
+    assert sample.mean == pytest.approx(np.mean(values), rel=1e-9, abs=1e-9)
+    assert sample.deviation == pytest.approx(np.std(values, ddof=1), rel=1e-9, abs=1e-9)
+    low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), max(stats.sem(values), 1e-300))
+    assert (sample.low, sample.high) == (pytest.approx(low, abs=1e-9), pytest.approx(high, abs=1e-9))
+
+
+@settings(deadline=None)
+@given(st.floats(-1e6, 1e6), st.integers(2, 9))
+def test_equal_values_have_no_width(value, count):
+    sample = summarize([value] * count)
+    assert (sample.mean, sample.deviation, sample.margin) == (value, 0.0, 0.0)
+
+
+def test_what_is_too_little_has_no_interval():
+    one = summarize([math.nan, 7.0, math.nan])
+    assert (one.n, one.left_out, one.mean) == (1, 2, 7.0)
+    assert math.isnan(one.deviation) and math.isnan(one.margin) and math.isnan(one.low)
+    nothing = summarize([math.nan])
+    assert (nothing.n, nothing.left_out) == (0, 1) and math.isnan(nothing.mean)
+    two = summarize([1.0, 3.0])
+    assert two.margin == pytest.approx(math.tan(math.pi * 0.475) * math.sqrt(2) / math.sqrt(2), rel=1e-12)
+
+
+def test_paired_differences_are_a_paired_t_test():
+    stats = pytest.importorskip("scipy.stats")
+    base, other = {1: 14.1, 2: 15.0, 3: 13.2, 4: 14.4, 7: 1.0}, {4: 17.0, 3: 15.1, 2: 16.9, 1: 16.8, 9: 2.0}
+    differences = paired_differences(base, other)
+    assert sorted(differences) == [1, 2, 3, 4]
+    test = stats.ttest_rel([other[k] for k in (1, 2, 3, 4)], [base[k] for k in (1, 2, 3, 4)])
+    expected = test.confidence_interval(0.95)
+    sample = summarize(differences.values())
+    assert (sample.low, sample.high) == (pytest.approx(expected.low, abs=1e-9), pytest.approx(expected.high, abs=1e-9))
+
+
+# ------------------------------------------------------------------------------------------------------------- figures
+
+
+def test_figures_are_those_of_the_evaluation(tiny_kitti, tmp_path):
+    results = tmp_path / "results"
+    results.mkdir()
+    for path in (tiny_kitti / "training/label_2").iterdir():
+        lines = [line for line in path.read_text().splitlines() if line.startswith("Car")]
+        (results / path.name).write_text("".join(f"{line} 0.9\n" for line in lines))
+    result = evaluate_kitti(tiny_kitti / "training/label_2", results, None, ["Pedestrian", "Car"])
+    figures = ap_figures(result.to_json())
+    assert len(figures) == 2 * 15
+    for metric, title in (("3d", "3D"), ("bev", "BEV"), ("bbox", "2D")):
+        for difficulty in ("easy", "moderate", "hard"):
+            assert figures[f"Car {title} {difficulty} AP40"] == result.ap("Car", metric, difficulty)
+    assert figures[f"{FIRST} loose"] == result.ap("Car", "3d", overlap="loose") > 0
+    assert math.isnan(figures["Pedestrian 3D moderate AP40"])
+    assert set(main_figures(["Car"])) <= set(figures)
+    for broken in ({}, {"classes": ["Car"]}, {"classes": ["Car"], "official": {"Car": 3}, "loose": {}}, []):
+        with pytest.raises(ValueError, match="not the JSON of an evaluation"):
+            ap_figures(broken)
+
+
+def made_up() -> Comparison:
+    """Three arms, three seeds; one run is missing, one has no figure, and arm c always has the same gain of 1."""
+    values = {"a": (10.0, 12.0, 14.5), "b": (11.0, math.nan, 15.0), "c": (11.0, 13.0)}
+    runs = {(arm, k + 1): {FIRST: value} for arm, row in values.items() for k, value in enumerate(row)}
+    return Comparison(("a", "b", "c"), (1, 2, 3), runs)
+
+
+def test_the_table_worked_out_by_hand():
+    table = [line.split() for line in made_up().table([FIRST]).splitlines()]
+    assert table[0][-3:] == ["difference", "to", "a"]
+    assert table[2] == ["a", "3", "12.17", "2.25"]
+    # b - a: 1.0 and 0.5; half the width is 12.7062 * 0.35355 / sqrt(2) = 3.1766
+    assert table[3] == "b 2 of 3 13.00 2.83 2 of 3 +0.75 -2.43 .. +3.93".split()
+    assert table[4] == "c 2 12.00 1.41 2 +1.00 +1.00 .. +1.00".split()
+    one = Comparison(("a", "b"), (1,), {("a", 1): {FIRST: 3.0}, ("b", 1): {FIRST: 2.0}})
+    assert one.table([FIRST]).splitlines()[-1].split() == ["b", "1", "2.00", "-", "1", "-1.00", "-"]
+    none = Comparison(("a", "b"), (1,), {("a", 1): {FIRST: 3.0}})
+    assert none.table([FIRST]).splitlines()[-1].split() == ["b", "0", "-", "-", "0", "-", "-"]
+
+
+def test_the_csv_files_hold_all_digits():
+    rows = list(csv.DictReader(made_up().to_csv().splitlines()))
+    counts = [(row["arm"], row["n"], row["without_figure"]) for row in rows]
+    assert counts == [("a", "3", "0"), ("b", "2", "1"), ("c", "2", "0")]
+    assert float(rows[0]["mean"]) == pytest.approx(36.5 / 3, rel=1e-15) and rows[0]["difference"] == ""
+    assert float(rows[1]["difference_interval_low"]) == pytest.approx(0.75 - 3.176551, abs=1e-6)
+    runs = list(csv.DictReader(made_up().runs_to_csv().splitlines()))
+    assert [(run["seed"], run["arm"]) for run in runs[:4]] == [("1", "a"), ("1", "b"), ("1", "c"), ("2", "a")]
+    assert runs[4][FIRST] == "" and runs[4]["state"] == "finished"
+    assert runs[8] == {"arm": "c", "seed": "3", "state": "missing", FIRST: ""}
+
+
+def test_the_picture_has_a_dot_for_each_value(tmp_path):
+    def dots(values, arms):
+        sample = summarize(values.values())
+        row = Row("an_arm", values, sample.mean, sample.margin)
+        panels = Panels("$x$ in %", [row] * arms, [Row("an_arm", {}, math.nan, math.nan), *[row] * (arms - 1)])
+        image = cv2.imread(str(plot_arms([panels, panels], "95% interval", tmp_path / "a.png")))
+        assert image.shape[1] == 1440
+        return int((np.abs(image.astype(int) - (233, 180, 86)) < 12).all(axis=2).sum())
+
+    legend = dots({}, 1)
+    assert legend > 20
+    assert dots({1: math.nan}, 1) == dots({}, 3) == legend
+    assert dots({1: 3.0, 2: 9.0}, 1) == pytest.approx(5 * legend, rel=0.1)  # two panels
+    assert dots({1: 3.0, 2: 9.0, 3: math.nan}, 3) == pytest.approx((1 + 4 * 3 + 4 * 2) * legend, rel=0.1)
+
+
+# ---------------------------------------------------------------------------------------------------------------- arms
+
+
+@pytest.fixture
+def folder(tiny_kitti, tmp_path, monkeypatch):
+    """A working directory with an experiment, arms, and stand-ins for the training and for drawing, which is slow."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base.yaml").write_text(YAML.format(root=tiny_kitti))
+    (tmp_path / "arms.yaml").write_text(ARMS)
+    (tmp_path / "stand_in.py").write_text(STAND_IN)
+    monkeypatch.setattr(compare, "TRAIN_VAL", tmp_path / "stand_in.py")
+    monkeypatch.setattr(compare, "plot_arms", lambda panels, interval, path: path.write_bytes(b""))
+    monkeypatch.setattr(run_queue, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(run_queue, "LOOK_SECONDS", 0.1)
+    return tmp_path
+
+
+def call(*arguments, arms=("plain", "qi"), seeds=2):
+    given = ["--config", "base.yaml", "--arms-file", "arms.yaml", "--out", "out", "--seeds", str(seeds)]
+    return compare.main([*given, "--arms", *arms, *arguments])
+
+
+def started(folder) -> list[str]:
+    path = folder / "out/started.txt"
+    return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.mark.parametrize(
+    ("arms", "text", "said"),
+    [
+        (["plain", "qii"], ARMS, "--arms: arms.yaml has no arm 'qii'; did you mean 'qi'?"),
+        (["plain", "xyz"], ARMS, "arms.yaml has no arm 'xyz'; there are plain, qi, strong"),
+        (["plain", "plain"], ARMS, "--arms: 'plain' is named twice"),
+        (["plain"], "", "arms.yaml: expected a mapping of arms"),
+        (["plain"], "- plain", "arms.yaml: expected a mapping of arms"),
+        (["plain"], "plain: {", "arms.yaml: not valid YAML"),
+        (["plain"], "plain: {}\nplain: {}", "key 'plain' is written twice"),
+        (["plain"], "plain: {general.qi: true, general.qi: true}", "key 'general.qi' is written twice"),
+        (["plain"], "plain: general.qi=true", "arm 'plain': expected a mapping such as {general.qi: false}"),
+        (["plain"], "plain: {general.K: 2026-01-01}", "arm 'plain': expected numbers, texts, true, false"),
+        (["plain"], "plain: {general.qj: true}", "arm 'plain': base.yaml: --set 'general.qj=true': unknown key"),
+        (["plain"], "plain: {qi: true}", "arm 'plain': base.yaml: --set 'qi=true': expected section.key=value"),
+        (["plain"], "plain: {general.K: 0.5}", "arm 'plain': base.yaml: general.K must be >= 1, got 0.5"),
+        (["plain"], "plain: {general.K: }", "arm 'plain': base.yaml: --set 'general.K=null': a value is missing"),
+        (["plain"], "plain: {general.random_seed: 3}", "arm 'plain': general.random_seed=3: the comparison sets"),
+        (["plain"], "plain: {tester.checkpoint: x.pth}", "the comparison sets this key itself"),
+        (["../x"], "../x: {}", "an arm must be called by letters, digits and _ . + -, got '../x'"),
+        (["plain", "same"], "plain: {}\nsame: {general.K: 1.5}", "arms 'plain' and 'same' are the same configuration"),
+    ],
+)
+def test_mistakes_in_arms_are_told_before_anything_starts(folder, capsys, arms, text, said):
+    (folder / "arms.yaml").write_text(text)
+    assert call(arms=arms) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--arms-file", "no.yaml"], "no.yaml: no such file of arms"),
+        (["--config", "no.yaml"], "no.yaml: no such config file"),
+        (["--seeds", "0"], "--seeds must be >= 1, got 0"),
+        (["--jobs", "0"], "--jobs must be >= 1, got 0"),
+        (["--out", "base.yaml"], "--out must be a folder, base.yaml is a file"),
+        (["--report-only"], "no such folder of a comparison"),
+        (["--set", "general.exp_name=x"], "--set: general.exp_name=x: the comparison sets this key itself"),
+        (["--set", "general.qi=true"], "--set: general.qi=true: arm 'plain' sets this key"),
+        (["--jobs", "2", "--set", "trainer.gpu_ids=1"], "trainer.gpu_ids=1: the comparison sets this key itself"),
+        (["--set", "trainer.max_epoch=0"], "trainer.max_epoch must be >= 1, got 0"),
+        (["--set", "tester.split=test"], "tester.split must have labels, got 'test'"),
+        (["--set", "general.dataroot=nowhere"], "general.dataroot='nowhere': no folder ImageSets"),
+        (["--set", "general.obj_depth=true", "dataset.obj_depth_source=files"], "obj_depth_all: no object-wise depth"),
+    ],
+)
+def test_mistakes_on_the_command_line(folder, capsys, arguments, said):
+    assert call(*arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert not (folder / "out").exists()
+
+
+def test_what_a_base_must_not_ask_for(folder, tiny_kitti, capsys):
+    (folder / "base.yaml").write_text(YAML.format(root=tiny_kitti).replace("max_epoch: 1", "resume_model: x.pth"))
+    assert call() == 2
+    assert "trainer.resume_model must be empty" in capsys.readouterr().err
+    (folder / "base.yaml").write_text(YAML.format(root=tiny_kitti))
+    (tiny_kitti / "ImageSets/val.txt").unlink()
+    assert call() == 2
+    assert "val.txt: no such list of frames" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("base", sorted((PROJECT / "experiments").glob("*/kitti_*.yaml")), ids=lambda p: p.stem)
+def test_the_arms_that_are_shipped(base, tmp_path):
+    names = ["monodle", "qi", "obj_depth", "ddml", "ddml_corrected", "ddml_bf16"]
+    runs = plan_runs(base, read_arms(compare.ARMS_FILE, names), [1, 2], [], [], tmp_path)
+    assert [run.name for run in runs[:7]] == [*(f"{name}_seed1" for name in names), "monodle_seed2"]
+    general = [run.config.general for run in runs[:6]]
+    assert [(g.qi, g.obj_depth) for g in general] == [(False, False), (True, False), (False, True), *[(True, True)] * 3]
+    assert [g.qi_lower_bound for g in general[3:]] == ["official", "corrected", "official"]
+    assert [run.config.trainer.amp for run in runs[:6]] == [False] * 5 + ["bf16"]
+    for run in runs:
+        assert load_config(base, run.overrides) == run.config
+        assert run.config.tester.checkpoint == "" and run.config.general.random_seed == run.seed
+        assert run.folder == tmp_path / "outputs" / run.name
+
+
+def test_files_named_from_here_are_found_from_the_runs(folder):
+    (folder / "weights.pth").write_bytes(b"")
+    runs = plan_runs(Path("base.yaml"), {"a": []}, [1], ["trainer.pretrain_model=weights.pth"], [], folder / "out")
+    assert runs[0].config.trainer.pretrain_model == str(folder / "weights.pth")
+    assert load_config("base.yaml", runs[0].overrides) == runs[0].config
+
+
+# --------------------------------------------------------------------------------------------------- whole comparisons
+
+
+def tables(out: Path) -> dict[str, bytes]:
+    return {name: (out / name).read_bytes() for name in ("comparison.txt", "comparison.csv", "runs.csv")}
+
+
+def test_a_comparison_and_the_same_again(folder, monkeypatch, capsys):
+    with monkeypatch.context() as undone:
+        undone.setattr(compare, "plot_arms", plot_arms)
+        assert call() == 0
+    said = capsys.readouterr().out
+    assert started(folder) == ["plain_seed1", "qi_seed1", "plain_seed2", "qi_seed2"]
+    assert "4 of 4 runs are finished" in said and "comparison.txt (all 32 figures)" in said
+    out = folder / "out"
+    text = (out / "comparison.txt").read_text()
+    assert "plain: general.qi=false" in text and "final loss: depth" in text and "missing" not in text
+    assert (out / "logs/qi_seed2.log").read_text().startswith("--- ") and "plain_seed1: started" in said
+    runs = {(r["arm"], r["seed"]): r for r in csv.DictReader((out / "runs.csv").read_text().splitlines())}
+    values = {key: float(run[FIRST]) for key, run in runs.items()}
+    assert len(set(values.values())) == 4 and runs["qi", "2"]["Pedestrian 3D easy AP40"] == ""
+    rows = {(r["figure"], r["arm"]): r for r in csv.DictReader((out / "comparison.csv").read_text().splitlines())}
+    gains = [values["qi", seed] - values["plain", seed] for seed in "12"]
+    assert float(rows[FIRST, "qi"]["difference"]) == pytest.approx(sum(gains) / 2, rel=1e-12)
+    assert rows["Pedestrian 3D easy AP40", "qi"]["without_figure"] == "1"
+    assert float(rows["final loss: depth", "plain"]["mean"]) == 1.5 / 8
+    assert float(rows["final loss: depth", "qi"]["difference_interval_high"]) == 0
+    assert cv2.imread(str(out / "comparison.png")) is not None
+
+    before = tables(out)
+    assert call() == 0 and len(started(folder)) == 4
+    assert "4 runs, 4 of them finished" in capsys.readouterr().out
+    assert call("--report-only") == 0 and tables(out) == before
+    # what bears on nothing that is compared may change; one seed more is trained, one arm more as well
+    assert call("--set", "dataset.num_workers=3", "trainer.save_frequency=5") == 0 and len(started(folder)) == 4
+    assert call(seeds=3, arms=("plain", "qi", "strong")) == 0
+    assert started(folder)[4:] == ["strong_seed1", "strong_seed2", "plain_seed3", "qi_seed3", "strong_seed3"]
+
+
+def test_runs_of_another_configuration_are_refused(folder, capsys):
+    assert call() == 0
+    before = tables(folder / "out")
+    for changed in (["--set", "dataset.batch_size=4"], ["--set", "dataset.batch_size=4", "--report-only"]):
+        assert call(*changed) == 2
+        error = capsys.readouterr().err
+        assert "plain_seed1 was made with another configuration: dataset.batch_size=2 (now 4); choose another" in error
+    path = folder / "out/outputs/qi_seed2/results/checkpoint_epoch_1/val/config.yaml"
+    path.write_text(path.read_text().replace("topk: 5", "topk: 9"))  # evaluated again, otherwise
+    assert call() == 2
+    assert "qi_seed2 was made with another configuration: tester.topk=9 (now 5)" in capsys.readouterr().err
+    assert tables(folder / "out") == before and len(started(folder)) == 4
+
+
+def test_half_finished(folder, capsys):
+    (folder / "out").mkdir()
+    (folder / "out/fail_qi_seed1").touch()
+    (folder / "out/fail_plain_seed2").touch()
+    assert call() == 1
+    said = capsys.readouterr()
+    assert len(started(folder)) == 4  # the others went on
+    assert "2 runs failed; the same command tries them again" in said.err
+    assert "qi_seed1: status 2: error: it does not work (all of it: " in said.err
+    assert call("--report-only") == 0
+    said = capsys.readouterr().out
+    assert "2 of 4 runs are finished" in said
+    assert "2 are missing: qi_seed1 (0 of 1 epochs), plain_seed2 (0 of 1 epochs)" in said
+    table = said[said.index(f"{FIRST} ") :].splitlines()
+    plain, qi = table[2].split(), table[3].split()
+    assert plain[:2] == ["plain", "1"] and qi[:2] == ["qi", "1"] and qi[3:] == ["-", "0", "-", "-"]
+    (folder / "out/fail_qi_seed1").unlink()
+    (folder / "out/fail_plain_seed2").unlink()
+    assert call() == 0
+    assert started(folder)[4:] == ["qi_seed1", "plain_seed2"]
+    half = tables(folder / "out")
+    assert call("--out", "other") == 0
+    assert tables(folder / "other") == half
+
+
+def test_nothing_finished_yet(folder, capsys):
+    (folder / "out").mkdir()
+    assert call("--report-only") == 0
+    assert "0 of 4 runs are finished" in capsys.readouterr().out
+    assert not (folder / "out/comparison.png").exists()
+    assert len((folder / "out/runs.csv").read_text().splitlines()) == 5
+
+
+def test_one_arm_alone_tells_how_much_seeds_differ(folder, capsys):
+    assert call(arms=("strong",), seeds=3) == 0
+    assert "difference" in capsys.readouterr().out and (folder / "out/comparison.png").is_file()
+
+
+def test_a_file_of_figures_that_is_broken_is_named(folder, capsys):
+    assert call() == 0
+    path = folder / "out/outputs/qi_seed1/results/checkpoint_epoch_1/val/ap.json"
+    for text in ("{", "{}"):
+        path.write_text(text)
+        assert call("--report-only") == 2
+        assert f"{path}: " in capsys.readouterr().err
+
+
+def test_an_experiment_that_changes_meanwhile_fails_its_runs(folder, monkeypatch, capsys):
+    report = compare.report
+
+    def changing(*arguments, **options):
+        base = folder / "base.yaml"
+        base.write_text(base.read_text().replace("batch_size: 2", "batch_size: 4"))
+        return report(*arguments, **options)
+
+    monkeypatch.setattr(compare, "report", changing)
+    assert call() == 1
+    assert started(folder) == ["plain_seed1"]
+    assert "base.yaml has changed since this command was started" in capsys.readouterr().err
+
+
+def test_several_jobs_share_the_cores(folder, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(compare, "available_cores", lambda: 8)
+    (folder / "out").mkdir()
+    for name in ("plain_seed1", "qi_seed1"):
+        (folder / "out" / f"wait_{name}").touch()
+    process = compare_in_a_process(folder, "--jobs", "3")
+    wait_until(lambda: len(started(folder)) == 3, process)
+    wait_until(lambda: len(started(folder)) == 4, process)  # the third place is free again, the first two are not
+    for path in (folder / "out").glob("wait_*"):
+        path.unlink()
+    assert process.wait(PATIENCE) == 0
+    assert {line.split()[1] for line in (folder / "out/started.txt").read_text().splitlines()} == {"2"}
+    assert load_config(folder / "out/outputs/qi_seed1/config.yaml").trainer.gpu_ids == ()
+    assert call() == 0 and len(started(folder)) == 4  # one process on whatever device is one process
+
+
+def test_gpus_are_those_that_the_process_sees(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    slots = compare.slots_for([1, 0, 0], None, {"A": "b", "OMP_NUM_THREADS": "5"})
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["1", "0", "0"]
+    assert slots[0].environment["A"] == "b" and slots[0].environment["OMP_NUM_THREADS"] == "5"
+    slots = compare.slots_for([0, 1], None, {"CUDA_VISIBLE_DEVICES": "3, GPU-8f"})
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["3", "GPU-8f"]
+    for wrong in (2, -1):
+        with pytest.raises(ValueError, match=f"--gpus: no GPU {wrong}; this process sees 2, counted from 0"):
+            compare.slots_for([wrong], None, {})
+    assert len(compare.slots_for(None, None, {})) == 1 and len(compare.slots_for(None, 3, {})) == 3
+
+
+# ------------------------------------------------------------------------------------------- interruption, other hosts
+
+
+def compare_in_a_process(folder: Path, *arguments: str, stand_in: bool = True) -> subprocess.Popen:
+    """As from a shell; with the stand-in unless told otherwise."""
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom lib.engine import run_queue\nfrom tools import compare\n"
+        "run_queue.LOOK_SECONDS = 0.3\ncompare.available_cores = lambda: 8\n"
+    )
+    if stand_in:
+        code += f"compare.TRAIN_VAL = Path({str(folder / 'stand_in.py')!r})\ncompare.plot_arms = lambda *_: None\n"
+    code += "sys.exit(compare.main(sys.argv[1:]))"
+    given = ["--config", "base.yaml", "--arms-file", "arms.yaml", "--out", "out", "--seeds", "2"]
+    environment = {k: v for k, v in os.environ.items() if stand_in is False or k != "OMP_NUM_THREADS"}
+    with (folder / "said.txt").open("ab") as said:
+        return subprocess.Popen(
+            [sys.executable, "-c", code, *given, "--arms", "plain", "qi", *arguments],
+            cwd=folder,
+            env=environment | {"PYTHONPATH": str(PROJECT)},
+            stdout=said,
+            stderr=said,
+        )
+
+
+def wait_until(condition, *processes: subprocess.Popen) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end and all(process.poll() is None for process in processes)
+        time.sleep(0.02)
+
+
+def descendants(pid: int) -> list[int]:
+    try:
+        own = [int(k) for k in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+    return own + [k for child in own for k in descendants(child)]
+
+
+def kill_tree(process: subprocess.Popen) -> None:
+    """As a power cut does it: nobody has time to do anything."""
+    for pid in [process.pid, *descendants(process.pid)]:
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_has_the_runs_save(folder, signum, status):
+    (folder / "out").mkdir()
+    (folder / "out/wait_qi_seed1").touch()
+    process = compare_in_a_process(folder)
+    wait_until(lambda: is_locked(folder / "out/outputs/qi_seed1"), process)
+    process.send_signal(signum)
+    assert process.wait(PATIENCE) == status
+    said = (folder / "said.txt").read_text()
+    assert "the same command goes on where this stopped" in said and "Traceback" not in said
+    assert (folder / "out/logs/qi_seed1.log").read_text().splitlines()[-1] == "saved"
+    assert not is_locked(folder / "out/outputs/qi_seed1") and not is_locked(folder / "out/claims/qi_seed1")
+    assert started(folder) == ["plain_seed1", "qi_seed1"]
+    (folder / "out/wait_qi_seed1").unlink()
+    assert call() == 0
+    assert started(folder)[2:] == ["qi_seed1", "plain_seed2", "qi_seed2"]
+
+
+def test_killed_inside_a_run_and_between_two(folder):
+    assert call("--out", "whole") == 0
+    (folder / "out").mkdir()
+    for name in ("plain_seed1", "qi_seed1"):
+        (folder / "out" / f"wait_{name}").touch()
+    process = compare_in_a_process(folder)
+    wait_until(lambda: is_locked(folder / "out/outputs/plain_seed1"), process)
+    kill_tree(process)
+    (folder / "out/wait_plain_seed1").unlink()
+    process = compare_in_a_process(folder)
+    wait_until(lambda: is_locked(folder / "out/outputs/qi_seed1"), process)
+    kill_tree(process)
+    (folder / "out/wait_qi_seed1").unlink()
+    assert call() == 0
+    assert started(folder) == ["plain_seed1", "plain_seed1", "qi_seed1", "qi_seed1", "plain_seed2", "qi_seed2"]
+    assert tables(folder / "out") == tables(folder / "whole")
+
+
+def test_several_hosts_share_the_runs(folder):
+    """Processes stand in for hosts: every run is trained once, whoever comes first, and all tell the same."""
+    (folder / "out").mkdir()
+    (folder / "out/wait_plain_seed1").touch()
+    hosts = [compare_in_a_process(folder) for _ in range(2)]
+    # all but the one that waits in the first run end up waiting for that
+    last = folder / "out/outputs/qi_seed2/results/checkpoint_epoch_1/val/ap.json"
+    wait_until(last.is_file, *hosts)
+    (folder / "out/wait_plain_seed1").unlink()
+    assert [host.wait(PATIENCE) for host in hosts] == [0, 0]
+    assert sorted(started(folder)) == ["plain_seed1", "plain_seed2", "qi_seed1", "qi_seed2"]
+    assert (folder / "said.txt").read_text().count("4 of 4 runs are finished") == 2
+
+
+def test_a_run_that_somebody_trains_is_left_to_them(folder):
+    run_dir = folder / "out/outputs/plain_seed1"
+    process = None
+    with lock(run_dir):
+        process = compare_in_a_process(folder)
+        wait_until(lambda: len(started(folder)) == 3, process)
+        time.sleep(1)
+        assert process.poll() is None and started(folder) == ["qi_seed1", "plain_seed2", "qi_seed2"]
+    assert process.wait(PATIENCE) == 0
+    assert started(folder)[-1] == "plain_seed1"
+    assert "plain_seed1: another process has it; looking at it again later" in (folder / "said.txt").read_text()
+
+
+def test_a_run_outlives_its_comparison(folder):
+    """Of a comparison that was killed alone: the next one leaves the run to itself, and takes its figures."""
+    (folder / "out").mkdir()
+    (folder / "out/wait_plain_seed1").touch()
+    process = compare_in_a_process(folder)
+    wait_until(lambda: is_locked(folder / "out/outputs/plain_seed1"), process)
+    process.kill()
+    process.wait()
+    process = compare_in_a_process(folder)
+    wait_until(lambda: len(started(folder)) == 4, process)
+    (folder / "out/wait_plain_seed1").unlink()
+    assert process.wait(PATIENCE) == 0
+    assert sorted(started(folder)) == ["plain_seed1", "plain_seed2", "qi_seed1", "qi_seed2"]
+    assert "plain_seed1: finished by another process" in (folder / "said.txt").read_text()
+
+
+# ------------------------------------------------------------------------------------------------------- real training
+
+
+@pytest.mark.slow
+def test_real_runs_killed_half_way_give_the_same_tables(folder, tiny_kitti):
+    """Real trainings: killed inside the first epoch and between the second run and the third, then ended by SIGTERM."""
+    training = tiny_kitti / "training"
+    for k in range(4, 16):
+        for name, suffix in (("image_2", "png"), ("calib", "txt"), ("label_2", "txt")):
+            shutil.copy(training / name / f"{k % 4:06d}.{suffix}", training / name / f"{k:06d}.{suffix}")
+    (tiny_kitti / "ImageSets/train.txt").write_text("".join(f"{k:06d}\n" for k in range(16)))
+
+    def finish(out):
+        status = compare_in_a_process(folder, "--out", out, stand_in=False).wait(PATIENCE)
+        assert status == 0, (folder / "said.txt").read_text()
+
+    finish("whole")
+    outputs = folder / "out/outputs"
+    process = compare_in_a_process(folder, stand_in=False)
+    wait_until((outputs / "plain_seed1/checkpoints/checkpoint_last.pth").is_file, process)
+    kill_tree(process)
+    process = compare_in_a_process(folder, stand_in=False)
+    wait_until((outputs / "qi_seed1/results/checkpoint_epoch_1/val/ap.json").is_file, process)
+    kill_tree(process)
+    process = compare_in_a_process(folder, stand_in=False)
+    wait_until((outputs / "plain_seed2/checkpoints/checkpoint_last.pth").is_file, process)
+    process.terminate()
+    assert process.wait(PATIENCE) in (0, 143)
+    finish("out")
+    assert tables(folder / "out") == tables(folder / "whole")
+    assert "resuming from" in (folder / "out/logs/plain_seed1.log").read_text()
+    runs = list(csv.DictReader((folder / "out/runs.csv").read_text().splitlines()))
+    assert [run["state"] for run in runs] == ["finished"] * 4
+    assert runs[0]["final loss: total"] != runs[2]["final loss: total"]  # another seed is another run
+    assert [bool(run["final loss: quasi_isometric"]) for run in runs] == [False, True] * 2
+
+
+@pytest.mark.slow
+def test_real_runs_that_fail_are_told(folder, tiny_kitti, monkeypatch, capsys):
+    monkeypatch.setattr(compare, "TRAIN_VAL", PROJECT / "tools/train_val.py")
+    (tiny_kitti / "training/image_2/000002.png").write_bytes(b"no picture")
+    assert call("--jobs", "2", seeds=1) == 1
+    said = capsys.readouterr().err
+    assert "2 runs failed" in said and "plain_seed1: status 2: error: " in said and "000002.png" in said

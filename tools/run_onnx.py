@@ -1,0 +1,232 @@
+#!/usr/bin/env python3
+"""Pictures -> KITTI result files, with an exported detector (tools/export_onnx.py).
+
+    python tools/run_onnx.py --model x.onnx --input image_2 --calib calib --out results
+    python tools/run_onnx.py --model x.onnx --input a.png --p2 720 0 610 45 0 720 173 0.2 0 0 1 0.003 --out results
+
+This file needs numpy, opencv-python and onnxruntime, and nothing else of the project it comes from: copy it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+PROVIDERS = ["CPUExecutionProvider"]
+"""put "CUDAExecutionProvider" before it where onnxruntime-gpu is installed"""
+FORMAT = "ddml-monodle detector, 1"
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, 2 for bad input, 130 after Ctrl-C."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, type=Path, metavar="M.onnx")
+    parser.add_argument("--input", required=True, type=Path, metavar="PATH", help="a picture, or a folder of them")
+    camera = parser.add_mutually_exclusive_group(required=True)
+    camera.add_argument(
+        "--calib", type=Path, metavar="PATH", help="KITTI calibration: one file for all, or a folder of <picture>.txt"
+    )
+    camera.add_argument("--p2", nargs=12, type=float, metavar="N", help="projection matrix of all, row by row")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where <picture>.txt go")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="default: 1")
+    parser.add_argument("--threshold", type=float, metavar="T", help="lowest heatmap value; default: the model's own")
+    parser.add_argument("--overwrite", action="store_true", help="replace result files that exist")
+    args = parser.parse_args(argv)
+    try:
+        return run(args)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+
+
+def run(args: argparse.Namespace) -> int:
+    """Everything is checked first and written last. Raises FileNotFoundError or ValueError for what cannot be used."""
+    if args.batch_size < 1:
+        raise ValueError(f"--batch-size must be >= 1, got {args.batch_size}")
+    model = load_model(args.model)
+    pictures = find_pictures(args.input)
+    cameras = [check_p2(args.p2, "--p2") if args.p2 else read_p2(find_calibration(args.calib, p)) for p in pictures]
+    if args.out.exists() and not args.out.is_dir():
+        raise ValueError(f"--out {args.out} must be a folder")
+    targets = [args.out / f"{path.stem}.txt" for path in pictures]
+    present = [path for path in targets if path.exists()]
+    if present and not args.overwrite:
+        raise ValueError(f"{present[0]} exists already; --overwrite replaces it")
+    threshold = model.threshold if args.threshold is None else args.threshold
+    print(f"{len(pictures)} pictures, {model.resolution[0]} x {model.resolution[1]}, threshold {threshold:g}")
+    started = told = time.perf_counter()
+    texts: list[str] = []
+    for k in range(0, len(pictures), args.batch_size):
+        end = k + args.batch_size
+        texts += detect(model, pictures[k:end], cameras[k:end], threshold)
+        if time.perf_counter() - told > 10:
+            told = time.perf_counter()
+            print(f"{len(texts)} of {len(pictures)} pictures", flush=True)
+    seconds = time.perf_counter() - started
+    args.out.mkdir(parents=True, exist_ok=True)
+    for path, text in zip(targets, texts, strict=True):
+        write(path, text)
+    objects = sum(text.count("\n") for text in texts)
+    print(f"{objects} objects, {1000 * seconds / len(pictures):.0f} ms/picture: {args.out}")
+    return 0
+
+
+@dataclass(frozen=True)
+class Model:
+    """An exported detector and what its file says about it."""
+
+    session: Any
+    class_names: list[str]
+    resolution: tuple[int, int]
+    """network input (width, height) [px]"""
+    threshold: float
+
+
+def load_model(path: Path) -> Model:
+    """Raises FileNotFoundError, or ValueError for a file that is no detector of tools/export_onnx.py."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ValueError("onnxruntime is missing: pip install onnxruntime") from None
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such model")
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=PROVIDERS)
+    except Exception as error:  # its exceptions have no base of their own
+        raise ValueError(f"{path}: not an ONNX file that onnxruntime can run: {str(error)[:200]}") from None
+    metadata = session.get_modelmeta().custom_metadata_map
+    try:
+        values = {name: json.loads(text) for name, text in metadata.items()}
+        if values["format"] != FORMAT:
+            raise ValueError
+        width, height = values["resolution"]
+        return Model(session, values["class_names"], (width, height), values["threshold"])
+    except (KeyError, ValueError):
+        raise ValueError(f"{path}: not written by tools/export_onnx.py: its metadata do not say {FORMAT!r}") from None
+
+
+def find_pictures(path: Path) -> list[Path]:
+    """A file, or a folder's PNGs and JPEGs by name."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: no such picture or folder")
+    found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+    if not found:
+        raise FileNotFoundError(f"{path}: no pictures ({', '.join(SUFFIXES)}) in this folder")
+    by_stem: dict[str, Path] = {}
+    for picture in found:
+        if picture.stem in by_stem:
+            raise ValueError(f"{by_stem[picture.stem]} and {picture.name} would share one result file")
+        by_stem[picture.stem] = picture
+    return found
+
+
+def find_calibration(path: Path, picture: Path) -> Path:
+    """The calibration file of a picture."""
+    found = path / f"{picture.stem}.txt" if path.is_dir() else path
+    if not found.is_file():
+        raise FileNotFoundError(f"{found}: no such calibration file, for {picture.name}")
+    return found
+
+
+def read_p2(path: Path) -> np.ndarray:
+    """The line ``P2: ...`` of a KITTI calibration file, (3, 4)."""
+    for number, line in enumerate(path.read_text(encoding="ascii", errors="replace").splitlines(), 1):
+        key, _, text = line.partition(":")
+        if key.strip() == "P2":
+            try:
+                values = [float(word) for word in text.split()]
+            except ValueError:
+                values = []
+            if len(values) != 12:
+                raise ValueError(f"{path}, line {number}: P2 must have 12 numbers, got {text.strip()[:120]!r}")
+            return check_p2(values, f"{path}, line {number}")
+    raise ValueError(f"{path}: no line 'P2: ...' (12 numbers); is this a KITTI calibration file?")
+
+
+def check_p2(values: Sequence[float], where: str) -> np.ndarray:
+    """12 numbers -> (3, 4) float32."""
+    matrix = np.array(values, dtype=np.float32).reshape(3, 4)
+    if not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
+        raise ValueError(f"{where}: P2 must be finite with positive focal lengths, got {matrix.tolist()}")
+    return matrix
+
+
+def detect(model: Model, paths: Sequence[Path], cameras: Sequence[np.ndarray], threshold: float) -> list[str]:
+    """The texts of the pictures' result files."""
+    pictures = [read_picture(path) for path in paths]
+    inputs = {
+        "images": np.stack([to_network_input(picture, model.resolution) for picture in pictures]),
+        "P2": np.stack(cameras),
+        "image_size": np.array([picture.shape[1::-1] for picture in pictures], np.float32),
+    }
+    names = [output.name for output in model.session.get_outputs()]
+    values = dict(zip(names, model.session.run(names, inputs), strict=True))
+    # a negative size is left out, as in the official decoder
+    kept = (values["heatmap"] >= np.float64(threshold)) & (values["dimensions"] >= 0).all(axis=2)
+    return [
+        "".join(
+            result_line(model.class_names, {name: value[b, k] for name, value in values.items()})
+            for k in np.flatnonzero(kept[b])
+        )
+        for b in range(len(paths))
+    ]
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8, BGR; a JPEG's note that it should be turned is not heeded."""
+    content = np.frombuffer(path.read_bytes(), np.uint8)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    picture = cv2.imdecode(content, flags) if len(content) else None
+    if picture is None:
+        raise ValueError(f"{path}: this picture cannot be decoded; expected a PNG or JPEG")
+    return picture
+
+
+def to_network_input(picture: np.ndarray, resolution: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) BGR -> (h, w, 3) RGB: scaled by the widths' ratio, centres on each other, black outside."""
+    height, width = picture.shape[:2]
+    scale = resolution[0] / width
+    shift_y = resolution[1] / 2 - scale * height / 2
+    # cv2 counts from pixel centres
+    inverse = np.array([[1 / scale, 0, 0.5 / scale - 0.5], [0, 1 / scale, (0.5 - shift_y) / scale - 0.5]])
+    four = cv2.cvtColor(picture, cv2.COLOR_BGR2RGBA)  # OpenCV warps four channels faster than three
+    four = cv2.warpAffine(four, inverse, resolution, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return cv2.cvtColor(four, cv2.COLOR_RGBA2RGB)
+
+
+def result_line(class_names: Sequence[str], values: dict[str, Any]) -> str:
+    """type, truncated, occluded, alpha, 2D box, (h, w, l), location, rotation_y, score; two decimals."""
+    columns = [values[name] for name in ("alpha", "bbox", "dimensions", "location", "rotation_y", "score")]
+    numbers = np.concatenate([np.atleast_1d(column) for column in columns])
+    return f"{class_names[values['class_index']]} 0.0 0 " + " ".join(f"{v:.2f}" for v in numbers.tolist()) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    """The file appears whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="ascii")
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+if __name__ == "__main__":
+    sys.exit(main())
