@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -28,7 +28,7 @@ from lib.config import CLASS_NAMES, Config, Dataset, General, Model, Trainer
 from lib.datasets.targets import empty_targets
 from lib.engine.device import choose_device
 from lib.engine.optim import build_optimizer
-from lib.engine.step import Parts, prepare, train_step
+from lib.engine.step import Figures, Parts, compiled, prepare, train_step
 from lib.losses import Criterion
 from lib.models import build_model
 from lib.models.folding import fold_batch_norm
@@ -87,21 +87,31 @@ def config_for(args: argparse.Namespace) -> Config:
 class Bench:
     """A batch, and the two sides that work on it."""
 
-    def __init__(self, config: Config, batch: int, objects: int = OBJECTS) -> None:
+    def __init__(
+        self, config: Config, batch: int, objects: int = OBJECTS, device: torch.device | None = None
+    ) -> None:
         self.config, self.batch = config, batch
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         rng = np.random.default_rng(0)
         width, height = config.dataset.resolution
         pictures = rng.integers(0, 256, (batch, height, width, 3), dtype=np.uint8)
         self.images = torch.from_numpy(pictures).permute(0, 3, 1, 2)
         self.normalised = ((self.images.float() - 128) / 60).contiguous()
         self.targets = random_targets(rng, batch, width // 4, height // 4, objects)
+        if self.device.type == "cuda":  # as the loader hands them over
+            self.images = self.images.pin_memory()
+            self.targets = {name: value.pin_memory() for name, value in self.targets.items()}
         frames = [f"{k:06d}" for k in range(batch)]
         calibration = Calibration(np.array(P2.split(), dtype=float))
         self.frames = [FrameInfo(frame_id, (1242, 375), calibration) for frame_id in frames]
 
     def training(self) -> Callable[[], Any]:
-        """This code's step."""
+        """This code's step, and waiting for its figures."""
+        start = self.start_step()
+        return lambda: start().read()
+
+    def start_step(self) -> Callable[[], Figures]:
+        """This code's step, whose figures are still on their way."""
         torch.manual_seed(0)
         model = build_model(self.config)
         prepare(model, self.device)
@@ -109,7 +119,8 @@ class Bench:
         criterion = Criterion(self.config.general)
         parts = Parts(model, criterion, optimizer, None, self.device, self.config, Path())  # type: ignore[arg-type]
         model.train()
-        return lambda: train_step(parts, model, 0, self.images, self.targets, self.frames).read()
+        forward = compiled(model) if self.config.trainer.compile else model
+        return lambda: train_step(parts, forward, 0, self.images, self.targets, self.frames)
 
     def plain_training(self) -> Callable[[], Any]:
         """The plain step."""
@@ -132,9 +143,7 @@ class Bench:
 
     def inference(self) -> Callable[[], Any]:
         """This code's forward pass and decoding."""
-        config = replace(self.config, general=replace(self.config.general, obj_depth=False))
-        model = fold_batch_norm(build_model(config))
-        prepare(model, self.device)
+        model = self.folded_network()
         settings = DecodeSettings(CLASS_NAMES, self.config.dataset.resolution, 0.0)
 
         @torch.inference_mode()
@@ -145,8 +154,7 @@ class Bench:
 
     def plain_inference(self) -> Callable[[], Any]:
         """The plain forward pass, and the same decoding."""
-        config = replace(self.config, general=replace(self.config.general, obj_depth=False))
-        model = DenseHeads(config).to(self.device).eval()
+        model = self.plain_network()
         settings = DecodeSettings(CLASS_NAMES, self.config.dataset.resolution, 0.0)
 
         @torch.no_grad()
@@ -154,6 +162,22 @@ class Bench:
             return decode_detections(model(self.normalised.to(self.device)), self.frames, settings)
 
         return run
+
+    def folded_network(self) -> nn.Module:
+        """This code's network for inference, on the device."""
+        torch.manual_seed(0)
+        model = fold_batch_norm(build_model(self._without_obj_depth()))
+        prepare(model, self.device)
+        return model
+
+    def plain_network(self) -> nn.Module:
+        """The same, with the same weights, run plainly; takes ``normalised`` pictures."""
+        torch.manual_seed(0)
+        return DenseHeads(self._without_obj_depth()).to(self.device).eval()
+
+    def _without_obj_depth(self) -> Config:
+        """The head is for training only."""
+        return replace(self.config, general=replace(self.config.general, obj_depth=False))
 
     def decoding(self) -> Callable[[], Any]:
         """Outputs on the host -> objects, 50 a picture."""

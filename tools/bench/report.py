@@ -32,16 +32,40 @@ def time_in_turn(sides: Mapping[str, Callable[[], object]], repeats: int) -> dic
     return seconds
 
 
+Row = dict[str, Any]
+
+
+def make_row(
+    name: str,
+    value: float | None,
+    unit: str = "",
+    ratio: float | None = None,
+    bar: float | None = None,
+    **more: Any,
+) -> Row:
+    """A row of a report.
+
+    Args:
+        value: None: it was not measured, and ``note`` says why.
+        ratio: how many times better than the plain side.
+        bar: what the ratio has to reach.
+        more: for the JSON file alone, but for ``note``, which the table has too.
+    """
+    return {"name": name, "value": value, "unit": unit, "ratio": ratio, "bar": bar} | more
+
+
 @dataclass
 class Report:
     """Rows of a table: name, figure, unit, and what it is compared with."""
 
     title: str
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    machine: str = ""
+    """'' for the one that this runs on"""
 
     def add(self, name: str, value: float, unit: str, ratio: float | None = None, bar: float | None = None) -> None:
-        """``ratio``: how many times better than the plain side; ``bar``: what the ratio has to reach."""
-        self.rows.append({"name": name, "value": value, "unit": unit, "ratio": ratio, "bar": bar})
+        """See :func:`make_row`."""
+        self.rows.append(make_row(name, value, unit, ratio, bar))
 
     def add_sides(
         self, seconds: Mapping[str, list[float]], unit: str, per: float, bars: Mapping[str, float]
@@ -55,18 +79,34 @@ class Report:
 
     def show(self, json_file: Path | None) -> int:
         """Print, write, and return 1 where a bar is missed."""
-        print(f"\n{self.title}\n{machine()}")
+        print(f"\n{self.title}\n{self.machine or machine()}")
+        width = max([44, *(len(row["name"]) for row in self.rows)])
         for row in self.rows:
-            ratio = f"{row['ratio']:8.2f} x" if row["ratio"] is not None else " " * 10
-            missed = row["bar"] is not None and row["ratio"] is not None and row["ratio"] < row["bar"]
-            bar = f"   bar {row['bar']:g} x{'  MISSED' if missed else ''}" if row["bar"] is not None else ""
-            print(f"  {row['name']:<44}{row['value']:12.4g} {row['unit']:<12}{ratio}{bar}")
+            print(_line(row, width))
         if json_file is not None:
-            with atomic_write(json_file) as file:
-                content = {"title": self.title, "machine": machine(), "rows": self.rows}
-                file.write((json.dumps(content, indent=1) + "\n").encode())
+            self.write(json_file)
             print(f"written: {json_file}")
-        return int(any(r["bar"] and r["ratio"] is not None and r["ratio"] < r["bar"] for r in self.rows))
+        return int(any(_missed(row) for row in self.rows))
+
+    def write(self, json_file: Path) -> None:
+        """The JSON file alone."""
+        content = {"title": self.title, "machine": self.machine or machine(), "rows": self.rows}
+        with atomic_write(json_file) as file:
+            file.write((json.dumps(content, indent=1) + "\n").encode())
+
+
+def _missed(row: Row) -> bool:
+    return row["bar"] is not None and row["ratio"] is not None and row["ratio"] < row["bar"]
+
+
+def _line(row: Row, width: int) -> str:
+    note = row.get("note", "")
+    if row["value"] is None:
+        return f"  {row['name']:<{width}}  {note}"
+    ratio = f"{row['ratio']:8.2f} x" if row["ratio"] is not None else " " * 10
+    bar = f"   bar {row['bar']:g} x{'  MISSED' if _missed(row) else ''}" if row["bar"] is not None else ""
+    line = f"  {row['name']:<{width}}{row['value']:12.4g} {row['unit']:<12}{ratio}{bar}"
+    return f"{line}  ({note})" if note else line
 
 
 def machine() -> str:
