@@ -16,6 +16,7 @@ from lib.visualization import (
     draw_boxes_2d,
     draw_boxes_3d,
     draw_comparison,
+    draw_detections,
 )
 from lib.visualization.birds_eye import birds_eye_pixels
 from lib.visualization.drawing import clip_segment
@@ -99,6 +100,7 @@ def test_inputs_stay_as_they_are(grey: np.ndarray) -> None:
         draw_boxes_3d(grey, [CAR], CALIBRATION),
         draw_boxes_2d(grey, [CAR]),
         draw_comparison(grey, CALIBRATION, [CAR], [CAR]),
+        draw_detections(grey, CALIBRATION, [CAR]),
     ):
         assert drawn.dtype == np.uint8
         assert drawn.flags.writeable
@@ -133,6 +135,24 @@ def test_comparison_shows_both_groups_in_both_views(shape: tuple[int, int]) -> N
     u, v = birds_eye_pixels(np.array([CAR.location_cam]), (factor * height, factor * height))[0]
     near = halves[1][int(v) - 6 : int(v) + 7, int(u) - 6 : int(u) + 7]
     assert shows(near, LABEL_STYLE.colour).any()
+
+
+@pytest.mark.parametrize("shape", [(96, 320), (375, 1242), (1080, 1920), (1920, 1080)])
+def test_detections_are_as_easy_to_see_at_any_size(shape: tuple[int, int]) -> None:
+    height, width = shape
+    picture = np.full((height, width, 3), 90, np.uint8)
+    calibration = Calibration(CALIBRATION.P2 * np.array([[width / 1242], [width / 1242], [1.0]]))
+    panel = draw_detections(picture, calibration, [replace(CAR, location_cam=(1.0, 1.65, 14.0))])
+    factor = panel.shape[0] // height
+    assert panel.shape == (factor * height, factor * (width + min(width, height)), 3)
+    left, right = panel[:, : factor * width], panel[:, factor * width :]
+    share = shows(left, DETECTION_STYLE.colour).mean()
+    assert 0.0005 < share < 0.02
+    assert shows(right, DETECTION_STYLE.colour).any()
+    farther = draw_detections(picture, calibration, [replace(CAR, location_cam=(1.0, 1.65, 90.0))])
+    assert not shows(farther[:, factor * width :], DETECTION_STYLE.colour).any()
+    farther = draw_detections(picture, calibration, [replace(CAR, location_cam=(1.0, 1.65, 90.0))], range_m=150.0)
+    assert shows(farther[:, factor * width :], DETECTION_STYLE.colour).any()
 
 
 def test_birds_eye_scale_heading_and_field_of_view() -> None:
