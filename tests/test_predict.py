@@ -354,7 +354,8 @@ def test_checkpoints_without_config_or_camera(run, errors, checkpoint, tmp_path,
     assert "1.000 times that of the training (185.9 px at network resolution, that of KITTI, since the" in said
     assert texts("b/data") == texts("out/data")
     torch.save(state | {"config": {"model": {"backbone": "resnet"}}}, "other.pth")
-    assert "other.pth: the model of its config cannot be built: model.backbone" in errors("--input", folder, "--fx", 186, model="other.pth", out="c")
+    said = errors("--input", folder, "--fx", 186, model="other.pth", out="c")
+    assert "other.pth: the model of its config cannot be built: model.backbone must be one of" in said
     torch.save(state | {"config": {"model": {"backbones": "dla34"}}}, "other.pth")
     assert "other.pth: its config: unknown key" in errors("--input", folder, "--fx", 186, model="other.pth", out="c")
     assert "no.pth: no such checkpoint" in errors("--input", folder, "--fx", 186, model="no.pth", out="c")

@@ -218,8 +218,8 @@ def camera_line(detector: Detector, frames: Sequence[FrameInfo]) -> str:
 
 
 def _inputs(detector: Detector, frames: Sequence[FrameInfo]) -> str:
-    inputs = Counter(detector.settings(frame.image_size).resolution for frame in frames)
-    return ", ".join(f"{w} x {h}" + (f" ({_number(n, 'picture')})" if len(inputs) > 1 else "") for (w, h), n in inputs.items())
+    found = Counter(detector.settings(frame.image_size).resolution for frame in frames).items()
+    return ", ".join(f"{w} x {h}" + (f" ({_number(n, 'picture')})" if len(found) > 1 else "") for (w, h), n in found)
 
 
 def _number(count: int, noun: str) -> str:
