@@ -152,7 +152,8 @@ def find_source(path: Path) -> list[PictureFile] | Video:
     if path.is_file() and not is_picture(path):
         return Video.from_file(path)
     checked = check_pictures(found)
-    return list(tqdm(checked, "headers", len(found), False, unit="file", mininterval=progress_interval()))
+    few = len(found) < 500
+    return list(tqdm(checked, "headers", len(found), False, mininterval=progress_interval(), disable=few))
 
 
 def find_cameras(args: argparse.Namespace, pictures: Sequence[PictureFile | Video]) -> list[Calibration]:
@@ -172,6 +173,8 @@ def find_cameras(args: argparse.Namespace, pictures: Sequence[PictureFile | Vide
 
 def build_detector(args: argparse.Namespace) -> Detector:
     """As the options want it. Raises FileNotFoundError or ValueError naming the file."""
+    if args.cpu:
+        logger.info("device: CPU, as --cpu says")
     detector = load_detector(args.checkpoint, args.config, torch.device("cpu") if args.cpu else None)
     return replace(
         detector,

@@ -28,6 +28,7 @@ from lib.models import build_model
 from lib.models.folding import fold_batch_norm
 from lib.ops.affine import ratio_difference, resolution_for
 from lib.ops.background import map_ahead
+from lib.ops.machine import keep_freed_memory
 from lib.postprocess import DecodeSettings
 from lib.structures import Calibration, FrameInfo, Object3d, focal_net
 from lib.structures.camera import KITTI_P2, KITTI_SIZE
@@ -194,6 +195,8 @@ def load_detector(
     known = camera.get("focal_net") if isinstance(camera, dict) else None
     focal = known or KITTI_P2[0][0] * config.dataset.resolution[0] / KITTI_SIZE[0]
     place = choose_device((0,)) if device is None else torch.device(device)
+    if place.type == "cpu":
+        keep_freed_memory()
     return Detector(fold_batch_norm(model), config, place, focal, bool(known), config.tester.threshold)
 
 
