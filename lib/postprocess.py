@@ -69,7 +69,7 @@ def _decode_frame(values: Mapping[str, np.ndarray], frame: FrameInfo, settings: 
     boxes = [_map_to_image(corner, frame.image_size, settings) for corner in (center_2d - half, center_2d + half)]
     u, v = _map_to_image(cells + values["offset_3d"], frame.image_size, settings).T
     depth, confidence = values["depth"].T
-    x, y, z = frame.calibration.back_project(u, v, depth)
+    x, y, z = frame.calibration.back_project(u, v, depth * frame.depth_scale)
     bins = values["heading"][:, :NUM_HEADING_BINS].argmax(axis=1)
     residuals = values["heading"][np.arange(len(bins)), NUM_HEADING_BINS + bins]
     alphas = [bin_to_angle(index, residual) for index, residual in zip(bins.tolist(), residuals.tolist(), strict=True)]

@@ -24,6 +24,7 @@ ALLOWED = {
     "evaluation": {"structures"},
     "visualization": {"structures", "ops"},
     "engine": {"config", "structures", "ops", "postprocess"},
+    "prediction": {"config", "datasets", "engine", "models", "ops", "postprocess", "structures", "visualization"},
 }
 TORCH_FREE = {"evaluation", "structures", "config", "files"}
 SPAWNED_BY_TORCHRUN = Path("lib/engine/distributed.py")

@@ -604,6 +604,7 @@ def test_bad_frames_can_be_skipped(tiny_kitti):
     (tiny_kitti / "training/label_2/000003.txt").write_text("Car 1 2 3\n")
     (tiny_kitti / "training/calib/000002.txt").unlink()
     frames = KITTI(tiny_kitti, "train", allow_bad_frames=True)
+    assert frames.median_focal_net(1280) == pytest.approx(721.5377 * 1280 / 1242)
     loader = training_loader(frames, config_for(on_bad_frame="skip"))
     batches = list(loader)
     assert [f.frame_id for b in batches for f in b.frames] == ["000000"]
@@ -619,6 +620,17 @@ def test_bad_frames_can_be_skipped(tiny_kitti):
     assert empty.images.shape == (0, 3, 384, 1280)
     with pytest.raises(ValueError, match=r"000001\.png: this picture cannot be decoded"):
         TrainingSamples(frames, config_for())[(0, 1)]
+
+
+def test_the_focal_length_of_a_split_is_its_frames_median(tiny_kitti):
+    """At network resolution: a smaller picture of a larger focal length counts twice as much."""
+    for frame_id, focal, width in (("000000", 700.0, 1242), ("000001", 800.0, 1242), ("000003", 700.0, 621)):
+        calib = f"P2: {focal} 0 600 0 0 {focal} 170 0 0 0 1 0\n"
+        (tiny_kitti / "training/calib" / f"{frame_id}.txt").write_text(calib)
+        cv2.imwrite(str(tiny_kitti / "training/image_2" / f"{frame_id}.png"), np.zeros((375, width, 3), np.uint8))
+    frames = KITTI(tiny_kitti, "train")
+    focals = [700 / 1242, 721.5377 / 1242, 800 / 1242, 1400 / 1242]
+    assert frames.median_focal_net(1280) == pytest.approx(1280 * (focals[1] + focals[2]) / 2)
 
 
 def test_inference_batches(tiny_kitti):

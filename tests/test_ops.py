@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -5,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lib.ops.affine import source_index, window_to_input
+from lib.ops.affine import resolution_for, source_index, window_to_input
 from lib.ops.angles import BIN_SIZE, angle_to_bin, bin_to_angle, wrap_angle
+from lib.ops.background import map_ahead
 from lib.ops.feature_map import find_peaks, gather_cells, gather_windows
 from lib.ops.gaussian import draw_gaussian, gaussian_radius
 
@@ -89,3 +91,62 @@ def test_windows_equal_unfold(size):
     expected = torch.stack([unfolded[b][..., indices[b]] for b in range(2)]).permute(0, 3, 1, 2)
     assert torch.equal(gather_windows(maps, indices, size), expected)
     assert torch.equal(gather_cells(maps, indices), expected[..., size * size // 2])
+
+
+KITTI_SIZES = ((1242, 375), (1241, 376), (1224, 370), (1238, 374), (1226, 370))
+
+
+@pytest.mark.parametrize("configured", [(1280, 384), (320, 96)])
+def test_kittis_pictures_keep_the_configured_resolution(configured):
+    assert {resolution_for(size, configured) for size in KITTI_SIZES} == {configured}
+
+
+def test_other_pictures_are_shown_whole_at_the_configured_width():
+    assert resolution_for((1920, 1080), (1280, 384)) == (1280, 736)
+    assert resolution_for((1280, 736), (1280, 384)) == (1280, 736)
+    for width in range(60, 4000, 171):
+        for height in range(60, 4000, 233):
+            across, down = resolution_for((width, height), (1280, 384))
+            scaled = 1280 * height / width
+            if (across, down) != (1280, 384):
+                assert across == 1280 and down % 32 == 0 and scaled <= down < scaled + 32
+            else:
+                assert scaled <= 384 / 0.97
+
+
+def test_work_ahead_keeps_the_order_and_is_bounded():
+    begun, taken = [], []
+
+    def square(number):
+        begun.append(number)
+        return number * number
+
+    def numbers():
+        for number in range(50):
+            taken.append(number)
+            yield number
+
+    for done, result in enumerate(map_ahead(square, numbers(), threads=3, ahead=4)):
+        assert result == done**2 and len(taken) - done <= 5
+    assert sorted(begun) == list(range(50))
+    assert list(map_ahead(square, [])) == []
+
+
+def test_work_ahead_raises_in_its_place_and_leaves_the_rest():
+    begun = []
+
+    def work(number):
+        begun.append(number)
+        if number == 3:
+            raise ValueError("three")
+        return number
+
+    results = map_ahead(work, itertools.count(), threads=1, ahead=2)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="three"):
+        next(results)
+    assert max(begun) <= 5
+    results = map_ahead(work, iter([7, 8, 9, 10]), threads=1, ahead=1)
+    assert next(results) == 7
+    results.close()
+    assert 10 not in begun

@@ -165,3 +165,21 @@ def test_jpegs_are_read_as_they_are_stored(root, tmp_path):
         path.write_bytes(broken)
         with pytest.raises(ValueError, match=rf"a\.jpeg: .*{said}"):
             read_image_size(path)
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_jpegs_are_turned_upright_as_opencv_does_it(tmp_path, order, orientation):
+    picture = cv2.resize(np.random.default_rng(0).integers(0, 255, (4, 6, 3), dtype=np.uint8), (60, 40))
+    content = cv2.imencode(".jpg", picture)[1].tobytes()
+    numbers = ((0x2A, 2), (8, 4), (2, 2), (0x10F, 2), (2, 2), (1, 4), (0, 4), (0x112, 2), (3, 2), (1, 4))
+    tiff = b"".join(value.to_bytes(size, order) for value, size in (*numbers, (orientation, 2), (0, 2), (0, 4)))
+    exif = b"Exif\0\0" + (b"II" if order == "little" else b"MM") + tiff
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + content[2:])
+    expected = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    assert (expected.shape == (60, 40, 3)) == (orientation > 4)
+    upright = read_picture(path, upright=True)
+    assert np.array_equal(upright, expected) and upright.flags["C_CONTIGUOUS"]
+    assert read_image_size(path, upright=True) == upright.shape[1::-1]
+    assert read_image_size(path) == (60, 40) == read_picture(path).shape[1::-1]

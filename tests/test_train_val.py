@@ -53,6 +53,8 @@ def test_train_then_evaluate_then_evaluate_only(run, tmp_path, tiny_kitti, capsy
         "checkpoint_epoch_4.pth",
         "checkpoint_last.pth",
     ]
+    camera = read_checkpoint(out / "checkpoints/checkpoint_last.pth")["camera"]
+    assert camera == {"focal_net": pytest.approx(721.5377 * 320 / 1242)}  # of the pictures at network resolution
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [r["epoch"] for r in records] == [1, 2, 3, 4]
     terms = {"heatmap", "offset_2d", "size_2d", "depth", "offset_3d", "size_3d", "heading"}

@@ -17,6 +17,7 @@ from lib.visualization import (
     draw_boxes_2d,
     draw_boxes_3d,
     draw_comparison,
+    draw_detections,
     draw_heatmap,
     draw_object_depth,
 )
@@ -105,6 +106,7 @@ def test_inputs_stay_as_they_are(grey: np.ndarray) -> None:
         draw_boxes_3d(grey, [CAR], CALIBRATION),
         draw_boxes_2d(grey, [CAR]),
         draw_comparison(grey, CALIBRATION, [CAR], [CAR]),
+        draw_detections(grey, CALIBRATION, [CAR]),
     ):
         assert drawn.dtype == np.uint8
         assert drawn.flags.writeable
@@ -163,6 +165,24 @@ def test_pictures_are_encoded_and_shrunk(grey: np.ndarray) -> None:
         picture = cv2.imdecode(content, cv2.IMREAD_COLOR)
         assert picture.shape[:2] == size and np.abs(picture.astype(int) - 90).max() <= 2
         assert bytes(content[:3]) == (b"\x89PN" if suffix == ".png" else b"\xff\xd8\xff")
+
+
+@pytest.mark.parametrize("shape", [(96, 320), (375, 1242), (1080, 1920), (1920, 1080)])
+def test_detections_are_as_easy_to_see_at_any_size(shape: tuple[int, int]) -> None:
+    height, width = shape
+    picture = np.full((height, width, 3), 90, np.uint8)
+    calibration = Calibration(CALIBRATION.P2 * np.array([[width / 1242], [width / 1242], [1.0]]))
+    panel = draw_detections(picture, calibration, [replace(CAR, location_cam=(1.0, 1.65, 14.0))])
+    factor = panel.shape[0] // height
+    assert panel.shape == (factor * height, factor * (width + min(width, height)), 3)
+    left, right = panel[:, : factor * width], panel[:, factor * width :]
+    share = shows(left, DETECTION_STYLE.colour).mean()
+    assert 0.0005 < share < 0.02
+    assert shows(right, DETECTION_STYLE.colour).any()
+    farther = draw_detections(picture, calibration, [replace(CAR, location_cam=(1.0, 1.65, 90.0))])
+    assert not shows(farther[:, factor * width :], DETECTION_STYLE.colour).any()
+    farther = draw_detections(picture, calibration, [replace(CAR, location_cam=(1.0, 1.65, 90.0))], range_m=150.0)
+    assert shows(farther[:, factor * width :], DETECTION_STYLE.colour).any()
 
 
 def test_birds_eye_scale_heading_and_field_of_view() -> None:

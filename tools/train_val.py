@@ -214,7 +214,8 @@ def run_training(job: Job, overwrite: bool, resume_from: str | None) -> Path:
     share = -(-config.dataset.batch_size // ranks.size)
     criterion = Criterion(config.general, ranks.total, partial(ranks.gather, share=share))
     loader = training_loader(frames, config, ranks.rank, ranks.size)
-    parts = Parts(model, criterion, optimizer, loader, job.device, config, run_dir, ranks, job.interruption)
+    focal_net = frames.median_focal_net(config.dataset.resolution[0])
+    parts = Parts(model, criterion, optimizer, loader, job.device, config, run_dir, ranks, job.interruption, focal_net)
     progress = begin(parts, resume)
 
     ranks.wait()  # all have looked at the folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from lib.datasets.object_depth import (
 )
 from lib.datasets.picture_cache import PictureCache
 from lib.datasets.pictures import PICTURE_SUFFIXES, find_picture, read_image_size, read_picture
-from lib.structures import Calibration, Object3d, read_objects, read_split
+from lib.structures import Calibration, Object3d, focal_net, read_objects, read_split
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +91,19 @@ class KITTI:
             self._require_all()
         self.texts: list[tuple[Calibration, tuple[Object3d, ...]] | Exception] = []
         """each frame's calibration and labels, or why it has none"""
-        sizes: list[tuple[int, int]] = []
+        self.image_sizes: list[tuple[int, int]] = []
+        """(width, height) of each picture [px]; zeros where it has none"""
         for frame_id in self.frame_ids:
             try:
                 size, calibration, objects = self._check(frame_id)
-                sizes.append(size)
+                self.image_sizes.append(size)
                 self.texts.append((calibration, objects))
             except (ValueError, OSError) as error:
                 if not allow_bad_frames:
                     raise
-                sizes.append((0, 0))
+                self.image_sizes.append((0, 0))
                 self.texts.append(error)
-        self.cache = PictureCache(sizes) if cache else None
+        self.cache = PictureCache(self.image_sizes) if cache else None
 
     def __len__(self) -> int:
         return len(self.frame_ids)
@@ -123,6 +125,15 @@ class KITTI:
         elif self.has_obj_depth:
             obj_depth = paint_object_depth(objects, size, self.painted_types)
         return Frame(frame_id, image, calibration, objects, obj_depth)
+
+    def median_focal_net(self, input_width: int) -> float | None:
+        """Median focal length of the frames at a network input of that width [px]; None where no frame can be read."""
+        focals = [
+            focal_net(texts[0], size[0], input_width)
+            for size, texts in zip(self.image_sizes, self.texts, strict=True)
+            if not isinstance(texts, Exception)
+        ]
+        return statistics.median(focals) if focals else None
 
     def _require_all(self) -> None:
         self._require_files(self.image_dir, PICTURE_SUFFIXES)

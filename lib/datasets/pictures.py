@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -13,6 +15,9 @@ from lib.datasets.fast_png import isal_zlib, with_stored_pixels
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+_JPEG = b"\xff\xd8"
+_LYING = 5
+"""from this number of Exif's on, width and height change places"""
 _TAIL = 1 << 12
 """bytes at a JPEG's end to look for its end mark in: some cameras write a few more after it"""
 
@@ -26,10 +31,10 @@ def find_picture(folder: Path, frame_id: str) -> Path:
     return folder / f"{frame_id}.png"
 
 
-def read_picture(path: Path) -> np.ndarray:
+def read_picture(path: Path, upright: bool = False) -> np.ndarray:
     """(H, W, 3) uint8, RGB, as it is stored: a JPEG's note that it should be turned is not heeded, labels are not.
 
-    Raises ValueError for a file that cannot be decoded.
+    ``upright``: turned as that note says. Raises ValueError for a file that cannot be decoded.
     """
     fast = with_stored_pixels(path.read_bytes()) if isal_zlib and path.suffix == ".png" and path.is_file() else None
     if fast is None:
@@ -38,11 +43,15 @@ def read_picture(path: Path) -> np.ndarray:
         image = cv2.imdecode(np.frombuffer(fast, np.uint8), _AS_STORED)
     if image is None:
         raise ValueError(f"{path}: this picture cannot be decoded; expected a PNG or JPEG")
+    if upright:
+        with path.open("rb") as file:
+            if file.read(2) == _JPEG:
+                return _turned(image, _orientation_of_jpeg(_JPEG + file.read()))
     return image
 
 
-def read_image_size(path: Path) -> tuple[int, int]:
-    """(width, height) [px] from the header of a PNG or JPEG, without decoding it.
+def read_image_size(path: Path, upright: bool = False) -> tuple[int, int]:
+    """(width, height) [px] from the header of a PNG or JPEG, without decoding it; as ``read_picture`` would give it.
 
     Raises FileNotFoundError, or ValueError for a file that does not begin or does not end like one (cut off).
     """
@@ -53,8 +62,11 @@ def read_image_size(path: Path) -> tuple[int, int]:
         trailer = file.read()
         file.seek(0)
         size, mark = _size_of_png(header), b"IEND"
-        if size is None and header.startswith(b"\xff\xd8"):
-            size, mark = _size_of_jpeg(file.read()), b"\xff\xd9"
+        if size is None and header.startswith(_JPEG):
+            content = file.read()
+            size, mark = _size_of_jpeg(content), b"\xff\xd9"
+            if upright and size and _orientation_of_jpeg(content) >= _LYING:
+                size = size[1], size[0]
     if size is None:
         raise ValueError(f"{path}: not a {'JPEG' if path.suffix.lower() != '.png' else 'PNG'} file")
     if mark not in trailer[-12:] and not (mark == b"\xff\xd9" and mark in trailer):
@@ -69,12 +81,45 @@ def _size_of_png(header: bytes) -> tuple[int, int] | None:
 
 def _size_of_jpeg(content: bytes) -> tuple[int, int] | None:
     """From the frame header, which may come after thumbnails and other segments (ITU-T T.81, B.1.1.4 and B.2.2)."""
-    place = 2
-    while place + 9 <= len(content) and content[place] == 0xFF:
-        mark = content[place + 1]
-        if 0xC0 <= mark <= 0xCF and mark not in (0xC4, 0xC8, 0xCC):
-            height, width = content[place + 5 : place + 7], content[place + 7 : place + 9]
+    for mark, place in _jpeg_segments(content):
+        if 0xC0 <= mark <= 0xCF and mark not in (0xC4, 0xC8, 0xCC) and place + 7 <= len(content):
+            height, width = content[place + 3 : place + 5], content[place + 5 : place + 7]
             return int.from_bytes(width, "big"), int.from_bytes(height, "big")
-        alone = mark == 0xFF or 0xD0 <= mark <= 0xD8  # a filling byte, or a mark without content
-        place += 1 if mark == 0xFF else 2 if alone else 2 + int.from_bytes(content[place + 2 : place + 4], "big")
     return None
+
+
+def _jpeg_segments(content: bytes) -> Iterator[tuple[int, int]]:
+    """(mark, place of its length) of the segments before the pixels."""
+    place = 2
+    while place + 4 <= len(content) and content[place] == 0xFF:
+        mark = content[place + 1]
+        if mark == 0xFF or 0xD0 <= mark <= 0xD8:  # a filling byte, or a mark without content
+            place += 1 if mark == 0xFF else 2
+            continue
+        yield mark, place + 2
+        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+
+
+def _orientation_of_jpeg(content: bytes) -> int:
+    """Exif's note how the picture is to be turned (CIPA DC-008), 1 .. 8; 1, not at all, where there is none."""
+    for mark, place in _jpeg_segments(content):
+        segment = content[place + 2 : place + int.from_bytes(content[place : place + 2], "big")]
+        order: Literal["little", "big"] = "little" if segment[6:8] == b"II" else "big"
+        if mark != 0xE1 or not segment.startswith(b"Exif\0\0") or segment[6:8] not in (b"II", b"MM"):
+            continue
+        tiff = segment[6:]
+        directory = int.from_bytes(tiff[4:8], order)
+        for k in range(int.from_bytes(tiff[directory : directory + 2], order)):
+            entry = tiff[directory + 2 + 12 * k :][:12]
+            if int.from_bytes(entry[:2], order) == 0x0112:
+                value = int.from_bytes(entry[8:10], order)
+                return value if value in range(1, 9) else 1
+    return 1
+
+
+def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
+    """By Exif's numbers: from 5 on rows and columns change places, and then both kinds are mirrored or not."""
+    image = image.swapaxes(0, 1) if orientation >= _LYING else image
+    image = image[::-1] if orientation in (3, 4, 7, 8) else image
+    image = image[:, ::-1] if orientation in (2, 3, 6, 7) else image
+    return np.ascontiguousarray(image)

@@ -37,10 +37,12 @@ def save_checkpoint(
     config: dict[str, Any],
     best: float | None,
     progress: dict[str, Any] | None = None,
+    focal_net: float | None = None,
 ) -> None:
     """Write the official ``epoch`` (epochs done), ``model_state``, ``optimizer_state``; and what this project adds.
 
-    That is config, best AP, version, ``progress`` (see ``Progress.state``) and the states of the random generators.
+    That is config, best AP, version, ``progress`` (see ``Progress.state``), the states of the random generators and,
+    under ``camera``, the ``focal_net`` of the training pictures: a focal length at network resolution [px].
     All of it is tensors and plain values. The file appears whole or not at all; raises OSError where it cannot be
     written, and an older file of that name is then as it was.
     """
@@ -52,6 +54,7 @@ def save_checkpoint(
         "best": best,
         "progress": progress or {},
         "random_state": random_state(),
+        "camera": {} if focal_net is None else {"focal_net": focal_net},
         "version": __version__,
     }
     try:

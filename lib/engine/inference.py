@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections import deque
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -17,13 +17,51 @@ from tqdm import tqdm
 
 from lib.engine.runtime import progress_interval
 from lib.engine.step import prepare
+from lib.ops.background import map_ahead
 from lib.postprocess import DECODED, DecodeSettings, decode_detections
 from lib.structures import FrameInfo, Object3d
 
 logger = logging.getLogger(__name__)
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class InferenceBatch:
+    """Pictures at network resolution and what it takes to decode their detections."""
+
+    images: Tensor
+    """(B, 3, H, W) uint8, RGB"""
+    frames: Sequence[FrameInfo]
+    settings: DecodeSettings
+    """its resolution is that of the images"""
+    pictures: Sequence[np.ndarray] = ()
+    """the originals (h, w, 3) uint8, RGB, where somebody wants to draw on them"""
+
+
+def detect(
+    model: nn.Module, batches: Iterable[InferenceBatch], topk: int, device: torch.device
+) -> Iterator[tuple[InferenceBatch, list[list[Object3d]]]]:
+    """Each batch with the detections of its frames, at most ``topk`` a frame; holds two batches at a time.
+
+    Always in float32: bfloat16 has 8 bits, too few to tell neighbouring peaks apart or to code a depth of 40 m to
+    better than 0.3 m. Leaves the model in eval mode.
+    """
+    prepare(model, device)
+    model.eval()
+
+    def outputs() -> Iterator[tuple[InferenceBatch, dict[str, Tensor]]]:
+        for batch in batches:
+            with torch.no_grad():
+                found = model(batch.images.to(device, non_blocking=True), topk=topk)
+            yield batch, {name: found[name] for name in DECODED}
+
+    def decode(item: tuple[InferenceBatch, dict[str, Tensor]]) -> tuple[InferenceBatch, list[list[Object3d]]]:
+        batch, found = item
+        return batch, decode_detections(found, batch.frames, batch.settings)
+
+    # a batch is decoded while the network is at the next one and the loaders are at those after it
+    return map_ahead(decode, outputs())
+
+
 def predict(
     model: nn.Module,
     loader: DataLoader[Any],
@@ -32,32 +70,20 @@ def predict(
     device: torch.device,
     show_progress: bool = True,
 ) -> list[tuple[str, list[Object3d]]]:
-    """Detections of every frame of the loader, as (frame id, objects), in its order; at most ``topk`` a frame.
-
-    Always in float32: bfloat16 has 8 bits, too few to tell neighbouring peaks apart or to code a depth of 40 m to
-    better than 0.3 m. Leaves the model in eval mode.
-    """
-    prepare(model, device)
-    model.eval()
-    results: list[tuple[str, list[Object3d]]] = []
-    pending: deque[Future[list[tuple[str, list[Object3d]]]]] = deque()
-
-    def decode(outputs: dict[str, Tensor], frames: Sequence[FrameInfo]) -> list[tuple[str, list[Object3d]]]:
-        detections = decode_detections(outputs, frames, settings)
-        return [(frame.frame_id, objects) for frame, objects in zip(frames, detections, strict=True)]
-
+    """Detections of every frame of the loader, as (frame id, objects), in its order; see :func:`detect`."""
     interval = progress_interval()
-    bar = tqdm(loader, "inference", leave=False, unit="batch", mininterval=interval, disable=not show_progress)
-    # a batch is decoded while the network is at the next one and the loader's workers are at those after it
-    with ThreadPoolExecutor(1) as decoder, bar:
-        for images, _, frames, _ in bar:
-            outputs = model(images.to(device, non_blocking=True), topk=topk)
-            pending.append(decoder.submit(decode, {name: outputs[name] for name in DECODED}, frames))
-            if len(pending) > 1:
-                results += pending.popleft().result()
-        for rest in pending:
-            results += rest.result()
+    results: list[tuple[str, list[Object3d]]] = []
+    with tqdm(loader, "inference", leave=False, unit="batch", mininterval=interval, disable=not show_progress) as bar:
+        batches = (InferenceBatch(images, frames, settings) for images, _, frames, _ in bar)
+        for batch, detections in detect(model, batches, topk, device):
+            frames = [frame.frame_id for frame in batch.frames]
+            results += zip(frames, detections, strict=True)
     return results
+
+
+def result_text(objects: Iterable[Object3d]) -> str:
+    """The content of a KITTI result file."""
+    return "".join(obj.to_result_line() + "\n" for obj in objects)
 
 
 def write_results(folder: Path, results: Iterable[tuple[str, Sequence[Object3d]]]) -> None:
@@ -69,7 +95,6 @@ def write_results(folder: Path, results: Iterable[tuple[str, Sequence[Object3d]]
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     for frame_id, objects in results:
-        text = "".join(obj.to_result_line() + "\n" for obj in objects)
-        (fresh / f"{frame_id}.txt").write_text(text, encoding="ascii")
+        (fresh / f"{frame_id}.txt").write_text(result_text(objects), encoding="ascii")
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)

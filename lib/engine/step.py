@@ -35,6 +35,8 @@ class Parts:
     run_dir: Path
     ranks: Ranks = field(default_factory=Ranks)
     interruption: Interruption = field(default_factory=Interruption)
+    focal_net: float | None = None
+    """median focal length of the training frames at network resolution [px]"""
 
     @property
     def frames(self) -> int:

@@ -192,8 +192,9 @@ def _keep_best(parts: Parts, progress: Progress, ap: dict[str, float]) -> None:
 def _save(parts: Parts, progress: Progress, name: str) -> Path:
     path = parts.run_dir / "checkpoints" / name
     if parts.ranks.first:
-        config = dump_config(parts.config)
-        save_checkpoint(path, parts.model, parts.optimizer, progress.epoch, config, progress.best, progress.state())
+        config, state = dump_config(parts.config), progress.state()
+        epoch, best = progress.epoch, progress.best
+        save_checkpoint(path, parts.model, parts.optimizer, epoch, config, best, state, parts.focal_net)
     return path
 
 

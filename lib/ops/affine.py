@@ -9,6 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+INPUT_MULTIPLE = 32
+"""both sides of a network input are multiples of the backbone's largest stride [px]"""
+_SAME_RATIO = 0.03
+
 
 @dataclass(frozen=True, slots=True)
 class ScaleShift:
@@ -33,6 +37,23 @@ def window_to_input(
     width, height = resolution
     scale = width / window_width
     return ScaleShift(scale, width / 2 - scale * center_img[0], height / 2 - scale * center_img[1])
+
+
+def resolution_for(image_size: tuple[int, int], configured: tuple[int, int]) -> tuple[int, int]:
+    """The network input (width, height) that shows a whole picture of ``image_size`` at the configured width.
+
+    A picture of nearly the configured ratio, such as KITTI's, keeps the configured resolution, as in training; a few
+    of its rows may then be cut off. Any other gets the height, a multiple of 32, that all its rows fit into.
+    """
+    (width, height), (net_width, net_height) = image_size, configured
+    if ratio_difference(image_size, configured) <= _SAME_RATIO:
+        return net_width, net_height
+    return net_width, -(-net_width * height // (width * INPUT_MULTIPLE)) * INPUT_MULTIPLE
+
+
+def ratio_difference(size: tuple[int, int], other: tuple[int, int]) -> float:
+    """By which share the ratio width / height of one size differs from another's."""
+    return abs(size[0] * other[1] / (size[1] * other[0]) - 1)
 
 
 def source_index(size_net: int, scale: float, shift: float, size_img: int) -> tuple[np.ndarray, np.ndarray]:

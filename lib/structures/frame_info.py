@@ -15,3 +15,5 @@ class FrameInfo:
     image_size: tuple[int, int]
     """(width, height) of the original picture [px]"""
     calibration: Calibration
+    depth_scale: float = 1.0
+    """what depths of the network are multiplied by: 1 for a camera like that of the training pictures"""

@@ -1,7 +1,7 @@
 """Pictures of results: boxes on a photograph, the scene from above, both beside each other, maps over the picture."""
 
 from lib.visualization.birds_eye import draw_birds_eye
-from lib.visualization.drawing import draw_boxes_2d, draw_boxes_3d, draw_comparison
+from lib.visualization.drawing import draw_boxes_2d, draw_boxes_3d, draw_comparison, draw_detections
 from lib.visualization.overlay import draw_heatmap, draw_object_depth
 from lib.visualization.style import DETECTION_STYLE, LABEL_STYLE, Style
 
@@ -13,6 +13,7 @@ __all__ = [
     "draw_boxes_2d",
     "draw_boxes_3d",
     "draw_comparison",
+    "draw_detections",
     "draw_heatmap",
     "draw_object_depth",
 ]

@@ -64,12 +64,14 @@ def _draw_grid(view: np.ndarray, range_m: float) -> None:
     height, width = view.shape[:2]
     camera = (width // 2, height - 1)
     farthest = int(range_m)
+    growth = max(1.0, height / 540)
+    thickness, scale = round(growth), 0.35 * growth
     for distance in range(_GRID_STEP_M, farthest + 1, _GRID_STEP_M):
-        cv2.circle(view, camera, round(distance * height / range_m), _GRID_COLOUR, 1, cv2.LINE_AA)
+        cv2.circle(view, camera, round(distance * height / range_m), _GRID_COLOUR, thickness, cv2.LINE_AA)
         if distance % (2 * _GRID_STEP_M) == 0:
             y = height - 1 - round(distance * height / range_m)
-            put_text(view, f"{distance} m", (camera[0] + 3, y + 12), (190, 190, 190), 0.35)
-    cv2.line(view, camera, (camera[0], 0), _GRID_COLOUR, 1)
+            put_text(view, f"{distance} m", (camera[0] + 3, y + round(12 * growth)), (190, 190, 190), scale)
+    cv2.line(view, camera, (camera[0], 0), _GRID_COLOUR, thickness)
 
 
 def _draw_field_of_view(view: np.ndarray, calibration: Calibration, image_width: int, range_m: float) -> None:

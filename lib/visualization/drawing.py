@@ -6,12 +6,13 @@ Nothing here changes its input: every function returns a new BGR picture (H, W, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
 from lib.structures import Calibration, Object3d
-from lib.visualization.birds_eye import draw_birds_eye
+from lib.visualization.birds_eye import RANGE_M, draw_birds_eye
 from lib.visualization.style import (
     DETECTION_STYLE,
     DONT_CARE_COLOUR,
@@ -70,17 +71,17 @@ def draw_boxes_3d(
             if left < image.shape[1] and top < image.shape[0] and (pixels.max(axis=0) > 0).all():
                 texts.append((describe(item), (left, top - 2)))
     if text:
-        _put_texts(image, texts[::-1], style.colour)
+        _put_texts(image, texts[::-1], style)
     return image
 
 
-def _put_texts(image: np.ndarray, texts: list[tuple[str, tuple[int, int]]], colour: Colour) -> None:
+def _put_texts(image: np.ndarray, texts: list[tuple[str, tuple[int, int]]], style: Style) -> None:
     """The nearest first; one that would cover another is left out."""
     taken: list[tuple[int, int, int, int]] = []
     for text, corner in texts:
-        left, top, right, bottom = text_area(image, text, corner)
+        left, top, right, bottom = text_area(image, text, corner, style.text_scale)
         if all(left >= x2 or right <= x1 or top >= y2 or bottom <= y1 for x1, y1, x2, y2 in taken):
-            put_text(image, text, corner, colour)
+            put_text(image, text, corner, style.colour, style.text_scale)
             taken.append((left, top, right, bottom))
 
 
@@ -97,7 +98,7 @@ def draw_boxes_2d(
         colour, thickness = (DONT_CARE_COLOUR, 1) if ignored else (style.colour, style.thickness)
         cv2.rectangle(image, (x1, y1), (x2, y2), colour, thickness, cv2.LINE_AA)
         if text and not ignored:
-            put_text(image, describe(item), (x1, y1 - 2), colour)
+            put_text(image, describe(item), (x1, y1 - 2), colour, style.text_scale)
     return image
 
 
@@ -113,11 +114,7 @@ def draw_comparison(
     so that the text can be read; the panel is as high as the picture then is, and that much wider for the square view.
     ``labels``: None where there are none, as in the test split; then they are not in the legend either.
     """
-    factor = max(1, round(320 / image_bgr.shape[0]))
-    image = checked_copy(image_bgr)
-    if factor > 1:
-        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
-        calibration = Calibration(calibration.P2 * np.array([[factor], [factor], [1.0]]))
+    image, calibration = _enlarged(image_bgr, calibration)
     groups = [(detections, DETECTION_STYLE)]
     if labels is not None:
         groups.insert(0, (labels, LABEL_STYLE))
@@ -127,6 +124,34 @@ def draw_comparison(
     _legend(image, [(style, len(_solid_objects(objects))) for objects, style in groups])
     view = draw_birds_eye(groups, (height, height), calibration, image_width=width)
     return np.concatenate([image, view], axis=1)
+
+
+def draw_detections(
+    image_bgr: np.ndarray, calibration: Calibration, detections: Sequence[Object3d], range_m: float = RANGE_M
+) -> np.ndarray:
+    """One panel: the picture with the 3D boxes, and beside it, no wider than the picture, the view from above.
+
+    That view shows ``range_m`` ahead. Small pictures are enlarged as in :func:`draw_comparison`; on large ones lines
+    and text grow with the height, so that they can still be seen when the whole panel is.
+    """
+    image, calibration = _enlarged(image_bgr, calibration)
+    height, width = image.shape[:2]
+    growth = max(1.0, height / 540)
+    style = replace(DETECTION_STYLE, thickness=round(growth), text_scale=DETECTION_STYLE.text_scale * growth)
+    image = draw_boxes_3d(image, detections, calibration, style)
+    size = (min(height, width), height)
+    view = draw_birds_eye([(detections, style)], size, calibration, image_width=width, range_m=range_m)
+    return np.concatenate([image, view], axis=1)
+
+
+def _enlarged(image_bgr: np.ndarray, calibration: Calibration) -> tuple[np.ndarray, Calibration]:
+    """A copy, by a whole factor so large that text can be read, and the camera that fits it."""
+    factor = max(1, round(320 / image_bgr.shape[0]))
+    image = checked_copy(image_bgr)
+    if factor > 1:
+        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
+        calibration = Calibration(calibration.P2 * np.array([[factor], [factor], [1.0]]))
+    return image, calibration
 
 
 def _solid_objects(objects: Sequence[Object3d]) -> list[Object3d]:

@@ -21,6 +21,8 @@ class Style:
     colour: Colour
     thickness: int
     """of the lines [px]"""
+    text_scale: float = 0.4
+    """of OpenCV's font; its capitals are 22 px high at 1"""
 
 
 # Orange and sky blue of Okabe & Ito's palette: told apart with every kind of colour vision, and by width besides.

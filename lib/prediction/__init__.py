@@ -1,0 +1,5 @@
+"""Pictures and videos without labels -> detections, by a checkpoint alone."""
+
+from lib.prediction.detector import Detection, Detector, load_detector
+
+__all__ = ["Detection", "Detector", "load_detector"]

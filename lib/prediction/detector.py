@@ -1,0 +1,209 @@
+"""A trained detector for pictures without labels: from a notebook, and for ``tools/predict.py``.
+
+    from lib.prediction import load_detector
+    detector = load_detector("outputs/x/checkpoints/checkpoint_epoch_140.pth")
+    objects = detector(image_rgb, P2)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lib.config import Config, load_config, parse_config
+from lib.datasets.augmentation import Augmentation
+from lib.engine.checkpoint import load_model_state, read_checkpoint
+from lib.engine.device import choose_device
+from lib.engine.inference import InferenceBatch, detect
+from lib.engine.run_folder import EVALUATION_KEYS, warn_of_differences
+from lib.models import build_model
+from lib.models.folding import fold_batch_norm
+from lib.ops.affine import ratio_difference, resolution_for
+from lib.ops.background import map_ahead
+from lib.ops.machine import keep_freed_memory
+from lib.postprocess import DecodeSettings
+from lib.structures import Calibration, FrameInfo, Object3d, focal_net
+from lib.structures.camera import KITTI_P2, KITTI_SIZE
+
+SAME_FOCAL = 0.05
+"""focal lengths that differ by less than this share count as one: KITTI's own cameras differ by 2 %"""
+_OFFICIAL_RATIO = 0.01
+"""up to this difference of ratios the official map of rows is as good as the exact one"""
+_LARGEST_INPUT = 1 << 23
+"""pixels, about 17 times KITTI's"""
+_PICTURE_BYTES = 1 << 26
+"""of the original pictures in a batch"""
+
+
+class Detection(NamedTuple):
+    """What was found in one picture."""
+
+    frame: FrameInfo
+    picture: np.ndarray
+    """the original (H, W, 3) uint8, RGB"""
+    objects: list[Object3d]
+
+
+@dataclass(frozen=True)
+class Detector:
+    """Change a setting with ``dataclasses.replace(detector, threshold=0.1)``; the network is shared then."""
+
+    model: nn.Module
+    config: Config
+    device: torch.device
+    focal_net: float
+    """focal length of the training pictures at network resolution [px]"""
+    focal_net_known: bool
+    """whether the checkpoint says so; otherwise it is KITTI's"""
+    threshold: float
+    """lowest heatmap value of a detection"""
+    resolution: tuple[int, int] | None = None
+    """network input (width, height) [px] for all pictures; None: as configured, of a height that fits the picture"""
+    correct_depth: bool = True
+    """multiply depths by the ratio of this camera's focal length to that of the training"""
+    max_batch: int | None = None
+    """pictures that go through the network together; None: as many as in training"""
+
+    def __call__(self, image_rgb: np.ndarray, P2: np.ndarray | Calibration) -> list[Object3d]:
+        """The objects in a picture (H, W, 3) uint8, RGB, seen by a camera ``P2`` (3, 4), best heatmap value first.
+
+        Raises ValueError for anything else.
+        """
+        if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or image_rgb.dtype != np.uint8 or not image_rgb.size:
+            raise ValueError(f"expected an RGB picture (H, W, 3) uint8, got {image_rgb.shape} {image_rgb.dtype}")
+        calibration = P2 if isinstance(P2, Calibration) else Calibration(P2)
+        frame = self.frame("picture", (image_rgb.shape[1], image_rgb.shape[0]), calibration)
+        (found,) = self.stream([frame], lambda _: image_rgb)
+        return found.objects
+
+    def frame(self, frame_id: str, image_size: tuple[int, int], calibration: Calibration) -> FrameInfo:
+        """What decoding needs to know about a picture of ``image_size`` (width, height): see ``depth_scale`` there."""
+        ratio = self.focal_ratio(image_size, calibration)
+        same = not self.correct_depth or abs(ratio - 1) <= SAME_FOCAL
+        return FrameInfo(frame_id, image_size, calibration, 1.0 if same else ratio)
+
+    def focal_ratio(self, image_size: tuple[int, int], calibration: Calibration) -> float:
+        """A camera's focal length over that of the training pictures, both at network resolution."""
+        width = self.settings(image_size).resolution[0]
+        return focal_net(calibration, image_size[0], width) / self.focal_net
+
+    def settings(self, image_size: tuple[int, int]) -> DecodeSettings:
+        """How a picture of this size goes into the network and comes out of it.
+
+        Raises ValueError for one whose input would be too large.
+        """
+        dataset, tester = self.config.dataset, self.config.tester
+        resolution = self.resolution or resolution_for(image_size, dataset.resolution)
+        if resolution[0] * resolution[1] > _LARGEST_INPUT:
+            raise ValueError(
+                f"a picture of {image_size[0]} x {image_size[1]} would need a network input of "
+                f"{resolution[0]} x {resolution[1]}; give a smaller one (--resolution)"
+            )
+        official = tester.map_to_image == "official" and ratio_difference(image_size, resolution) <= _OFFICIAL_RATIO
+        sizes = dataset.known_sizes if dataset.meanshape else None
+        return DecodeSettings(dataset.class_names, resolution, self.threshold, sizes, official)
+
+    def stream(
+        self, frames: Iterable[FrameInfo], read: Callable[[FrameInfo], np.ndarray | None], threads: int = 1
+    ) -> Generator[Detection, None, None]:
+        """Detections of many pictures, in order, while the next ones are being read; only a few are held at a time.
+
+        ``read`` is called in ``threads`` and gives a frame's picture (H, W, 3) uint8, RGB, or None where there are no
+        more. Neighbours that share a network input go through the network together.
+        """
+
+        def load(frame: FrameInfo) -> _Loaded | None:
+            picture = read(frame)
+            if picture is None:
+                return None
+            resolution = self.settings(frame.image_size).resolution
+            image = Augmentation.identity(frame.image_size).image(picture, resolution)
+            return frame, picture, torch.from_numpy(image)
+
+        most = self.max_batch or self.config.dataset.batch_size
+        with contextlib.closing(map_ahead(load, frames, threads, ahead=max(threads, min(most, 16)))) as loaded:
+            there = itertools.takewhile(lambda item: item is not None, loaded)
+            batches = self._batches(item for item in there if item is not None)
+            for batch, detections in detect(self.model, batches, self.config.tester.topk, self.device):
+                yield from map(Detection, batch.frames, batch.pictures, detections)
+
+    def _batches(self, loaded: Iterable[_Loaded]) -> Iterator[InferenceBatch]:
+        items: list[_Loaded] = []
+        for item in loaded:
+            size, first = item[0].image_size, (items or [item])[0][0].image_size
+            if items and (len(items) >= self._batch_size(size) or self.way_in(first) != self.way_in(size)):
+                yield self._batch(items)
+                items = []
+            items.append(item)
+        if items:
+            yield self._batch(items)
+
+    def _batch(self, items: Sequence[_Loaded]) -> InferenceBatch:
+        frames, pictures, images = zip(*items, strict=True)
+        stacked = torch.stack(images).permute(0, 3, 1, 2)  # channels last in memory
+        return InferenceBatch(stacked, frames, self.settings(frames[0].image_size), pictures)
+
+    def way_in(self, image_size: tuple[int, int]) -> tuple[int, int, bool]:
+        """What pictures of one batch have in common: network input (width, height), and how rows are mapped back."""
+        settings = self.settings(image_size)
+        return (*settings.resolution, settings.official_vertical)
+
+    def _batch_size(self, image_size: tuple[int, int]) -> int:
+        """As in training where the input is no larger than there, so that results are those of an evaluation."""
+        most, (width, height) = self.max_batch or self.config.dataset.batch_size, self.config.dataset.resolution
+        own_width, own_height = self.settings(image_size).resolution
+        fitting = most * width * height // (own_width * own_height)
+        return max(1, min(most, fitting, _PICTURE_BYTES // (3 * image_size[0] * image_size[1])))
+
+
+_Loaded = tuple[FrameInfo, np.ndarray, Tensor]
+"""frame, its picture, and that at network resolution (H, W, 3) uint8"""
+
+
+def load_detector(
+    checkpoint: str | Path, config: str | Path | Config | None = None, device: torch.device | str | None = None
+) -> Detector:
+    """A detector from a checkpoint, ready for inference: without the obj_depth head, BatchNorm folded.
+
+    Args:
+        config: only for checkpoints that have none, such as official ones; a YAML file or its content.
+        device: default: the first GPU, or the CPU where there is none.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file and what is wrong.
+    """
+    path = Path(checkpoint)
+    state = read_checkpoint(path)
+    stored = state.get("config")
+    if not isinstance(config, Config):
+        config = _stored_config(path, stored) if config is None else load_config(config)
+    warn_of_differences(path, stored, config, EVALUATION_KEYS)
+    try:
+        model = build_model(replace(config, general=replace(config.general, obj_depth=False)))
+    except ValueError as error:
+        raise ValueError(f"{path}: the model of its config cannot be built: {error}") from None
+    load_model_state(model, state["model_state"], path)
+    camera = state.get("camera")
+    known = camera.get("focal_net") if isinstance(camera, dict) else None
+    focal = known or KITTI_P2[0][0] * config.dataset.resolution[0] / KITTI_SIZE[0]
+    place = choose_device((0,)) if device is None else torch.device(device)
+    if place.type == "cpu":
+        keep_freed_memory()
+    return Detector(fold_batch_norm(model), config, place, focal, bool(known), config.tester.threshold)
+
+
+def _stored_config(path: Path, stored: object) -> Config:
+    if not isinstance(stored, dict) or not stored:
+        raise ValueError(f"{path}: it has no config, as official checkpoints have none; name its YAML with --config")
+    try:
+        return parse_config(stored)
+    except ValueError as error:
+        raise ValueError(f"{path}: its config: {error}; name a YAML with --config") from None

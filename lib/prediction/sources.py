@@ -1,0 +1,120 @@
+"""Pictures and videos without labels, as people have them: found, looked at, and read one after the other."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lib.datasets.pictures import PICTURE_SUFFIXES, read_image_size, read_picture
+
+_SUFFIXES = ", ".join(PICTURE_SUFFIXES)
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFile:
+    """A PNG or JPEG whose header was read."""
+
+    path: Path
+    image_size: tuple[int, int]
+    """(width, height) [px], turned upright as Exif says"""
+
+    def read(self) -> np.ndarray:
+        """(H, W, 3) uint8, RGB, upright. Raises ValueError or OSError naming the file."""
+        image = read_picture(self.path, upright=True)
+        if image.shape[1::-1] != self.image_size:
+            raise ValueError(f"{self.path}: decoded to {image.shape[1::-1]}, its header says {self.image_size}")
+        return image
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A video that OpenCV can read: its first frame was."""
+
+    path: Path
+    image_size: tuple[int, int]
+    """(width, height) [px], turned upright as the file says"""
+    frame_rate: float
+    """frames per second; NaN where the file does not say"""
+    frames: int
+    """as the file says, which may be a guess; 0 where it does not say"""
+
+    @classmethod
+    def from_file(cls, path: Path) -> Video:
+        """Raises ValueError for a file that OpenCV reads no frame from."""
+        capture = _open(path)
+        try:
+            found, first = capture.read()
+            rate, frames = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        finally:
+            capture.release()
+        if not found or first is None:
+            raise ValueError(f"{path}: neither a picture ({_SUFFIXES}) nor a video that OpenCV can read")
+        known = math.isfinite(frames) and 0 < frames < 1e9
+        rate = rate if 0 < rate <= 1000 else math.nan
+        return cls(path, (first.shape[1], first.shape[0]), rate, round(frames) if known else 0)
+
+    def read(self) -> Generator[np.ndarray, None, None]:
+        """The frames (H, W, 3) uint8, RGB, one after the other, none kept. Raises ValueError if their size changes."""
+        capture = _open(self.path)
+        try:
+            while True:
+                found, frame = capture.read()
+                if not found:
+                    return
+                if frame.shape[1::-1] != self.image_size:
+                    raise ValueError(f"{self.path}: the frames' size changes, {self.image_size}, {frame.shape[1::-1]}")
+                yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        finally:
+            capture.release()
+
+
+def is_picture(path: Path) -> bool:
+    """By the name."""
+    return path.suffix.lower() in PICTURE_SUFFIXES
+
+
+def find_pictures(path: Path) -> list[Path]:
+    """A picture itself, or the pictures of a folder (not of its subfolders), 2.png before 10.png.
+
+    Raises FileNotFoundError where there is none, and ValueError where two differ in their suffix alone.
+    """
+    if not path.is_dir():
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file or folder")
+        return [path]
+    found = sorted((p for p in path.iterdir() if is_picture(p) and p.is_file() and p.name[0] != "."), key=natural_key)
+    if not found:
+        raise FileNotFoundError(f"{path}: no picture in this folder ({_SUFFIXES}; subfolders are not looked into)")
+    names: dict[str, Path] = {}
+    for picture in found:
+        if picture.stem in names:
+            first = names[picture.stem].name
+            raise ValueError(f"{path}: {first} and {picture.name} would both be {picture.stem}.txt; rename one")
+        names[picture.stem] = picture
+    return found
+
+
+def natural_key(path: Path) -> list[int | str]:
+    """Sorts names with their numbers as numbers."""
+    parts = re.split(r"([0-9]+)", path.name)
+    return [int(part) if k % 2 else part for k, part in enumerate(parts)]
+
+
+def check_pictures(paths: Iterable[Path]) -> Iterator[PictureFile]:
+    """Reads the headers. Raises ValueError naming the first file that does not begin or end like a picture."""
+    for path in paths:
+        size = read_image_size(path, upright=True)
+        if 0 in size:
+            raise ValueError(f"{path}: a picture of {size[0]} x {size[1]} pixels")
+        yield PictureFile(path, size)
+
+
+def _open(path: Path) -> cv2.VideoCapture:
+    # by name, since others take the digits of a file's name for those of a series of pictures
+    return cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)

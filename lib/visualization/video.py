@@ -1,0 +1,63 @@
+"""A video that appears only when it is complete."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+
+CODEC = "mp4v"
+"""MPEG-4 part 2: the one that every build of OpenCV can write. Players know it, browsers do not"""
+
+
+class VideoFile:
+    """Frames of one size -> an .mp4; to be used in a ``with`` block, after which the file is there.
+
+    If the block ends in an error, or was given no frame, there is no file and an older one is as it was.
+    """
+
+    def __init__(self, path: Path, frame_rate: float) -> None:
+        self.path, self.frame_rate, self.frames = path, frame_rate, 0
+        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.mp4")  # OpenCV goes by the suffix
+        self._writer: cv2.VideoWriter | None = None
+
+    def write(self, frame_bgr: np.ndarray) -> None:
+        """Append a frame (H, W, 3) uint8, BGR; odd sides get one more black line. Raises OSError where it cannot."""
+        height, width = frame_bgr.shape[:2]
+        if height % 2 or width % 2:  # the codec halves the resolution of colours
+            frame_bgr = cv2.copyMakeBorder(frame_bgr, 0, height % 2, 0, width % 2, cv2.BORDER_CONSTANT)
+        if self._writer is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            code = cv2.VideoWriter.fourcc(*CODEC)
+            size = (frame_bgr.shape[1], frame_bgr.shape[0])
+            self._writer = cv2.VideoWriter(str(self._temporary), cv2.CAP_FFMPEG, code, self.frame_rate, size)
+            if not self._writer.isOpened():
+                raise OSError(f"{self.path}: OpenCV cannot write a video of {size[0]} x {size[1]} there")
+        self._writer.write(frame_bgr)
+        self.frames += 1
+
+    def __enter__(self) -> VideoFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._writer is not None:
+                self._writer.release()
+                if kind is None:
+                    self._require_all()
+                    self._temporary.replace(self.path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    def _require_all(self) -> None:
+        """OpenCV does not tell when the disk is full."""
+        reader = cv2.VideoCapture(str(self._temporary), cv2.CAP_FFMPEG)
+        there = round(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
+        reader.release()
+        if there != self.frames:
+            raise OSError(f"{self.path}: only {there} of {self.frames} frames could be written; is the disk full?")

@@ -1,0 +1,537 @@
+"""tools/predict.py and the detector behind it, on an untrained network whose every peak is a detection."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from lib.config import dump_config, parse_config
+from lib.datasets.augmentation import Augmentation
+from lib.engine.checkpoint import read_checkpoint, save_checkpoint
+from lib.models import build_model
+from lib.models.centernet3d import OBJECT_HEADS
+from lib.ops.feature_map import STRIDE
+from lib.postprocess import decode_detections
+from lib.prediction import Detector, load_detector, writing
+from lib.prediction.sources import PictureFile, Video, find_pictures
+from lib.structures import Calibration, Object3d, read_objects
+from lib.structures.camera import KITTI_P2, assumed_kitti_camera, camera_from_intrinsics
+from tests.conftest import CALIB
+from tools import predict, train_val
+
+CONFIG = parse_config(
+    yaml.safe_load("""
+general: {obj_depth: true, exp_name: tiny}
+dataset: {batch_size: 4, num_workers: 0, resolution: [320, 96], writelist: [Car, Pedestrian]}
+model: {backbone: dla34_narrow, pretrained: false}
+tester: {threshold: 0.0, topk: 20}
+""")
+)
+KITTI_FOCAL_NET = 721.5377 * 320 / 1242
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A model whose heads say something else at every cell: boxes like cars' at about 15 m, of all classes."""
+    torch.manual_seed(0)
+    model = build_model(CONFIG).eval()
+    picture = torch.from_numpy(texture(320, 96)).permute(2, 0, 1)[None]
+    means = {"heatmap": [-2.0] * 3, "depth": [-math.log(15), 0.0], "size_3d": [1.5, 1.6, 4.0], "size_2d": [8.0, 8.0]}
+    spread = {"heatmap": 1.0, "heading": 1.0}
+    with torch.no_grad():
+        features = model(picture)["features"]
+        for name in ("heatmap", *OBJECT_HEADS):
+            layer = getattr(model, name)[2]
+            torch.nn.init.normal_(layer.weight)
+            values = getattr(model, name)(features).flatten(2)[0]
+            scale = spread.get(name, 0.2) / values.std(dim=1)
+            layer.weight *= scale[:, None, None, None]
+            layer.bias[:] = torch.tensor(means.get(name, 0.0)) - (values.mean(dim=1) - layer.bias) * scale
+    path = tmp_path_factory.mktemp("model") / "tiny.pth"
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    save_checkpoint(path, model, optimizer, 1, dump_config(CONFIG), None, focal_net=KITTI_FOCAL_NET)
+    return path
+
+
+@pytest.fixture(scope="module")
+def detector(checkpoint):
+    return load_detector(checkpoint, device="cpu")
+
+
+@pytest.fixture
+def run(checkpoint, tmp_path, monkeypatch):
+    """Calls the command in an empty working directory; returns its status."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments, model=checkpoint, out="out"):
+        return predict.main(["--checkpoint", str(model), "--out", out, *map(str, arguments)])
+
+    return call
+
+
+@pytest.fixture
+def errors(run, capsys):
+    def call(*arguments, **options):
+        capsys.readouterr()
+        status = run(*arguments, **options)
+        last = capsys.readouterr().err.strip().splitlines()[-1]
+        assert status == 2 and last.startswith("error: "), last
+        return last
+
+    return call
+
+
+def texture(width, height, seed=0):
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 255, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def write_pictures(folder, names, size=(320, 96)):
+    folder.mkdir(exist_ok=True)
+    for k, name in enumerate(names):
+        cv2.imwrite(str(folder / name), texture(*size, seed=k))
+    return folder
+
+
+def texts(folder):
+    return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+
+# --- what comes out
+
+
+def test_results_on_kitti_are_those_of_the_evaluation(run, checkpoint, tiny_kitti, capsys):
+    (Path("tiny.yaml")).write_text(yaml.safe_dump(dump_config(CONFIG)))
+    overrides = [f"general.dataroot={tiny_kitti}", f"tester.checkpoint={checkpoint}", "trainer.gpu_ids=[]"]
+    assert train_val.main(["--config", "tiny.yaml", "-e", "--set", *overrides]) == 0
+    (evaluated,) = Path("outputs/tiny/results").glob("*/val/data")
+    capsys.readouterr()
+    training = tiny_kitti / "training"
+    assert run("--cpu", "--input", training / "image_2", "--calib", training / "calib") == 0
+    assert texts("out/data") == texts(evaluated)
+    found = [read_objects(path) for path in sorted(Path("out/data").iterdir())]
+    assert [len(objects) for objects in found] == [20] * 4
+    assert sorted(texts("out/pictures")) == [f"00000{k}.png" for k in range(4)]
+    panel, picture = cv2.imread("out/pictures/000002.png"), cv2.imread(str(training / "image_2/000002.png"))
+    assert panel.shape == (375, 1242 + 375, 3)
+    assert 0.001 < (panel[:, :1242] != picture).any(axis=2).mean() < 0.9
+    record = json.loads(Path("out/predict.json").read_text())
+    assert record["depth_scale"] == [1, 1] and len(record["files"]) == 8
+    said = capsys.readouterr().out
+    assert "1.000 times that of the training (185.9 px at network resolution): that is within 5%" in said
+    assert "network input: 320 x 96" in said and "4 pictures in" in said and "80 detections: out/data" in said
+
+
+def test_one_jpeg_of_another_shape_with_a_focal_length(run, capsys):
+    cv2.imwrite("a b.JPG", texture(640, 480))
+    assert run("--input", "a b.JPG", "--fx", 500, "--classes", "Car", "Cyclist", "--no-pictures") == 0
+    assert sorted(path.name for path in Path("out").iterdir()) == ["data", "predict.json"]
+    (name,) = texts("out/data")
+    assert name == "a b.txt"
+    objects = read_objects(Path("out/data") / name)
+    assert {o.type for o in objects} <= {"Car", "Cyclist"} and 0 < len(objects) < 20
+    said = capsys.readouterr().out
+    assert "network input: 320 x 256" in said
+    assert f"{500 / 2 / KITTI_FOCAL_NET:.3f} times" in said and "depths are multiplied by it" in said
+    camera = camera_from_intrinsics((640, 480), 500)
+    for obj in objects:  # boxes lie where they were seen
+        u, v = camera.project(np.array([obj.location_cam]) - [0, obj.dimensions[0] / 2, 0])[0]
+        assert -64 < u < 704 and -64 < v < 544
+
+
+def test_folders_come_in_natural_order_with_any_suffix(tmp_path):
+    folder = write_pictures(tmp_path / "in", ["10.png", "2.PNG", "1.jpeg", "b1.jpg"])
+    (folder / "notes.txt").write_text("")
+    (folder / "sub").mkdir()
+    (folder / ".hidden.png").write_bytes(b"")
+    assert [path.name for path in find_pictures(folder)] == ["1.jpeg", "2.PNG", "10.png", "b1.jpg"]
+
+
+def test_scores_and_classes_are_chosen_and_nothing_else_changes(run, tmp_path):
+    folder = write_pictures(tmp_path / "in", ["0.png", "1.png"])
+    assert run("--input", folder, "--fx", 186, out="all") == 0
+    found = [o for name in texts("all/data") for o in read_objects(Path("all/data") / name)]
+    score = float(np.median([o.score for o in found if o.type == "Car"])) + 0.005  # two decimals are written
+    assert run("--input", folder, "--fx", 186, "--min-score", score, "--classes", "Car", out="some") == 0
+    some = [o for name in texts("some/data") for o in read_objects(Path("some/data") / name)]
+    assert some == [o for o in found if o.type == "Car" and o.score > score]
+    assert 0 < len(some) < sum(o.type == "Car" for o in found) < len(found)
+    assert run("--input", folder, "--fx", 186, "--threshold", 1, "--no-pictures", out="none") == 0
+    assert set(texts("none/data").values()) == {b""}
+
+
+def test_pictures_of_many_sizes_with_a_calibration_each(run, tmp_path, capsys):
+    folder, calib = tmp_path / "in", tmp_path / "calib"
+    calib.mkdir()
+    for name, size in (("a", (320, 96)), ("b", (160, 120)), ("c", (330, 96)), ("d", (96, 192))):
+        write_pictures(folder, [f"{name}.png"], size)
+        (calib / f"{name}.txt").write_text(f"P2: {size[0]} 0 {size[0] / 2} 0 0 {size[0]} {size[1] / 2} 0 0 0 1 0\n")
+    assert run("--input", folder, "--calib", calib) == 0
+    assert list(texts("out/data")) == ["a.txt", "b.txt", "c.txt", "d.txt"]
+    said = capsys.readouterr().out
+    assert "320 x 96 (2 pictures), 320 x 256 (1 picture), 320 x 640 (1 picture)" in said
+    assert run("--input", folder, "--assume-kitti-camera", "--no-pictures", out="assumed") == 0
+
+
+# --- geometry
+
+
+@pytest.mark.parametrize("size", [(1242, 375), (1224, 370), (1920, 1080), (1080, 1920), (640, 480), (4000, 500)])
+@pytest.mark.parametrize("resolution", [None, (640, 384)])
+def test_a_network_that_reads_depth_from_sizes_finds_the_same_box_with_any_camera(detector, size, resolution):
+    """Such a network says z * (focal length of its training) / (focal length it is shown), at any picture size."""
+    detector = replace(detector, resolution=resolution)
+    car = Object3d("Car", 0.0, 0, 0.0, (0, 0, 0, 0), (1.5, 1.6, 4.0), (-1.5, 1.2, 22.0), 0.3)
+    for focal in (0.25, 0.8, 1.2, 3.0):
+        camera = camera_from_intrinsics(size, focal * size[0], cx=0.45 * size[0])
+        frame, settings = detector.frame("x", size, camera), detector.settings(size)
+        center = camera.project(np.array([car.location_cam]) - [0, car.dimensions[0] / 2, 0])
+        on_map = Augmentation.identity(size).to_input(settings.resolution).apply(center)[0] / STRIDE
+        shown = focal * settings.resolution[0]
+        read = car.location_cam[2] * KITTI_FOCAL_NET / shown
+        outputs = perfect_outputs(settings.resolution, on_map, car, camera.rotation_y_to_alpha(0.3, center[0, 0]), read)
+        (decoded,) = decode_detections(outputs, [frame], replace(settings, official_vertical=False))[0]
+        assert decoded.location_cam == pytest.approx(car.location_cam, rel=5e-4)
+        assert decoded.dimensions == pytest.approx(car.dimensions) and decoded.rotation_y == pytest.approx(0.3)
+        (untouched,) = decode_detections(outputs, [replace(frame, depth_scale=1.0)], settings)[0]
+        assert untouched.location_cam[2] == pytest.approx(read, rel=5e-4)
+
+
+def perfect_outputs(resolution, on_map, car, alpha, depth):
+    cell = np.floor(on_map)
+    heading = torch.zeros(1, 1, 24)
+    index = round(alpha % (2 * math.pi) / (math.pi / 6)) % 12
+    heading[0, 0, index] = 5.0
+    heading[0, 0, 12 + index] = (alpha - index * math.pi / 6 + math.pi) % (2 * math.pi) - math.pi
+    return {
+        "scores": torch.ones(1, 1),
+        "classes": torch.ones(1, 1, dtype=torch.int64),
+        "indices": torch.tensor([[int(cell[1]) * (resolution[0] // STRIDE) + int(cell[0])]]),
+        "offset_2d": torch.zeros(1, 1, 2),
+        "size_2d": torch.ones(1, 1, 2),
+        "depth": torch.tensor([[[-math.log(depth), 0.0]]], dtype=torch.float64),
+        "offset_3d": torch.tensor(on_map - cell)[None, None],
+        "size_3d": torch.tensor(car.dimensions)[None, None],
+        "heading": heading.double(),
+    }
+
+
+def test_every_pixel_twice_as_fine_gives_the_same_boxes(detector):
+    picture, P2 = texture(640, 192), np.array(KITTI_P2) * [[0.5], [0.5], [1.0]]
+    fine = picture.repeat(2, axis=0).repeat(2, axis=1)
+    plain, twice = detector(picture, P2), detector(fine, P2 * [[2], [2], [1]])
+    assert len(plain) == 20
+    for a, b in zip(plain, twice, strict=True):
+        assert b.location_cam == pytest.approx(a.location_cam, abs=1e-4) and b.score == pytest.approx(a.score)
+        assert b.bbox_img == pytest.approx(np.multiply(a.bbox_img, 2), abs=1e-3)
+
+
+def test_depth_is_multiplied_beyond_five_percent_only(detector):
+    picture = texture(640, 192)
+    focal = KITTI_FOCAL_NET * 2  # the picture is scaled down by 2
+
+    def locations(factor, detector=detector):
+        camera = camera_from_intrinsics((640, 192), focal * factor)
+        found = detector(picture, camera)
+        return np.array([o.location_cam for o in found]) - [[0, o.dimensions[0] / 2, 0] for o in found], found
+
+    plain, objects = locations(1.0)
+    for factor in (0.5, 2.0):
+        moved, others = locations(factor)
+        assert moved == pytest.approx(plain * [1, 1, factor])  # x = (u - cx) z / f: both have changed alike
+        assert [o.score for o in others] == [o.score for o in objects]
+        unmoved = locations(factor, replace(detector, correct_depth=False))[0]
+        assert unmoved == pytest.approx(plain * [1 / factor, 1 / factor, 1])
+    assert locations(1.04)[0][:, 2] == pytest.approx(plain[:, 2])
+    assert locations(1.06)[0][:, 2] == pytest.approx(plain[:, 2] * 1.06)
+    # half the input shows half the focal length
+    small = replace(detector, resolution=(160, 64))
+    assert small.frame("x", (640, 192), camera_from_intrinsics((640, 192), focal)).depth_scale == pytest.approx(0.5)
+
+
+def test_assumed_camera_is_kittis_where_it_can_be():
+    assert np.allclose(assumed_kitti_camera((1242, 375)).P2, KITTI_P2)
+    half = assumed_kitti_camera((621, 188))
+    assert (half.fu, half.cv, half.tx) == pytest.approx((721.5377 / 2, 172.854 / 2, -44.85728 / 721.5377))
+    other = assumed_kitti_camera((1920, 1080))
+    assert (other.fu, other.fv) == pytest.approx((721.5377 * 1920 / 1242,) * 2)
+    assert (other.cu, other.cv, other.tx) == (960, 540, 0)
+
+
+# --- video
+
+
+def write_video(path, frames=11, size=(320, 96), rate=12.5, codec="mp4v"):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), rate, size)
+    for k in range(frames):
+        writer.write(texture(*size, seed=k))
+    writer.release()
+    return path
+
+
+def read_video(path):
+    capture, frames = cv2.VideoCapture(str(path)), []
+    while (found := capture.read())[0]:
+        frames.append(found[1])
+    return capture.get(cv2.CAP_PROP_FPS), frames
+
+
+@pytest.mark.parametrize(("name", "codec"), [("drive 1.mp4", "mp4v"), ("b.avi", "MJPG"), ("c.mkv", "mp4v")])
+def test_a_video_gives_a_video_and_a_file_for_each_frame(run, name, codec, capsys):
+    path = write_video(Path(name), codec=codec)
+    assert run("--input", name, "--fx", 150, "--overwrite") == 0, capsys.readouterr().err
+    rate, frames = read_video(Path("out") / f"{path.stem}.mp4")
+    assert rate == pytest.approx(12.5) and len(frames) == 11
+    assert {frame.shape for frame in frames} == {(288, 960 + 288, 3)}  # three times the picture, and the view beside it
+    originals = read_video(path)[1]
+    plain = [cv2.resize(frame, None, fx=3, fy=3, interpolation=cv2.INTER_LINEAR) for frame in originals]
+    for frame, before in zip(frames, plain, strict=True):
+        assert (np.abs(frame[:, :960].astype(int) - before).max(axis=2) > 60).mean() > 0.005
+    found = texts(Path("out/data") / path.stem)
+    assert list(found) == [f"{k:06d}.txt" for k in range(11)]
+    # the same as for its frames as pictures
+    Path("frames").mkdir()
+    for k, frame in enumerate(originals):
+        cv2.imwrite(f"frames/{k:06d}.png", frame)
+    assert run("--input", "frames", "--fx", 150, "--no-pictures", out="singly") == 0
+    assert texts("singly/data") == found
+    assert "11 frames in" in capsys.readouterr().out
+    assert not list(Path("out").glob(".*"))
+
+
+def test_of_a_long_video_few_frames_are_held(detector, tmp_path, monkeypatch):
+    video, taken, lead = Video(Path("x.mp4"), (320, 96), math.nan, 0), [0], []
+
+    def frames(_):
+        for k in range(40):
+            taken[0] += 1
+            yield texture(320, 96, seed=k)
+
+    monkeypatch.setattr(Video, "read", frames)
+    first = detector.frame("0", (320, 96), camera_from_intrinsics((320, 96), 150))
+    for done, _ in enumerate(writing.predict_video(detector, video, first, writing.Writing(tmp_path, ["Car"]))):
+        lead.append(taken[0] - done)
+    assert len(lead) == 40 and max(lead) <= 25
+    assert read_video(tmp_path / "x.mp4")[0] == writing.DEFAULT_FRAME_RATE
+
+
+def test_a_video_that_ends_early_is_told(run, capsys):
+    path = write_video(Path("a.avi"), frames=30, codec="MJPG")
+    content = path.read_bytes()
+    index = content.rindex(b"idx1")
+    path.write_bytes(content[: index // 2])
+    assert run("--input", path, "--fx", 150) == 0
+    said = capsys.readouterr().out
+    assert "a.avi says that it has 30 frames; only" in said
+    assert len(read_video("out/a.mp4")[1]) == len(texts("out/data/a")) < 20
+
+
+# --- the checkpoint
+
+
+def test_checkpoints_without_config_or_camera(run, errors, checkpoint, tmp_path, capsys):
+    state = read_checkpoint(checkpoint)
+    folder = write_pictures(tmp_path / "in", ["0.png"])
+    assert run("--input", folder, "--assume-kitti-camera") == 0
+    assert "KITTI" not in capsys.readouterr().out
+    official = {name: state[name] for name in ("epoch", "model_state", "optimizer_state")}
+    torch.save(official, "official.pth")
+    assert "official.pth: it has no config" in errors("--input", folder, "--fx", 186, model="official.pth", out="b")
+    Path("x.yaml").write_text(yaml.safe_dump(dump_config(CONFIG)))
+    capsys.readouterr()
+    options = ("--input", folder, "--config", "x.yaml", "--assume-kitti-camera")
+    assert run(*options, model="official.pth", out="b") == 0
+    said = capsys.readouterr().out
+    assert "1.000 times that of the training (185.9 px at network resolution, that of KITTI, since the" in said
+    assert texts("b/data") == texts("out/data")
+    torch.save(state | {"config": {"model": {"backbone": "resnet"}}}, "other.pth")
+    said = errors("--input", folder, "--fx", 186, model="other.pth", out="c")
+    assert "other.pth: the model of its config cannot be built: model.backbone must be one of" in said
+    torch.save(state | {"config": {"model": {"backbones": "dla34"}}}, "other.pth")
+    assert "other.pth: its config: unknown key" in errors("--input", folder, "--fx", 186, model="other.pth", out="c")
+    assert "no.pth: no such checkpoint" in errors("--input", folder, "--fx", 186, model="no.pth", out="c")
+    assert not Path("c").exists()
+
+
+def test_a_detector_for_a_notebook(run, detector, checkpoint):
+    picture = texture(320, 96)
+    cv2.imwrite("a.png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    assert run("--input", "a.png", "--fx", 100, "--cpu") == 0
+    calibration = camera_from_intrinsics((320, 96), 100)
+    for camera in (calibration, calibration.P2):
+        objects = detector(picture, camera)
+        assert "".join(o.to_result_line() + "\n" for o in objects) == Path("out/data/a.txt").read_text()
+    assert isinstance(detector, Detector) and detector.focal_net_known
+    assert detector.model.obj_depth is None
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in detector.model.modules())
+    assert replace(detector, threshold=1.0)(picture, calibration) == []
+    for bad in (picture[..., 0], picture.astype(np.float32), picture[:0]):
+        with pytest.raises(ValueError, match="expected an RGB picture"):
+            detector(bad, calibration)
+    with pytest.raises(ValueError, match="P2 must be finite"):
+        detector(picture, np.zeros((3, 4)))
+
+
+# --- nothing is lost, nothing is half
+
+
+def test_results_are_overwritten_only_when_asked_and_only_results(run, errors, tmp_path):
+    folder = write_pictures(tmp_path / "in", ["0.png", "1.png"])
+    options = ("--input", folder, "--fx", 186)
+    assert run(*options) == 0
+    before = texts("out/data")
+    assert "out: not empty" in errors(*options)
+    (folder / "1.png").unlink()
+    Path("out/data/mine.txt").write_text("mine")
+    assert run(*options, "--no-pictures", "--overwrite") == 0
+    assert texts("out/data") == {"0.txt": before["0.txt"], "mine.txt": b"mine"}
+    assert not Path("out/pictures").exists()
+    Path("file").write_text("")
+    assert "file: is a file" in errors(*options, out="file")
+    assert "lies in the folder of results" in errors(*options, "--overwrite", out=".")
+    record = Path("out/predict.json")
+    record.write_text(json.dumps({"files": ["../in/0.png", "data/0.txt"]}))
+    assert run(*options, "--overwrite") == 0  # a record cannot lead out of its folder
+    record.write_text("{")
+    assert "predict.json: this record" in errors(*options, "--overwrite")
+    assert (folder / "0.png").is_file() and Path("out/data/mine.txt").is_file()
+
+
+def test_an_interrupted_run_leaves_whole_files(run, tmp_path, monkeypatch, capsys):
+    folder = write_pictures(tmp_path / "in", [f"{k}.png" for k in range(20)])
+    assert run("--input", folder, "--fx", 186, "--cpu", out="whole") == 0
+    real = PictureFile.read
+
+    def read(self):
+        if self.path.stem == "15":
+            raise KeyboardInterrupt
+        return real(self)
+
+    monkeypatch.setattr(PictureFile, "read", read)
+    assert run("--input", folder, "--fx", 186, "--cpu") == 130
+    assert "ended by Ctrl-C" in capsys.readouterr().err
+    for part in ("data", "pictures"):
+        whole, there = texts(f"whole/{part}"), texts(f"out/{part}")
+        assert 0 < len(there) < 20 and there.items() <= whole.items()
+    assert not list(Path("out").rglob(".*"))
+
+
+def test_a_video_that_fails_leaves_none(run, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_video(Path("a.mp4"))
+    calls = []
+
+    def draw(found, objects):
+        calls.append(found)
+        if len(calls) == 5:
+            raise OSError("no space left")
+        return found.picture
+
+    monkeypatch.setattr(writing, "draw", draw)
+    assert run("--input", "a.mp4", "--fx", 150) == 2
+    assert "error: no space left" in capsys.readouterr().err
+    assert not list(Path("out").glob("*.mp4")) and not list(Path("out").glob(".*"))
+
+
+# --- what is wrong is said
+
+
+def test_bad_input(errors, tmp_path):
+    fx = ("--fx", 186)
+    assert "nowhere: no such file or folder" in errors("--input", "nowhere", *fx)
+    (tmp_path / "empty").mkdir()
+    assert "empty: no picture in this folder (.png, .jpg, .jpeg" in errors("--input", "empty", *fx)
+    folder = write_pictures(tmp_path / "in", ["0.png", "1.jpg", "2.png"])
+    whole = (folder / "1.jpg").read_bytes()
+    (folder / "1.jpg").write_bytes(b"GIF89a")
+    assert "1.jpg: not a JPEG" in errors("--input", folder, *fx)
+    (folder / "1.jpg").write_bytes(whole[:-500])
+    assert "1.jpg: this JPEG is cut off" in errors("--input", folder, *fx)
+    (folder / "1.jpg").write_bytes(whole)
+    (folder / "2.jpg").write_bytes(whole)
+    assert "2.jpg and 2.png would both be 2.txt" in errors("--input", folder, *fx)
+    (folder / "2.jpg").unlink()
+    (tmp_path / "a.mp4").write_bytes(b"no video")
+    assert "a.mp4: neither a picture (.png, .jpg, .jpeg) nor a video" in errors("--input", "a.mp4", *fx)
+    assert not Path("out").exists()
+    # the header is good, the pixels are not
+    png = bytearray((folder / "2.png").read_bytes())
+    place = png.index(b"IDAT")
+    png[place + 4 : place + 200] = b"\0" * 196
+    (folder / "2.png").write_bytes(png)
+    assert "2.png: this picture cannot be decoded" in errors("--input", folder, *fx)
+    assert not list(Path("out").rglob(".*"))
+
+
+def test_bad_cameras(errors, tmp_path):
+    folder = write_pictures(tmp_path / "in", ["a.png", "b.png"])
+    said = errors("--input", folder)
+    assert "depth" in said and "--fx" in said and "--assume-kitti-camera" in said
+    assert "--fx and --p2 exclude each other" in errors("--input", folder, "--fx", 186, "--p2", 1)
+    assert "--cy goes with --fx" in errors("--input", folder, "--cy", 186, "--assume-kitti-camera")
+    for bad in ("0", "-3", "nan", "inf"):
+        assert "fx must be a positive number of pixels, got" in errors("--input", folder, "--fx", bad)
+    assert "fy must be a positive number of pixels, got 0" in errors("--input", folder, "--fx", 186, "--fy", 0)
+    assert "cx must be a number of pixels, got nan" in errors("--input", folder, "--fx", 186, "--cx", "nan")
+    p2 = "186 0 160 0 0 186 48 0 0 0 1 0".split()
+    assert "P2 must be 12 numbers, the rows of a 3 x 4 matrix, got 11" in errors("--input", folder, "--p2", *p2[:11])
+    assert "P2 must be 12 numbers, got" in errors("--input", folder, "--p2", *p2[:11], "x")
+    assert "positive focal lengths" in errors("--input", folder, "--p2", "0", *p2[1:])
+    assert "no: no such calibration file or folder" in errors("--input", folder, "--calib", "no")
+    (tmp_path / "calib").mkdir()
+    (tmp_path / "calib/a.txt").write_text(CALIB)
+    said = errors("--input", folder, "--calib", "calib")
+    assert "b.txt: no such calibration; 1 of 2 are missing" in said
+    (tmp_path / "calib/b.txt").write_text("P1: 1 2 3\n")
+    assert "b.txt: no line 'P2: ...'" in errors("--input", folder, "--calib", "calib")
+    write_pictures(folder, ["c.png"], (640, 480))
+    for camera in (("--fx", 186), ("--p2", *p2), ("--calib", "calib/a.txt")):
+        said = errors("--input", folder, *camera)
+        assert "a.png is 320 x 96, c.png is 640 x 480" in said and "--calib FOLDER" in said
+    assert not Path("out").exists()
+
+
+def test_p2_may_be_written_as_it_stands_in_a_file(run, tmp_path):
+    folder = write_pictures(tmp_path / "in", ["a.png"])
+    numbers = "186 0 160 1.5 0 186 48 -2e-1 0 0 1 0"
+    (tmp_path / "one.txt").write_text(f"P2: {numbers}\n")
+    assert run("--input", folder, "--calib", "one.txt", "--no-pictures", out="file") == 0
+    assert run("--input", folder, "--p2", numbers, "--no-pictures", out="text") == 0
+    assert run("--input", folder, "--p2", numbers.replace(" ", ", "), "--no-pictures", out="commas") == 0
+    assert texts("file/data") == texts("text/data") == texts("commas/data")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--classes", "Car", "Tram"), "--classes: the model has no class 'Tram'; it has Pedestrian, Car, Cyclist"),
+        (("--threshold", "1.5"), "--threshold must be in [0, 1], got 1.5"),
+        (("--min-score", "nan"), "--min-score must be >= 0, got nan"),
+        (("--resolution", "320", "100"), "--resolution must be two multiples of 32, got [320, 100]"),
+        (("--resolution", "9600", "9600"), "a.png: a picture of 320 x 96 would need a network input of 9600 x 9600"),
+        (("--config", "no.yaml"), "no.yaml: no such config file"),
+    ],
+)
+def test_bad_choices(errors, tmp_path, options, said):
+    folder = write_pictures(tmp_path / "in", ["a.png"])
+    assert said in errors("--input", folder, "--fx", 186, *options)
+    assert not Path("out").exists()
+
+
+def test_a_camera_that_was_not_given_in_pixels_is_doubted(run, tmp_path, capsys):
+    folder = write_pictures(tmp_path / "in", ["a.png"])
+    assert run("--input", folder, "--fx", 0.9) == 0
+    assert "are the camera's numbers in pixels" in capsys.readouterr().out
+
+
+def test_calibration_objects_fit(detector):
+    assert detector.focal_ratio((1242, 375), Calibration(np.array(KITTI_P2))) == pytest.approx(1)
