@@ -1,6 +1,8 @@
 """Result files and label files -> average precision, by KITTI's protocol. numpy and numba only."""
 
 from lib.evaluation.annotations import Annotations
+from lib.evaluation.depth_error import DEPTH_BANDS, DepthError, DepthErrors, depth_errors
+from lib.evaluation.frames import FrameScores, frame_scores
 from lib.evaluation.iou import bbox_overlaps
 from lib.evaluation.kitti import (
     CLASSES,
@@ -8,12 +10,15 @@ from lib.evaluation.kitti import (
     evaluate_annotations,
     evaluate_kitti,
     evaluate_objects,
+    type_names_for,
 )
+from lib.evaluation.parsing import read_annotations
 from lib.evaluation.result import DIFFICULTIES, METRICS, OVERLAPS, RECALLS, Curve, KittiResult
 from lib.evaluation.rotated_iou import rotated_overlaps
 
 __all__ = [
     "CLASSES",
+    "DEPTH_BANDS",
     "DIFFICULTIES",
     "DISTANCE_BANDS",
     "METRICS",
@@ -21,10 +26,17 @@ __all__ = [
     "RECALLS",
     "Annotations",
     "Curve",
+    "DepthError",
+    "DepthErrors",
+    "FrameScores",
     "KittiResult",
     "bbox_overlaps",
+    "depth_errors",
     "evaluate_annotations",
     "evaluate_kitti",
     "evaluate_objects",
+    "frame_scores",
+    "read_annotations",
     "rotated_overlaps",
+    "type_names_for",
 ]

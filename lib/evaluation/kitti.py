@@ -80,7 +80,7 @@ def evaluate_kitti(
     if len(set(ids)) != len(ids):
         repeated = next(frame for k, frame in enumerate(ids) if frame in ids[:k])
         raise ValueError(f"ids: frame {repeated!r} is listed twice")
-    names = _type_names(_check_classes(classes))
+    names = type_names_for(_check_classes(classes))
     detections = read_annotations(result_dir, ids, True, names)
     labels = read_annotations(label_dir, ids, False, names)
     return evaluate_annotations(labels, detections, classes, distance_bands, own_overlaps)
@@ -97,7 +97,7 @@ def evaluate_objects(
 
     Raises ValueError for a detection without score, a number that is not finite, or unequal numbers of frames.
     """
-    names = _type_names(_check_classes(classes))
+    names = type_names_for(_check_classes(classes))
     return evaluate_annotations(
         Annotations.from_objects(labels, False, names),
         Annotations.from_objects(detections, True, names),
@@ -136,7 +136,7 @@ def evaluate_annotations(
             raise ValueError(f"distance_bands: near must be below far, got ({near}, {far})")
     bands = {f"{near:g}-{far:g}": (near, far) for near, far in distance_bands}
     with np.errstate(over="ignore", invalid="ignore"):  # boxes of 1e300 px or m overflow, and then overlap nothing
-        scene = _compare(labels, detections)
+        scene = compare(labels, detections)
         by_distance = {name: _evaluate(scene, names, overlaps, band) for name, band in bands.items()}
         return replace(_evaluate(scene, names, overlaps, None), by_distance=by_distance)
 
@@ -151,14 +151,14 @@ def _check_classes(classes: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(by_lower.get(name.lower(), name) for name in classes))
 
 
-def _type_names(classes: tuple[str, ...]) -> tuple[str, ...]:
+def type_names_for(classes: Sequence[str]) -> tuple[str, ...]:
     """The protocol's types, and after them those of ``classes`` that it does not know."""
     known = {name.lower() for name in TYPE_NAMES}
     return (*TYPE_NAMES, *(name for name in classes if name.lower() not in known))
 
 
 @dataclass(frozen=True, eq=False)
-class _Scene:
+class Scene:
     """All frames, and what classes, difficulties and overlap thresholds share."""
 
     labels: Annotations
@@ -169,7 +169,8 @@ class _Scene:
     """per metric (P,)"""
 
 
-def _compare(labels: Annotations, detections: Annotations) -> _Scene:
+def compare(labels: Annotations, detections: Annotations) -> Scene:
+    """Overlaps of all pairs that may overlap, in each metric."""
     # the steps below read single columns; of a row by row array they would waste most of what they move
     labels = replace(labels, values=np.asfortranarray(labels.values))
     detections = replace(detections, values=np.asfortranarray(detections.values))
@@ -183,7 +184,7 @@ def _compare(labels: Annotations, detections: Annotations) -> _Scene:
         overlaps["bbox"][part] = bbox_overlaps(gt[:, BBOX], det[:, BBOX], stuff)
         overlaps["bev"][part], overlaps["3d"][part] = rotated_overlaps(gt[:, BOX_3D], det[:, BOX_3D], stuff)
     logger.debug("%d frames, %d pairs that may overlap", labels.n_frames, len(rows))
-    return _Scene(labels, detections, starts, rows, overlaps)
+    return Scene(labels, detections, starts, rows, overlaps)
 
 
 def _detected_metrics(detections: Annotations, cls: str) -> list[str]:
@@ -196,7 +197,7 @@ def _detected_metrics(detections: Annotations, cls: str) -> list[str]:
     return [metric for metric, valid in detected.items() if (own & valid).any()]
 
 
-def _evaluate(scene: _Scene, classes: tuple[str, ...], overlaps: Overlaps, band: Band | None) -> KittiResult:
+def _evaluate(scene: Scene, classes: tuple[str, ...], overlaps: Overlaps, band: Band | None) -> KittiResult:
     curves: dict[tuple[str, str, str, str], Curve] = {}
     for cls in classes:
         metrics = _detected_metrics(scene.detections, cls)
@@ -207,7 +208,7 @@ def _evaluate(scene: _Scene, classes: tuple[str, ...], overlaps: Overlaps, band:
 
 
 def _evaluate_class(
-    scene: _Scene, cls: str, metrics: list[str], difficulty: str, overlaps: Overlaps, band: Band | None
+    scene: Scene, cls: str, metrics: list[str], difficulty: str, overlaps: Overlaps, band: Band | None
 ) -> dict[tuple[str, str, str, str], Curve]:
     labels, detections = scene.labels, scene.detections
     gt_states = label_states(labels, cls, difficulty, band)

@@ -66,6 +66,14 @@ def precision_recall(case: Case, with_orientation: bool) -> Curve:
     )
 
 
+def count_by_frame(case: Case, min_score: float) -> np.ndarray:
+    """(F, 3) int64: true positives, false positives and misses of each frame, from ``min_score`` on."""
+    first = (case.scores < min_score).astype(np.int8)  # joins at threshold 0, the only one, or never
+    counts = np.zeros((len(case.gt_offsets) - 1, 3), dtype=np.int64)
+    _count_frames(case, first, counts)
+    return counts
+
+
 def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Ratio; NaN where nothing was counted, as in the devkit."""
     return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
@@ -217,6 +225,15 @@ def _match_frame(case, frame, t, first, taken):  # type: ignore[no-untyped-def]
         if case.det_states[j] == VALID and 0 <= first[j] <= t and not taken[j]:
             wrong += 1
     return found, wrong, missed, similarity
+
+
+@numba.njit(cache=True)
+def _count_frames(case, first, counts):  # type: ignore[no-untyped-def]
+    """Match every frame's detections whose ``first`` is 0."""
+    taken = np.zeros(len(case.scores), dtype=np.bool_)
+    for frame in range(len(counts)):
+        found, wrong, missed, _ = _match_frame(case, frame, 0, first, taken)
+        counts[frame, 0], counts[frame, 1], counts[frame, 2] = found, wrong, missed
 
 
 @numba.njit(cache=True)

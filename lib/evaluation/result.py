@@ -31,6 +31,8 @@ OVERLAPS: dict[str, dict[str, dict[str, float]]] = {
 """A match needs an overlap above this."""
 OWN_OVERLAPS = (0.5, 0.25)
 """of a class that KITTI does not evaluate, unless told otherwise: the overlaps of Pedestrian and Cyclist"""
+_DISTINCT = tuple((o, m) for o in OVERLAPS for m in METRICS if o == "official" or m in ("bev", "3d"))
+"""(overlap, metric): in 2D, loose is official"""
 _TITLES = {"bbox": "2D", "aos": "AOS", "bev": "BEV", "3d": "3D"}
 
 
@@ -164,6 +166,27 @@ class KittiResult:
             lines += ["", f"Depth {band} m: " + result.table()]
         return "\n".join(lines)
 
+    @property
+    def never_detected(self) -> tuple[str, ...]:
+        """Classes without any figure."""
+        return tuple(cls for cls in self.classes if all(key[1] != cls for key in self.curves))
+
+    def rows(self, cls: str) -> list[list[str]]:
+        """AP40 of a class as a table's cells, the header first; '-' also where there was nothing to find."""
+        rows = [["AP40 [%]", "overlap", *DIFFICULTIES]]
+        rows.append(["ground truth", "", *(cell.strip() for cell in self._ground_truth(cls))])
+        for overlap, metric in _DISTINCT:
+            minimum = self.overlaps[overlap][cls]["bbox" if metric == "aos" else metric]
+            cells = [self._cell(cls, metric, difficulty, overlap) for difficulty in DIFFICULTIES]
+            rows.append([_TITLES[metric], f"{overlap} {minimum:.2f}", *cells])
+        return rows
+
+    def distance_rows(self, cls: str) -> list[list[str]]:
+        """AP40 'moderate' of a class by distance band, in the same form."""
+        bands = {band: [row[3] for row in result.rows(cls)[1:]] for band, result in self.by_distance.items()}
+        titles = [f"{_TITLES[metric]}{' loose' if overlap == 'loose' else ''}" for overlap, metric in _DISTINCT]
+        return [["depth [m]", "ground truth", *titles], *([band, *cells] for band, cells in bands.items())]
+
     def _ground_truth(self, cls: str) -> list[str]:
         """How many objects a figure rests on; '-' where the class was never detected."""
         if not self._has(cls, "bbox", "official"):
@@ -174,3 +197,9 @@ class KittiResult:
         if not self._has(cls, metric, overlap):
             return [f"{'-':>9}"] * len(DIFFICULTIES)
         return [f"{self.ap(cls, metric, difficulty, overlap, recall):9.2f}" for difficulty in DIFFICULTIES]
+
+    def _cell(self, cls: str, metric: str, difficulty: str, overlap: str) -> str:
+        curve = self.curves.get((overlap, cls, "bbox" if metric == "aos" else metric, difficulty))
+        if curve is None or curve.n_ground_truth == 0 or (metric == "aos" and curve.orientation is None):
+            return "-"
+        return f"{self.ap(cls, metric, difficulty, overlap):.2f}"
