@@ -21,6 +21,9 @@ from lib.ops.depth import encode_depth
 from lib.ops.feature_map import find_peaks
 from lib.structures import Calibration, Object3d
 
+_STEP = 1e-5
+"""between peaks: more than float32 rounds away, and 49 of them less than a peak stands above the cells around it"""
+
 
 class Memorised(NamedTuple):
     """One frame."""
@@ -40,6 +43,8 @@ def memorise(
     """Encode a whole picture's labels, let the heatmap be the target itself, and read the heads at its peaks.
 
     A cell has one value of each head. Of several labels in one cell that is the nearest one's, which hides the others.
+    Peaks of the target are all 1, and equal neighbours would survive the 3x3 suppression side by side; no network is
+    that even. So a nearer label's peak is higher by a hundred-thousandth, suppresses others, and is taken first.
     Peaks without values of their own (vans that ``class_merging`` draws) are left out.
     """
     targets = encode_targets(objects, calibration, Augmentation.identity(image_size), config)
@@ -51,6 +56,8 @@ def memorise(
     standing = {(channels[slot], cells[slot]): slot for slot in far_to_near}
 
     heatmap = torch.from_numpy(targets["heatmap"])
+    for rank, slot in zip(reversed(range(len(slots))), far_to_near, strict=True):
+        heatmap[channels[slot]].view(-1)[cells[slot]] = 1 - _STEP * rank
     peaks = find_peaks(_logits(heatmap)[None], topk)
     found = list(zip(peaks.classes[0].tolist(), peaks.indices[0].tolist(), strict=True))
     found = [place for place in found if place in standing]

@@ -15,12 +15,24 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from lib.config import Config
 from lib.engine.runtime import progress_interval
 from lib.engine.step import prepare
 from lib.postprocess import DECODED, DecodeSettings, decode_detections
 from lib.structures import FrameInfo, Object3d
 
 logger = logging.getLogger(__name__)
+
+
+def decode_settings(config: Config) -> DecodeSettings:
+    """What the configuration says about decoding."""
+    return DecodeSettings(
+        config.dataset.class_names,
+        config.dataset.resolution,
+        config.tester.threshold,
+        config.dataset.known_sizes if config.dataset.meanshape else None,
+        config.tester.map_to_image == "official",
+    )
 
 
 @torch.no_grad()
