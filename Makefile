@@ -23,6 +23,7 @@ quickstart: environment
 	$(BIN)/python tools/visualize.py --dataroot $(DATA) --results $(RESULTS)/data --out $(RUN)/pictures --min-score 0.2
 	@echo
 	@echo "AP:                           $(RESULTS)/ap.json and $(RUN)/train.log"
+	@echo "all of the run on one page:   $(RUN)/report.html"
 	@echo "losses by epoch:              $(RUN)/curves.png and $(RUN)/metrics.jsonl"
 	@echo "detections beside labels:     $(RUN)/pictures/"
 	@echo "the rendered data set:        $(DATA)/"

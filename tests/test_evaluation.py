@@ -546,6 +546,26 @@ def test_distance_bands() -> None:
 # ---- the three ways in ----
 
 
+def test_tables_of_cells_have_the_figures() -> None:
+    near, far = car(location_cam=(0, 1.7, 20.0)), car(200, location_cam=(20, 1.7, 40.0))
+    dets = [replace(near, score=0.9), replace(far, score=0.8)]
+    result = evaluate_objects([[near, far]], [dets], NAMES, [(0, 30), (30, 50), (50, 70)])
+    header, counts, *rows = result.rows("Car")
+    assert header[2:] == list(DIFFICULTIES) and counts[2:] == ["2", "2", "2"]
+    assert [tuple(row[:2]) for row in rows] == [
+        *[(name, "official 0.70") for name in ("2D", "AOS", "BEV", "3D")], ("BEV", "loose 0.50"), ("3D", "loose 0.50")
+    ]  # fmt: skip
+    shown = [*(("official", metric) for metric in METRICS), ("loose", "bev"), ("loose", "3d")]
+    for row, (overlap, metric) in zip(rows, shown, strict=True):
+        assert row[2:] == [f"{result.ap('Car', metric, name, overlap):.2f}" for name in DIFFICULTIES]
+    header, *bands = result.distance_rows("Car")
+    assert header == ["depth [m]", "ground truth", "2D", "AOS", "BEV", "3D", "BEV loose", "3D loose"]
+    assert [band[:2] for band in bands] == [["0-30", "1"], ["30-50", "1"], ["50-70", "0"]]
+    assert bands[0][5] == f"{result.by_distance['0-30'].ap('Car', '3d'):.2f}" and bands[2][2:] == ["-"] * 6
+    assert result.never_detected == ("Pedestrian", "Cyclist")
+    assert all(cell == "-" for row in result.rows("Cyclist")[1:] for cell in row[2:])
+
+
 def test_files_objects_and_arrays_agree(tmp_path: Path) -> None:
     case = unpack("realistic_50", tmp_path)
     ids = [path.stem for path in sorted((case / "data").glob("*.txt"))]

@@ -29,8 +29,8 @@ dataset:
   {batch_size: 2, num_workers: 0, resolution: [320, 96], writelist: [Car, Pedestrian], color_jitter: [0.2, 0.2, 0.2, 0]}
 model: {backbone: dla34_narrow, pretrained: false}
 lr_scheduler: {warmup_epochs: 2}
-trainer: {max_epoch: 3, save_frequency: 2, eval_frequency: 2, save_interval_minutes: 0.0001}
-tester: {threshold: 0.0, topk: 5, map_to_image: exact}
+trainer: {max_epoch: 3, save_frequency: 2, eval_frequency: 2, save_interval_minutes: 0.0001, report: false}
+tester: {threshold: 0.0, topk: 5, map_to_image: exact, pictures: 0}
 """
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 ENVIRONMENT.pop("RANK", None)

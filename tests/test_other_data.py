@@ -87,6 +87,7 @@ def test_own_classes_are_trained_and_evaluated(root, tmp_path, capsys):
         assert np.allclose(obj.dimensions, SIZES[obj.type], atol=0.8)
     record = json.loads((folder / "metrics.jsonl").read_text())
     assert set(record["ap"]) == {"Forklift 3D moderate AP40", "Pallet 3D moderate AP40"}
+    assert all(f"<caption>{name}</caption>" in (folder / "report.html").read_text() for name in ap["classes"])
     said = capsys.readouterr().out
     assert "official  3D   > 0.60" in said and "loose     3D   > 0.30" in said
 

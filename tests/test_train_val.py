@@ -21,8 +21,8 @@ general: {random_seed: 3, exp_name: tiny, qi: true, obj_depth: true}
 dataset: {batch_size: 2, num_workers: 0, resolution: [320, 96], writelist: [Car, Pedestrian]}
 model: {backbone: dla34_narrow, pretrained: false}
 lr_scheduler: {warmup_epochs: 2}
-trainer: {max_epoch: 4, save_frequency: 2}
-tester: {threshold: 0.0, topk: 5, map_to_image: exact}
+trainer: {max_epoch: 4, save_frequency: 2, report: false}
+tester: {threshold: 0.0, topk: 5, map_to_image: exact, pictures: 0}
 """
 
 
@@ -65,8 +65,10 @@ def test_train_then_evaluate_then_evaluate_only(run, tmp_path, tiny_kitti, capsy
     stored = yaml.safe_load((out / "config.yaml").read_text())
     assert stored["dataset"]["resolution"] == [320, 96] and stored["general"]["dataroot"] == str(tiny_kitti)
     assert (out / "curves.png").stat().st_size > 1000
+    assert not (out / "report.html").exists()  # switched off above
     results = out / "results" / "checkpoint_epoch_4" / "val"
     assert sorted(p.name for p in (results / "data").iterdir()) == [f"00000{i}.txt" for i in range(4)]
+    assert sorted(p.name for p in results.iterdir()) == ["ap.json", "config.yaml", "data"]  # no pictures, as told
     assert "official" in json.loads((results / "ap.json").read_text())
     said = capsys.readouterr().out
     assert "epoch 4/4" in said and "official  3D" in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -22,6 +23,7 @@ from lib.visualization import (
 from lib.visualization.birds_eye import birds_eye_pixels
 from lib.visualization.drawing import clip_segment
 from tests.conftest import SHARED_KITTI
+from tools.visualize import encode, evenly_spaced
 
 CALIBRATION = Calibration(
     np.array([[721.5377, 0, 609.5593, 44.85728], [0, 721.5377, 172.854, 0.2163791], [0, 0, 1, 0.002745884]])
@@ -137,6 +139,30 @@ def test_comparison_shows_both_groups_in_both_views(shape: tuple[int, int]) -> N
     u, v = birds_eye_pixels(np.array([CAR.location_cam]), (factor * height, factor * height))[0]
     near = halves[1][int(v) - 6 : int(v) + 7, int(u) - 6 : int(u) + 7]
     assert shows(near, LABEL_STYLE.colour).any()
+
+
+def test_detections_alone_where_there_are_no_labels(grey: np.ndarray) -> None:
+    alone = draw_comparison(grey, CALIBRATION, None, [CAR])
+    none = draw_comparison(grey, CALIBRATION, [], [CAR])
+    assert shows(alone, DETECTION_STYLE.colour).sum() > 10 and not shows(alone, LABEL_STYLE.colour).any()
+    legend = (slice(-60, None), slice(0, 160))
+    assert shows(none[legend], LABEL_STYLE.colour).any()  # it says that there are 0 labels
+    assert not changed(alone, none)[:, 400:].any()
+
+
+@pytest.mark.parametrize(("frames", "count", "expected"), [
+    (7, 3, "ADG"), (7, 1, "A"), (7, 0, ""), (3, 4, "ABC"), (10, 4, "ADGJ"),
+])  # fmt: skip
+def test_evenly_spaced_frames(frames: int, count: int, expected: str) -> None:
+    assert "".join(evenly_spaced("ABCDEFGHIJ"[:frames], count)) == expected
+
+
+def test_pictures_are_encoded_and_shrunk(grey: np.ndarray) -> None:
+    for suffix, width, size in ((".png", None, (375, 1242)), (".jpg", 621, (188, 621)), (".jpg", 5000, (375, 1242))):
+        content = np.frombuffer(encode(grey, suffix, width), np.uint8)
+        picture = cv2.imdecode(content, cv2.IMREAD_COLOR)
+        assert picture.shape[:2] == size and np.abs(picture.astype(int) - 90).max() <= 2
+        assert bytes(content[:3]) == (b"\x89PN" if suffix == ".png" else b"\xff\xd8\xff")
 
 
 def test_birds_eye_scale_heading_and_field_of_view() -> None:

@@ -11,22 +11,18 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.evaluation import CLASSES, DIFFICULTIES, DISTANCE_BANDS, KittiResult, evaluate_kitti
+from lib.evaluation import CLASSES, DISTANCE_BANDS, KittiResult, evaluate_kitti
 from lib.files import atomic_write
 from lib.structures import read_split
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from lib.visualization.evaluation_panels import PrecisionCurve
 
-_COLOURS = {"easy": "tab:green", "moderate": "tab:orange", "hard": "tab:red"}
-_METRIC_TITLES = {"bbox": "2D box", "bev": "bird's eye view", "3d": "3D box"}
 _PICTURES = (".png", ".pdf", ".svg")
 
 
@@ -42,8 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with atomic_write(args.json) as file:
                 file.write((json.dumps(result.to_json(), indent=1, allow_nan=False) + "\n").encode())
         if args.curves is not None:
-            with atomic_write(args.curves) as file:
-                draw_curves(result, file, args.curves.suffix[1:].lower())
+            draw_curves(result, args.curves)
         print(result.table())
     except (OSError, ValueError) as error:
         print(f"evaluate_kitti: error: {error}", file=sys.stderr)
@@ -51,35 +46,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def draw_curves(result: KittiResult, file: IO[bytes], form: str) -> None:
-    """Precision over recall as a picture (``form``: 'png', 'pdf' or 'svg'); loose overlaps are dashed."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def precision_curves(result: KittiResult) -> list[PrecisionCurve]:
+    """What ``lib.visualization`` draws: of each curve the part that was reached."""
+    from lib.visualization.evaluation_panels import PrecisionCurve
 
-    figure = Figure(figsize=(12, 3.6 * len(result.classes)), layout="constrained")
-    axes = figure.subplots(len(result.classes), len(_METRIC_TITLES), squeeze=False, sharex=True, sharey=True)
-    for row, cls in enumerate(result.classes):
-        for column, (metric, title) in enumerate(_METRIC_TITLES.items()):
-            ax = axes[row][column]
-            ax.set(title=f"{cls}, {title}", xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
-            ax.grid(alpha=0.3)
-            _draw_metric(ax, result, cls, metric)
-    FigureCanvasAgg(figure).print_figure(file, dpi=120, format=form)
+    return [
+        PrecisionCurve(
+            *(cls, metric, difficulty, overlap, curve.precision[: len(curve.thresholds)]),
+            result.ap(cls, metric, difficulty, overlap),
+        )
+        for (overlap, cls, metric, difficulty), curve in result.curves.items()
+    ]
 
 
-def _draw_metric(ax: Axes, result: KittiResult, cls: str, metric: str) -> None:
-    for overlap, style in (("official", "-"), ("loose", "--")):
-        for difficulty in DIFFICULTIES:
-            curve = result.curves.get((overlap, cls, metric, difficulty))
-            if curve is None or (overlap == "loose" and metric == "bbox"):  # 2D overlaps are the same in both
-                continue
-            precision = curve.precision[: len(curve.thresholds)]
-            label = f"{difficulty}, {overlap}: {result.ap(cls, metric, difficulty, overlap):.2f}"
-            ax.plot(np.arange(len(precision)) / 40, precision, style, label=label, color=_COLOURS[difficulty])
-    if ax.lines:
-        ax.legend(fontsize="x-small", loc="best", title="AP40", title_fontsize="x-small")
-    else:
-        ax.text(0.5, 0.5, "no valid detection", ha="center", va="center", transform=ax.transAxes)
+def draw_curves(result: KittiResult, path: Path) -> None:
+    """Precision over recall as a figure, its form by the path's suffix."""
+    from lib.visualization.evaluation_panels import precision_panels
+    from lib.visualization.panels import save_panels
+
+    save_panels(precision_panels(result.classes, precision_curves(result)), path)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -56,6 +56,8 @@ from lib.models import build_model
 from lib.models.folding import fold_batch_norm
 from lib.models.pretrained import load_imagenet_weights
 from lib.visualization.curves import plot_metrics
+from tools.make_report import report_after_training
+from tools.visualize import draw_some
 
 logger = logging.getLogger("lib.tools.train_val")
 NEWEST = "newest"
@@ -66,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog="Everything goes to outputs/<exp_name>/ below the working directory: config.yaml, train.log, "
-        "metrics.jsonl, curves.png, checkpoints/, results/<checkpoint>/<split>/ (KITTI text files and ap.json).",
+        "metrics.jsonl, curves.png, report.html (all on one page), checkpoints/, results/<checkpoint>/<split>/ (KITTI "
+        "text files, ap.json, some pictures).",
     )
     parser.add_argument("--config", required=True, metavar="X.yaml", help="the experiment")
     parser.add_argument(
@@ -175,8 +178,12 @@ def train_and_evaluate(job: Job, evaluate_only: bool, overwrite: bool, resume: s
         if ap and path == final:
             add_ap_to_last(run_dir / "metrics.jsonl", ap)
     if final and job.ranks.first:
-        plot = plot_metrics(read_metrics(run_dir / "metrics.jsonl"), run_dir / "curves.png")
+        records = read_metrics(run_dir / "metrics.jsonl")
+        plot = plot_metrics({config.general.exp_name: records}, run_dir / "curves.png")
         logger.info("training curves: %s", plot)
+        if config.trainer.report:
+            name = _results_name(checkpoints[-1] if checkpoints else final, run_dir)
+            report_after_training(run_dir, run_dir / "results" / name / job.evaluation_set.split, job.evaluation_set)
 
 
 def run_training(job: Job, overwrite: bool, resume_from: str | None) -> Path:
@@ -267,6 +274,7 @@ def evaluate_model(job: Job, model: nn.Module, name: str) -> dict[str, float]:
     (folder / "ap.json").unlink(missing_ok=True)  # never older figures beside newer detections
     write_results(folder / "data", results)
     _write_config(folder / "config.yaml", config)
+    draw_some(dataset, dict(results), config.tester.pictures, folder / "pictures")
     speed = len(results) / seconds
     logger.info("%d frames, %.2f pictures/s; detections: %s", len(results), speed, folder / "data")
     if not dataset.has_labels:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cv2
+import numpy as np
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
@@ -16,8 +18,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anyw
 from lib.datasets.kitti import KITTI
 from lib.engine.runtime import progress_interval, run_command
 from lib.files import write_file
-from lib.structures import read_objects
+from lib.structures import Object3d, read_objects
 from lib.visualization import draw_comparison
+
+MIN_SCORE = 0.2
+"""of detections in pictures that are drawn without being asked for"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,14 +50,58 @@ def visualize(args: argparse.Namespace) -> int:
     unknown = [i for i in ids if i not in dataset.frame_ids]
     if unknown:
         raise ValueError(f"--ids: {', '.join(unknown)} not in split {args.split!r} of {args.dataroot}")
-    for frame_id in tqdm(ids, "drawing", unit="frame", mininterval=progress_interval()):
-        frame = dataset.read(dataset.frame_ids.index(frame_id))
-        detections = [o for o in read_objects(results / f"{frame_id}.txt") if (o.score or 0.0) >= args.min_score]
-        picture = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
-        panel = draw_comparison(picture, frame.calibration, frame.objects, detections)
-        write_file(out / f"{frame_id}.png", cv2.imencode(".png", panel)[1].tobytes())
+    detections = {frame_id: confident(read_objects(results / f"{frame_id}.txt"), args.min_score) for frame_id in ids}
+    for frame_id, panel in comparison_panels(dataset, detections):
+        write_file(out / f"{frame_id}.png", encode(panel, ".png"))
     print(f"{len(ids)} pictures, labels beside detections: {out}")
     return 0
+
+
+def comparison_panels(
+    dataset: KITTI, detections: Mapping[str, Sequence[Object3d]]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Frame id and panel (H, W, 3) uint8 BGR of each frame in ``detections``: with its labels, where it has any.
+
+    Raises ValueError or OSError, naming the file, for a picture that cannot be read.
+    """
+    interval = progress_interval()
+    for frame_id, found in tqdm(detections.items(), "drawing", unit="frame", mininterval=interval, delay=1):
+        frame = dataset.read(dataset.number[frame_id])
+        labels = frame.objects if dataset.has_labels else None
+        yield frame_id, draw_comparison(cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR), frame.calibration, labels, found)
+
+
+def draw_some(dataset: KITTI, detections: Mapping[str, Sequence[Object3d]], count: int, folder: Path) -> None:
+    """``folder/<frame id>.jpg`` of ``count`` frames of the split, with detections of ``MIN_SCORE`` or more.
+
+    Older pictures there are deleted first.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    chosen = evenly_spaced(dataset.frame_ids, count)
+    shown = {frame_id: confident(detections[frame_id], MIN_SCORE) for frame_id in chosen}
+    for frame_id, panel in comparison_panels(dataset, shown):
+        write_file(folder / f"{frame_id}.jpg", encode(panel, ".jpg"))
+
+
+def confident(objects: Sequence[Object3d], min_score: float) -> list[Object3d]:
+    """Those with at least this score."""
+    return [obj for obj in objects if (obj.score or 0.0) >= min_score]
+
+
+def evenly_spaced(frame_ids: Sequence[str], count: int) -> list[str]:
+    """``count`` of the frames, or all if there are fewer, from the first to the last."""
+    places = np.linspace(0, len(frame_ids) - 1, min(count, len(frame_ids))).round().astype(int)
+    return [frame_ids[place] for place in places]
+
+
+def encode(panel: np.ndarray, suffix: str, largest_width: int | None = None) -> bytes:
+    """A picture file's content. ``suffix``: '.png' or '.jpg'; a wider panel is shrunk to ``largest_width`` [px]."""
+    height, width = panel.shape[:2]
+    if largest_width and width > largest_width:
+        size = (largest_width, round(height * largest_width / width))
+        panel = cv2.resize(panel, size, interpolation=cv2.INTER_AREA)
+    options = [cv2.IMWRITE_JPEG_QUALITY, 85] if suffix == ".jpg" else []
+    return cv2.imencode(suffix, panel, options)[1].tobytes()
 
 
 if __name__ == "__main__":

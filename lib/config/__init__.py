@@ -1,7 +1,7 @@
 """YAML -> frozen, validated dataclasses."""
 
 from lib.config.dataset import CLASS_NAMES, MEAN_SIZES, Dataset
-from lib.config.loading import PROJECT_ROOT, dump_config, find_dataroot, load_config, parse_config
+from lib.config.loading import PROJECT_ROOT, differences, dump_config, find_dataroot, load_config, parse_config
 from lib.config.schema import (
     Config,
     General,
@@ -24,6 +24,7 @@ __all__ = [
     "Optimizer",
     "Tester",
     "Trainer",
+    "differences",
     "dump_config",
     "find_dataroot",
     "load_config",

@@ -95,6 +95,17 @@ def dump_config(config: Config) -> dict[str, Any]:
     return result
 
 
+def differences(config: Config, other: Config) -> dict[str, tuple[Any, Any]]:
+    """'section.key' -> (value in ``config``, value in ``other``) of all keys in which they differ."""
+    mine, theirs = dump_config(config), dump_config(other)
+    return {
+        f"{section}.{key}": (value, theirs[section][key])
+        for section, content in mine.items()
+        for key, value in content.items()
+        if value != theirs[section][key]
+    }
+
+
 def find_dataroot(config: Config) -> Path:
     """The data folder that ``general.dataroot`` means: relative to the project root.
 

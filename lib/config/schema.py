@@ -127,6 +127,8 @@ class Trainer:
     """checkpoint to go on from: weights, optimizer and place in the run; --resume PATH says the same"""
     pretrain_model: str = ""
     """checkpoint to start from: weights only"""
+    report: bool = True
+    """write report.html, one page with all that the run has to show, when a training and its evaluation are done"""
     amp: bool | str = False
     """false (off) or 'bf16': autocast of the training forward pass; evaluation is always in float32"""
     compile: bool = False
@@ -159,6 +161,9 @@ class Tester:
     """lowest heatmap value of a detection"""
     topk: int = 50
     """most detections of a picture"""
+    pictures: int = 4
+    """evaluated frames, evenly spaced over the split, that are drawn to results/<checkpoint>/<split>/pictures/: labels
+    beside detections with a score of 0.2 or more; 0: none"""
     overlaps: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """{class: [official, loose]}: least overlap of a match, for classes that are not KITTI's; default [0.5, 0.25]"""
     map_to_image: str = "official"
@@ -172,6 +177,7 @@ class Tester:
         one_of("tester.mode", self.mode, ("single", "all"))
         require(0 <= self.threshold <= 1, "tester.threshold", self.threshold, "in [0, 1]")
         require(1 <= self.topk <= 1000, "tester.topk", self.topk, "in 1..1000")
+        require(self.pictures >= 0, "tester.pictures", self.pictures, ">= 0")
         for name, pair in self.overlaps.items():
             fits = len(pair) == 2 and 0 <= pair[1] <= pair[0] < 1
             require(fits, f"tester.overlaps.{name}", list(pair), "[official, loose], 0 <= loose <= official < 1")

@@ -77,12 +77,27 @@ def _without_nan(ap: dict[str, float]) -> dict[str, float | None]:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl; a last line that was cut off by a crash is left out."""
+    """The records of a metrics.jsonl. What is none, such as a line cut off by a crash, is left out, with a warning."""
     records = []
     if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
             try:
-                records.append(json.loads(line))
+                record = json.loads(line)
             except json.JSONDecodeError:
-                logger.warning("%s: a broken line was left out", path)
+                record = None
+            if _is_record(record):
+                records.append(record)
+            else:
+                logger.warning("%s, line %d: not a whole record of an epoch; left out", path, number)
     return records
+
+
+def _is_record(record: Any) -> bool:
+    if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
+        return False
+    figures = [record.get("lr"), record.get("samples_per_second")]
+    for group in (record.get("losses"), record.get("ap", {})):
+        if not isinstance(group, dict):
+            return False
+        figures += group.values()
+    return all(figure is None or isinstance(figure, int | float) for figure in figures)

@@ -1,43 +1,62 @@
-"""Training curves as a picture."""
+"""Training curves: what metrics.jsonl holds, over epochs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from lib.visualization.panels import Line, Panel, save_panels
 
-from lib.files import atomic_write
+Records = Sequence[Mapping[str, Any]]
+"""the lines of a metrics.jsonl"""
+_RATE, _SPEED = "learning rate", "pictures per second"
+_AP = 3
+"""the group of AP, which comes last"""
 
 
-def plot_metrics(records: Sequence[dict[str, Any]], path: Path) -> Path:
-    """Every loss term, the learning rate and (where evaluated) AP over epochs, one small panel each, as a PNG.
+def plot_metrics(runs: Mapping[str, Records], path: Path) -> Path:
+    """Every loss term, learning rate, speed and (where evaluated) AP of one or several runs, a panel each.
 
-    ``records``: the lines of metrics.jsonl. Returns ``path``.
+    ``runs``: by name, which is what the legend says; a single run has none. The form is the path's suffix, .png, .pdf
+    or .svg. Returns ``path``.
     """
-    panels: dict[str, list[tuple[int, float]]] = {}
+    save_panels(metric_panels(runs), path, shared_legend=len(runs) > 1)
+    return path
+
+
+def metric_panels(runs: Mapping[str, Records]) -> list[Panel]:
+    """A panel for each quantity that any of the runs has, with a line for each run that has it."""
+    columns = {run: _columns(records) for run, records in runs.items()}
+    names = sorted({name: None for own in columns.values() for name in own}, key=_group)  # sorted() keeps their order
+    panels = []
+    for name in names:
+        lines = []
+        for number, (run, own) in enumerate(columns.items()):
+            points = own.get(name, [])
+            if points:
+                lines.append(Line(run, [epoch for epoch, _ in points], [value for _, value in points], number))
+        last = _group(name) == _AP
+        panels.append(Panel(name, lines, "epoch", "%" if last else "", y_limits=(0, None) if last else None))
+    return panels
+
+
+def _columns(records: Records) -> dict[str, list[tuple[int, float]]]:
+    """(epoch, value) by the panel's title."""
+    columns: dict[str, list[tuple[int, float]]] = {}
     for record in records:
-        values = {f"loss: {k}": v for k, v in record["losses"].items()} | {"learning rate": record["lr"]}
+        values: dict[str, float | None] = {f"loss: {name}": value for name, value in record["losses"].items()}
+        values[_RATE] = record.get("lr")
+        values[_SPEED] = record.get("samples_per_second")
         values |= record.get("ap", {})
         for name, value in values.items():
-            if value is None:  # no figure in this epoch
-                continue
-            panels.setdefault(name, []).append((record["epoch"], value))
-    columns = 4
-    rows = max(1, -(-len(panels) // columns))
-    figure = Figure(figsize=(3.2 * columns, 2.2 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    for i, (name, points) in enumerate(panels.items()):
-        axes = figure.add_subplot(rows, columns, i + 1)
-        axes.plot(*zip(*points, strict=True), marker="." if len(points) < 40 else "", linewidth=1.2)
-        axes.set_title(name, fontsize=9)
-        axes.tick_params(labelsize=7)
-        axes.grid(alpha=0.3)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel("epoch", fontsize=7)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=110)
-    return path
+            if value is not None:  # no figure in this epoch
+                columns.setdefault(name, []).append((record["epoch"], value))
+    return columns
+
+
+def _group(name: str) -> int:
+    """The total loss first, then its terms, learning rate and speed, and AP."""
+    if name.startswith("loss: "):
+        return 0 if name == "loss: total" else 1
+    return 2 if name in (_RATE, _SPEED) else _AP

@@ -102,25 +102,30 @@ def draw_boxes_2d(
 
 
 def draw_comparison(
-    image_bgr: np.ndarray, calibration: Calibration, labels: Sequence[Object3d], detections: Sequence[Object3d]
+    image_bgr: np.ndarray,
+    calibration: Calibration,
+    labels: Sequence[Object3d] | None,
+    detections: Sequence[Object3d],
 ) -> np.ndarray:
     """One panel: the picture with both groups of 3D boxes, and beside it the bird's-eye view of the same.
 
     Labels are wide and orange, detections thin and blue on top of them. Small pictures are enlarged by a whole factor,
     so that the text can be read; the panel is as high as the picture then is, and that much wider for the square view.
+    ``labels``: None where there are none, as in the test split; then they are not in the legend either.
     """
     factor = max(1, round(320 / image_bgr.shape[0]))
     image = checked_copy(image_bgr)
     if factor > 1:
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
         calibration = Calibration(calibration.P2 * np.array([[factor], [factor], [1.0]]))
-    image = draw_boxes_3d(image, labels, calibration, LABEL_STYLE, text=False)
-    image = draw_boxes_3d(image, detections, calibration, DETECTION_STYLE)
+    groups = [(detections, DETECTION_STYLE)]
+    if labels is not None:
+        groups.insert(0, (labels, LABEL_STYLE))
+    for objects, style in groups:
+        image = draw_boxes_3d(image, objects, calibration, style, text=style is DETECTION_STYLE)
     height, width = image.shape[:2]
-    _legend(image, [(LABEL_STYLE, len(_solid_objects(labels))), (DETECTION_STYLE, len(_solid_objects(detections)))])
-    view = draw_birds_eye(
-        [(labels, LABEL_STYLE), (detections, DETECTION_STYLE)], (height, height), calibration, image_width=width
-    )
+    _legend(image, [(style, len(_solid_objects(objects))) for objects, style in groups])
+    view = draw_birds_eye(groups, (height, height), calibration, image_width=width)
     return np.concatenate([image, view], axis=1)
 
 

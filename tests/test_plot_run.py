@@ -1,0 +1,188 @@
+"""Training curves of one and of several runs: what is in a figure, how lines differ, and what cannot be drawn."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from lib.engine.metrics import read_metrics
+from lib.visualization.curves import metric_panels
+from lib.visualization.evaluation_panels import PrecisionCurve, depth_error_panels, precision_panels
+from lib.visualization.panels import Line, Panel, panel_png, save_panels
+from tests.conftest import PROJECT
+from tools import plot_run
+
+
+def record(epoch, scale=1.0, **more):
+    losses = {"heatmap": scale / epoch, "depth": 2 * scale / epoch, "total": 3 * scale / epoch}
+    return {"epoch": epoch, "lr": 0.001, "losses": losses, "samples_per_second": 9.5, **more}
+
+
+def write_run(folder, records, tail=""):
+    folder.mkdir(parents=True)
+    text = "".join(json.dumps(entry) + "\n" for entry in records) + tail
+    (folder / "metrics.jsonl").write_text(text)
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    a = [record(k, ap={"Car 3D moderate AP40": 3.0 * k} if k % 2 == 0 else {}) for k in range(1, 7)]
+    b = [record(k, 0.5) for k in range(1, 4)]
+    for entry in b:
+        entry["losses"]["quasi_isometric"] = 0.1
+    return [str(write_run(tmp_path / "outputs" / name, own)) for name, own in (("one", a), ("_two$", b))]
+
+
+def pixels(path):
+    return cv2.imread(str(path))
+
+
+def shows(picture, colour):
+    """How many pixels have this colour, '#rrggbb'."""
+    bgr = [int(colour[k : k + 2], 16) for k in (5, 3, 1)]
+    return int((np.abs(picture.astype(int) - bgr).max(axis=2) < 12).sum())
+
+
+def texts(path):
+    """Of an SVG by matplotlib: each text is drawn as paths, after a comment that has it."""
+    return [t.replace("&gt;", ">") for t in re.findall(r"<!-- (.*?) -->", path.read_text())]
+
+
+def test_one_run_is_drawn_into_its_folder(runs, tmp_path, capsys):
+    for _ in range(2):  # drawn anew without a word: it is made of what lies beside it
+        assert plot_run.main([runs[0]]) == 0
+    path = tmp_path / "outputs/one/curves.png"
+    assert "one (6 epochs)" in capsys.readouterr().out
+    picture = pixels(path)
+    assert shows(picture, "#0072B2") > 500 and shows(picture, "#D55E00") == 0
+    assert sorted(p.name for p in path.parent.iterdir()) == ["curves.png", "metrics.jsonl"]
+
+
+def test_several_runs_share_panels_and_a_legend(runs, tmp_path):
+    assert plot_run.main([*runs, "--out", "both.svg"]) == 0
+    said = texts(tmp_path / "both.svg")
+    titles = ["loss: total", "loss: heatmap", "loss: depth", "loss: quasi_isometric", "learning rate"]
+    titles += ["pictures per second", "Car 3D moderate AP40"]
+    assert [text for text in said if text in titles] == titles
+    assert said.count("one") == 1 and [text.strip() for text in said].count("_two$") == 1
+    assert plot_run.main(runs) == 0
+    picture = pixels(tmp_path / "curves.png")
+    assert shows(picture, "#0072B2") > 500 and shows(picture, "#D55E00") > 500
+    assert plot_run.main([*runs, "--out", "both.PDF"]) == 0
+    assert (tmp_path / "both.PDF").read_bytes().startswith(b"%PDF")
+
+
+def test_panels_hold_the_records(runs):
+    records = {Path(run).name: read_metrics(Path(run) / "metrics.jsonl") for run in runs}
+    panels = {panel.title: panel for panel in metric_panels(records)}
+    (one, two) = panels["loss: depth"].lines
+    assert (one.label, two.label) == ("one", "_two$")
+    assert one.x == [1, 2, 3, 4, 5, 6] and two.y == [1.0, 0.5, 1 / 3]
+    assert one.look["color"] != two.look["color"] and one.look["linestyle"] != two.look["linestyle"]
+    (own,) = panels["loss: quasi_isometric"].lines  # only the second run has it, and keeps its look
+    assert own.label == "_two$" and own.look == two.look
+    (ap,) = panels["Car 3D moderate AP40"].lines
+    assert (ap.x, ap.y) == ([2, 4, 6], [6.0, 12.0, 18.0])
+
+
+def test_no_figure_is_no_point():
+    records = [record(1, ap={"Car": None}), record(2, ap={"Car": 5.0}), record(3, ap={"Car": None})]
+    panel = metric_panels({"a": records})[-1]
+    assert panel.title == "Car" and panel.lines[0].x == [2]
+
+
+def test_many_runs_look_different_from_one_another():
+    looks = [Line("", [], [], number).look for number in range(35)]
+    assert len({(str(look["color"]), str(look["linestyle"])) for look in looks}) == 35
+    for a, b in pairwise(looks):  # neighbours in both: in print, and for every eye
+        assert a["color"] != b["color"] and a["linestyle"] != b["linestyle"]
+
+
+def test_names_with_other_meanings_to_matplotlib(tmp_path):
+    names = ["$x", "$y_{", "_hidden", "a$b$c", "<&>"]
+    panels = metric_panels({name: [record(1), record(2)] for name in names})
+    save_panels(panels, tmp_path / "odd.svg", shared_legend=True)
+    assert [t.strip().replace("&lt;", "<").replace("&amp;", "&") for t in texts(tmp_path / "odd.svg")][-5:] == names
+    assert panel_png(Panel("$z_{", [], "$")).startswith(b"\x89PNG")
+
+
+def test_gaps_and_empty_panels_are_drawn(tmp_path):
+    nan, inf = float("nan"), float("inf")
+    panels = [
+        Panel("gaps", [Line("a", [1, 2, 3, 4], [1.0, nan, inf, 2.0]), Line("b", [1, 2], [nan, nan])], "x"),
+        Panel("nothing", [Line("b", [1], [nan]), Line("c", [], [])], "x", legend_title="", nothing="not a thing"),
+        *precision_panels(["Car"], [PrecisionCurve("Car", "3d", "easy", "loose", np.array([1.0, nan, 0.5]), nan)]),
+        *depth_error_panels({"Car": []}),
+        *depth_error_panels({}),
+    ]
+    assert [len(panel.drawn) for panel in panels] == [1, 0, 0, 0, 1, *[0] * 8]
+    save_panels(panels, tmp_path / "a.svg")
+    said = texts(tmp_path / "a.svg")
+    assert "not a thing" in said and said.count("nothing was found") == 10 and "easy, loose: nan" in said
+    save_panels([], tmp_path / "none.png")
+    assert pixels(tmp_path / "none.png") is not None
+
+
+def errors(capsys, *arguments):
+    status = plot_run.main(list(arguments))
+    said = capsys.readouterr().err
+    assert status == 2 and said.startswith("error: ") and said.count("\n") == 1, said
+    return said
+
+
+def test_what_cannot_be_drawn_is_one_line(runs, tmp_path, capsys):
+    assert "nowhere: no such folder of a run" in errors(capsys, runs[0], "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "empty: has no metrics.jsonl; is it the folder of a training" in errors(capsys, "empty")
+    (tmp_path / "empty/metrics.jsonl").write_text("")
+    assert "empty/metrics.jsonl: no epoch is recorded" in errors(capsys, "empty")
+    assert "--out must end in .png, .pdf, .svg, got 'x.gif'" in errors(capsys, runs[0], "--out", "x.gif")
+    assert "is a folder" in errors(capsys, runs[0], "--out", "empty")
+    assert "is given twice" in errors(capsys, runs[0], runs[0] + "/")
+    (tmp_path / "there.png").write_bytes(b"mine")
+    assert "there.png exists already; --overwrite replaces it" in errors(capsys, runs[0], "--out", "there.png")
+    assert (tmp_path / "there.png").read_bytes() == b"mine"
+    assert plot_run.main([runs[0], "--out", "there.png", "--overwrite"]) == 0
+    assert pixels(tmp_path / "there.png") is not None
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "outputs", "there.png"]
+
+
+def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = [write_run(tmp_path / place / "same", [record(1)]).relative_to(tmp_path) for place in ("a", "b")]
+    assert list(plot_run.run_names([*paths, tmp_path / "c"])) == ["a/same", "b/same", "c"]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ['{"epoch": 7, "lr": 0.0', "[]", "7", '{"epoch": "7", "losses": {}}', '{"epoch": 7}', '{"epoch": 7, "losses": []}',
+     '{"epoch": 7, "losses": {"total": "high"}}', '{"epoch": 7, "losses": {}, "ap": 3}', "", "\ufffd"],
+)  # fmt: skip
+def test_a_broken_line_is_told_and_left_out(tmp_path, broken, caplog):
+    run = write_run(tmp_path / "run", [record(1), record(2)], broken + "\n" + json.dumps(record(8)))
+    assert [r["epoch"] for r in read_metrics(run / "metrics.jsonl")] == [1, 2, 8]
+    assert "run/metrics.jsonl, line 3: not a whole record of an epoch; left out" in caplog.text
+    (run / "metrics.jsonl").write_text(broken + "\n")
+    assert plot_run.main([str(run)]) == 2
+
+
+def test_a_run_that_is_going_on_is_drawn(tmp_path, capsys):
+    run = write_run(tmp_path / "run", [record(1), record(2)], '{"epoch": 3, "lo')
+    assert plot_run.main([str(run)]) == 0
+    said = capsys.readouterr().out
+    assert "metrics.jsonl, line 3: not a whole record" in said and "run (2 epochs)" in said
+
+
+def test_help_from_any_folder(tmp_path):
+    command = [sys.executable, PROJECT / "tools/plot_run.py", "--help"]
+    assert "usage:" in subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
