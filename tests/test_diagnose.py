@@ -447,7 +447,8 @@ def test_planted_detections_through_the_command(run, tmp_path, monkeypatch, caps
     said, written = capsys.readouterr().out, (tmp_path / "out/oracle.txt").read_text()
     for text in (said, written):
         assert "most first: depth +100.00, location +100.00" in text and "Car: depth error" in text
-    assert cv2.imread(str(tmp_path / "out/oracle.png")).shape[2] == 3
+    for name in ("oracle.png", "depth_error.png"):
+        assert len(np.unique(cv2.imread(str(tmp_path / "out" / name)).reshape(-1, 3), axis=0)) > 50
     assert run(checkpoint="c.pth") == 2
     assert "oracle.txt exists already; --overwrite" in capsys.readouterr().err
     assert run("--overwrite", checkpoint="c.pth") == 0

@@ -46,9 +46,11 @@ from lib.models.folding import fold_batch_norm
 from lib.postprocess import decode_detections
 from lib.structures import Calibration, FrameInfo, Object3d, read_objects, read_split
 from lib.visualization.bars import plot_replaced
+from lib.visualization.evaluation_panels import depth_error_panels
+from lib.visualization.panels import save_panels
 
 logger = logging.getLogger("lib.tools.diagnose")
-ORACLE_FILES = ("oracle.txt", "oracle.json", "oracle.png")
+ORACLE_FILES = ("oracle.txt", "oracle.json", "oracle.png", "depth_error.png")
 CEILING_FILES = ("ceiling.txt", "ceiling.json", "missed.csv")
 
 
@@ -94,13 +96,23 @@ def diagnose(args: argparse.Namespace) -> int:
         frames = _frames_from(args, config, split) if given else _frames_of_dataroot(args, config, split)
         write_ceiling(measure_ceiling(frames, config), frames, args.out)
     else:
-        diagnose_network(config, args.checkpoint, split, args.max_frames, args.out)
+        write_oracle(run_network(config, args.checkpoint, split, args.max_frames), config, args.out)
     logger.info("saved in %s: %s", args.out, ", ".join(files))
     return 0
 
 
-def diagnose_network(config: Config, checkpoint: str, split: str, max_frames: int, out: Path) -> None:
-    """Predict once, replace quantity by quantity, evaluate, and write tables and plots."""
+class Predicted(NamedTuple):
+    """What a network says about a split, frame by frame."""
+
+    checkpoint: Path
+    dataset: KITTI
+    calibrations: Sequence[Calibration]
+    labels: Sequence[Sequence[Object3d]]
+    detections: Sequence[Sequence[Object3d]]
+
+
+def run_network(config: Config, checkpoint: str, split: str, max_frames: int) -> Predicted:
+    """Raises FileNotFoundError or ValueError for a checkpoint or data that cannot be used."""
     path = find_checkpoint(checkpoint, Path("outputs") / config.general.exp_name, "--checkpoint ")
     state = read_checkpoint(path)
     dataset = KITTI(find_dataroot(config), split, max_frames=max_frames)
@@ -113,21 +125,32 @@ def diagnose_network(config: Config, checkpoint: str, split: str, max_frames: in
     loader = inference_loader(dataset, config)
     results = predict(fold_batch_norm(model), loader, decode_settings(config), config.tester.topk, device)
     texts = [text for text in dataset.texts if not isinstance(text, Exception)]
-    labels, detections = [objects for _, objects in texts], [objects for _, objects in results]
+    calibrations, labels = [calibration for calibration, _ in texts], [objects for _, objects in texts]
+    return Predicted(path, dataset, calibrations, labels, [objects for _, objects in results])
+
+
+def write_oracle(predicted: Predicted, config: Config, out: Path) -> None:
+    """Replace quantity by quantity, evaluate, and write tables and plots."""
+    checkpoint, dataset, calibrations, labels, detections = predicted
     classes = config.dataset.writelist
-    overlaps = {name: (pair[0], pair[1]) for name, pair in config.tester.overlaps.items()}
-    oracle = replace_and_evaluate(labels, detections, [calibration for calibration, _ in texts], classes, overlaps)
+    oracle = replace_and_evaluate(labels, detections, calibrations, classes, _own_overlaps(config))
     names = type_names_for(classes)
     pair = Annotations.from_objects(labels, False, names), Annotations.from_objects(detections, True, names)
-    errors = [depth_errors(*pair, cls) for cls in classes]
-    about = {"checkpoint": str(path), "split": split, "frames": len(dataset)}
-    depth = {"depth_errors": [error.to_json() for error in errors]}
-    text = "\n\n".join([_summary(oracle), oracle.table(), *(error.table() for error in errors)])
+    errors = {cls: depth_errors(*pair, cls) for cls in classes}
+    text = "\n\n".join([_summary(oracle), oracle.table(), *(error.table() for error in errors.values())])
     logger.info("%s", text)
-    tree = oracle.to_json()
-    write_file(out / "oracle.txt", f"{path}, {len(dataset)} frames of {split}\n\n{text}\n".encode())
-    write_file(out / "oracle.json", _json({**about, "replaced": tree, **depth}))
-    plot_replaced(tree, {name: TITLES[name] for name in (PREDICTED, *QUANTITIES)}, out / "oracle.png")
+    tree: dict[str, Any] = {
+        "checkpoint": str(checkpoint),
+        "split": dataset.split,
+        "frames": len(dataset),
+        "replaced": oracle.to_json(),
+        "depth_errors": [error.to_json() for error in errors.values()],
+    }
+    write_file(out / "oracle.txt", f"{checkpoint}, {len(dataset)} frames of {dataset.split}\n\n{text}\n".encode())
+    write_file(out / "oracle.json", _json(tree))
+    plot_replaced(tree["replaced"], {name: TITLES[name] for name in (PREDICTED, *QUANTITIES)}, out / "oracle.png")
+    bands = {cls: error.to_json()["bands"] for cls, error in errors.items()}
+    save_panels(depth_error_panels(bands), out / "depth_error.png", columns=2)
 
 
 def _summary(oracle: Oracle) -> str:
@@ -162,8 +185,7 @@ def measure_ceiling(frames: Sequence[LabelledFrame], config: Config) -> list[Cei
             raise ValueError(f"frame {info.frame_id}: a label ({names}) has a negative size")
         by_line = (dict(zip(seen.lines, detections, strict=True)) for detections in (found, found_exactly))
         decoded.append(DecodedFrame(objects, seen.lost, *by_line))
-    overlaps = {name: (pair[0], pair[1]) for name, pair in config.tester.overlaps.items()}
-    return explain_ceiling(decoded, config.dataset.writelist, overlaps)
+    return explain_ceiling(decoded, config.dataset.writelist, _own_overlaps(config))
 
 
 def write_ceiling(ceilings: Sequence[Ceiling], frames: Sequence[LabelledFrame], out: Path) -> None:
@@ -208,6 +230,10 @@ def _frames_from(args: argparse.Namespace, config: Config, split: str) -> list[L
             yield LabelledFrame(FrameInfo(i, sizes[i], calibration), read_objects(args.labels / f"{i}.txt"))
 
     return list(read())
+
+
+def _own_overlaps(config: Config) -> dict[str, tuple[float, float]]:
+    return {name: (pair[0], pair[1]) for name, pair in config.tester.overlaps.items()}
 
 
 def _json(tree: dict[str, Any]) -> bytes:
