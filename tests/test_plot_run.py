@@ -91,6 +91,8 @@ def test_panels_hold_the_records(runs):
     assert one.look["color"] != two.look["color"] and one.look["linestyle"] != two.look["linestyle"]
     (own,) = panels["loss: quasi_isometric"].lines  # only the second run has it, and keeps its look
     assert own.label == "_two$" and own.look == two.look
+    limits = {panel.x_limits for panel in panels.values()}
+    assert len(limits) == 1 and 0.5 < limits.pop()[0] < 1
     (ap,) = panels["Car 3D moderate AP40"].lines
     assert (ap.x, ap.y) == ([2, 4, 6], [6.0, 12.0, 18.0])
 

@@ -29,6 +29,9 @@ def metric_panels(runs: Mapping[str, Records]) -> list[Panel]:
     """A panel for each quantity that any of the runs has, with a line for each run that has it."""
     columns = {run: _columns(records) for run, records in runs.items()}
     names = sorted({name: None for own in columns.values() for name in own}, key=_group)  # sorted() keeps their order
+    epochs = [record["epoch"] for records in runs.values() for record in records] or [0]
+    margin = max(0.03 * (max(epochs) - min(epochs)), 0.1)
+    limits = (min(epochs) - margin, max(epochs) + margin)  # the same in all panels, also where few epochs have AP
     panels = []
     for name in names:
         lines = []
@@ -37,7 +40,8 @@ def metric_panels(runs: Mapping[str, Records]) -> list[Panel]:
             if points:
                 lines.append(Line(run, [epoch for epoch, _ in points], [value for _, value in points], number))
         last = _group(name) == _AP
-        panels.append(Panel(name, lines, "epoch", "%" if last else "", y_limits=(0, None) if last else None))
+        unit, y_limits = ("%", (0, None)) if last else ("", None)
+        panels.append(Panel(name, lines, "epoch", unit, limits, y_limits, whole_x=True))
     return panels
 
 

@@ -67,7 +67,9 @@ class Panel:
     y_limits: tuple[float, float | None] | None = None
     """an upper limit of None is left to the data"""
     x_ticks: Sequence[float] | None = None
-    """default: whole numbers that matplotlib chooses"""
+    """default: some that matplotlib chooses"""
+    whole_x: bool = False
+    """then only whole numbers"""
     legend_title: str | None = None
     """a legend inside this panel, with this title; None: no legend"""
     nothing: str = "no figures"
@@ -133,8 +135,8 @@ def _draw(axes: Axes, panel: Panel) -> None:
         axes.set_ylim(bottom=panel.y_limits[0], top=panel.y_limits[1])
     if panel.x_ticks is not None:
         axes.set_xticks(panel.x_ticks)
-    elif panel.x_limits is None:
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    elif panel.whole_x:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     if not panel.drawn:
         axes.text(0.5, 0.5, panel.nothing, ha="center", va="center", fontsize=8, transform=axes.transAxes)
     elif panel.legend_title is not None:
