@@ -13,6 +13,7 @@ from lib.config import CLASS_NAMES, MEAN_SIZES, Config, Dataset, General
 from lib.datasets import fast_png, pictures
 from lib.datasets.augmentation import Augmentation
 from lib.datasets.kitti import KITTI
+from lib.datasets.memorised import outputs_at
 from lib.datasets.object_depth import (
     check_object_depth,
     load_object_depth,
@@ -148,31 +149,14 @@ def test_flip_twice_is_the_identity():
     assert np.abs(twice - Augmentation.identity(size).image(picture, (1280, 384))).mean() < 0.5
 
 
-def perfect_outputs(targets):
-    """What a network that has learnt a frame by heart would give at the target cells; (1, 50, ...) tensors."""
-    t = {name: torch.from_numpy(value)[None] for name, value in targets.items()}
-    probability = 1 / (t["depth"].double() + 1) - 1e-6
-    raw_depth = torch.where(t["mask_2d"][..., None], torch.logit(probability.clamp(1e-9, 1 - 1e-9)), 0.0)
-    heading = torch.zeros(1, 50, 24)
-    heading.scatter_(2, t["heading_bin"], 5.0)
-    heading.scatter_(2, t["heading_bin"] + 12, t["heading_res"])
-    channel = targets["heatmap"].reshape(3, -1)[:, targets["indices"]].argmax(0)
-    return {
-        "scores": t["mask_2d"].float(),
-        "classes": torch.from_numpy(channel)[None],
-        "depth": torch.cat([raw_depth, torch.zeros_like(raw_depth)], 2).double(),
-        "heading": heading,
-        **{name: t[name] for name in ("indices", "offset_2d", "size_2d", "offset_3d", "size_3d")},
-    }
-
-
 def round_trip(objects, calibration, size, config, exact=False):
     """(slot, label, decoded) of every object that is encoded."""
     targets = encode_targets(objects, calibration, Augmentation.identity(size), config)
     means = MEAN_SIZES if config.meanshape else None
     settings = DecodeSettings(CLASS_NAMES, config.resolution, 0.5, means, official_vertical=not exact)
-    decoded = decode_detections(perfect_outputs(targets), [FrameInfo("x", size, calibration)], settings)[0]
-    slots = np.flatnonzero(targets["mask_2d"])
+    slots = np.flatnonzero(targets["mask_2d"]).tolist()
+    outputs = outputs_at(targets, slots, [CLASS_NAMES.index(objects[slot].type) for slot in slots])
+    decoded = decode_detections(outputs, [FrameInfo("x", size, calibration)], settings)[0]
     assert len(decoded) == len(slots)
     return [(objects[slot], found) for slot, found in zip(slots, decoded, strict=True)]
 

@@ -32,7 +32,7 @@ from lib.engine.checkpoint import load_model_state, read_checkpoint
 from lib.engine.device import existing_gpus, seed_torch
 from lib.engine.distributed import Ranks, join, launch, leave, lost_contact, own_rank, report, started_by_torchrun
 from lib.engine.environment import log_versions
-from lib.engine.inference import predict, write_results
+from lib.engine.inference import decode_settings, predict, write_results
 from lib.engine.interruption import Interrupted, Interruption
 from lib.engine.metrics import add_ap_to_last, read_metrics
 from lib.engine.optim import build_optimizer
@@ -55,7 +55,6 @@ from lib.losses import Criterion
 from lib.models import build_model
 from lib.models.folding import fold_batch_norm
 from lib.models.pretrained import load_imagenet_weights
-from lib.postprocess import DecodeSettings
 from lib.visualization.curves import plot_metrics
 from tools.make_report import report_after_training
 from tools.visualize import draw_some
@@ -263,13 +262,7 @@ def evaluate_model(job: Job, model: nn.Module, name: str) -> dict[str, float]:
         processes but the first.
     """
     config, dataset, ranks = job.config, job.evaluation_set, job.ranks
-    settings = DecodeSettings(
-        config.dataset.class_names,
-        config.dataset.resolution,
-        config.tester.threshold,
-        config.dataset.known_sizes if config.dataset.meanshape else None,
-        config.tester.map_to_image == "official",
-    )
+    settings = decode_settings(config)
     started = time.perf_counter()
     loader = inference_loader(dataset, config, ranks.rank, ranks.size)
     own = predict(fold_batch_norm(model), loader, settings, config.tester.topk, job.device, ranks.first)

@@ -61,6 +61,7 @@ class KITTI:
         paint_obj_depth: paint those maps from the labels instead of reading their files.
         cache: keep decoded pictures in memory (see ``PictureCache``).
         allow_bad_frames: a frame whose files are missing or broken raises in :meth:`read` instead of here.
+        max_frames: only the first so many frames of the split; 0: all.
 
     Raises:
         FileNotFoundError, ValueError: naming the first missing or broken file (and line).
@@ -75,9 +76,10 @@ class KITTI:
         paint_obj_depth: bool = False,
         cache: bool = False,
         allow_bad_frames: bool = False,
+        max_frames: int = 0,
     ) -> None:
         self.root, self.split = Path(root), split
-        self.frame_ids = read_split(self.root / "ImageSets" / f"{split}.txt")
+        self.frame_ids = read_split(self.root / "ImageSets" / f"{split}.txt")[: max_frames or None]
         self.number = {frame_id: k for k, frame_id in enumerate(self.frame_ids)}
         self.has_labels = split != "test"
         self.data_dir = find_data_dir(self.root, "training" if self.has_labels else "testing")

@@ -74,6 +74,24 @@ def read_image_size(path: Path, upright: bool = False) -> tuple[int, int]:
     return size
 
 
+def read_size_table(path: Path) -> dict[str, tuple[int, int]]:
+    """Sizes of pictures that are not at hand: CSV with the header ``id,width,height`` -> (width, height) [px] by id.
+
+    Raises FileNotFoundError, or ValueError with file and line.
+    """
+    sizes: dict[str, tuple[int, int]] = {}
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    if not lines or lines[0].strip() != "id,width,height":
+        raise ValueError(f"{path}, line 1: expected the header 'id,width,height', got {''.join(lines[:1])[:60]!r}")
+    for number, line in enumerate(lines[1:], 2):
+        match = re.fullmatch(r"\s*([\w-]+)\s*,\s*([1-9]\d{0,5})\s*,\s*([1-9]\d{0,5})\s*", line, re.ASCII)
+        if match:
+            sizes[match[1]] = int(match[2]), int(match[3])
+        elif line.strip():
+            raise ValueError(f"{path}, line {number}: expected id,width,height (000000,1224,370), got {line[:60]!r}")
+    return sizes
+
+
 def _size_of_png(header: bytes) -> tuple[int, int] | None:
     match = re.match(rb"\x89PNG\r\n\x1a\n....IHDR(....)(....)", header, re.DOTALL)
     return (int.from_bytes(match[1], "big"), int.from_bytes(match[2], "big")) if match else None

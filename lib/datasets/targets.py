@@ -39,11 +39,7 @@ def encode_targets(
     width, height = config.resolution[0] // STRIDE, config.resolution[1] // STRIDE
     targets = empty_targets(width, height, len(config.class_names))
     for slot, obj in enumerate(objects[:MAX_OBJECTS]):
-        merged = config.class_merging and obj.type in _MERGED_INTO_CAR
-        depth = obj.location_cam[2]
-        if not (merged or obj.type in config.writelist) or obj.difficulty == "UnKnown":
-            continue
-        if not MIN_DEPTH <= depth <= MAX_DEPTH:
+        if exclusion(slot, obj, config):
             continue
         box_map, center_2d, center_3d = _project(obj, calibration, augmentation, config)
         # astype cuts towards zero, so a centre up to one cell left of or above the map counts as its first cell
@@ -52,6 +48,7 @@ def encode_targets(
             continue
         size_2d = box_map[2:] - box_map[:2]
         radius = max(0, int(gaussian_radius(size_2d[0], size_2d[1])))
+        merged = _is_merged(obj, config)
         channel = config.class_names.index("Car" if merged else obj.type)
         draw_gaussian(targets["heatmap"][channel], (int(cell[0]), int(cell[1])), radius)
         if merged:
@@ -60,7 +57,7 @@ def encode_targets(
         targets["offset_2d"][slot] = center_2d - cell
         targets["size_2d"][slot] = size_2d
         targets["offset_3d"][slot] = center_3d - cell
-        targets["depth"][slot] = depth * augmentation.window_scale
+        targets["depth"][slot] = obj.location_cam[2] * augmentation.window_scale
         targets["src_size_3d"][slot] = obj.dimensions
         mean = config.known_sizes[obj.type] if config.meanshape else (0.0, 0.0, 0.0)
         targets["size_3d"][slot] = np.subtract(obj.dimensions, mean)
@@ -68,6 +65,26 @@ def encode_targets(
         targets["mask_2d"][slot] = True
         targets["mask_3d"][slot] = not augmentation.crop
     return targets
+
+
+def exclusion(line: int, obj: Object3d, config: Dataset) -> str | None:
+    """Why the label on ``line`` (from 0) is not encoded, whatever the picture; None: it is, if its cell is in the map.
+
+    'line': beyond the 50 slots; 'class': not in the writelist; 'difficulty': 'UnKnown'; 'near', 'far': nearer than 2 m,
+    farther than 65 m.
+    """
+    if line >= MAX_OBJECTS:
+        return "line"
+    if obj.type not in config.writelist and not _is_merged(obj, config):
+        return "class"
+    if obj.difficulty == "UnKnown":
+        return "difficulty"
+    depth = obj.location_cam[2]
+    return "near" if depth < MIN_DEPTH else "far" if depth > MAX_DEPTH else None
+
+
+def _is_merged(obj: Object3d, config: Dataset) -> bool:
+    return config.class_merging and obj.type in _MERGED_INTO_CAR
 
 
 def empty_targets(width: int, height: int, classes: int = 3) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from lib.config import Config
 from lib.engine.runtime import progress_interval
 from lib.engine.step import prepare
 from lib.ops.background import map_ahead
@@ -60,6 +61,17 @@ def detect(
 
     # a batch is decoded while the network is at the next one and the loaders are at those after it
     return map_ahead(decode, outputs())
+
+
+def decode_settings(config: Config) -> DecodeSettings:
+    """What the configuration says about decoding."""
+    return DecodeSettings(
+        config.dataset.class_names,
+        config.dataset.resolution,
+        config.tester.threshold,
+        config.dataset.known_sizes if config.dataset.meanshape else None,
+        config.tester.map_to_image == "official",
+    )
 
 
 def predict(

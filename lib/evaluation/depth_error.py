@@ -134,12 +134,21 @@ def match_in_picture(
     labels: Annotations, detections: Annotations, cls: str, min_score: float = -math.inf
 ) -> Matches:
     """Greedy matching by score and 2D overlap, as defined above. Raises ValueError."""
+    found = found_in_picture(labels, detections, cls, min_score)
+    counts = (label_states(labels, cls, "hard", None) == VALID) & (labels.values[:, Z] > 0)
+    rows = np.array([gt for gt in sorted(found) if counts[gt]], dtype=np.int64)
+    return Matches(rows, np.array([found[gt] for gt in rows.tolist()], dtype=np.int64), counts)
+
+
+def found_in_picture(
+    labels: Annotations, detections: Annotations, cls: str, min_score: float = -math.inf
+) -> dict[int, int]:
+    """Row of a ground truth -> row of its detection, for all that may be matched, whether it counts or not."""
     if labels.n_frames != detections.n_frames:
         raise ValueError(f"labels have {labels.n_frames} frames, detections have {detections.n_frames}")
     if cls not in labels.type_names or cls not in detections.type_names:
         raise ValueError(f"cls: the annotations do not know {cls!r}; give their type_names")
     states = label_states(labels, cls, "hard", None)
-    counts = (states == VALID) & (labels.values[:, Z] > 0)
     scores = detections.values[:, SCORE]
     playing = detections.types == detections.type_names.index(cls)
     playing &= (detections.values[:, Z] != _NO_DEPTH) & (scores >= min_score)
@@ -160,8 +169,7 @@ def match_in_picture(
         if gt not in found and det not in busy:
             found[gt] = det
             busy.add(det)
-    rows = np.array([gt for gt in sorted(found) if counts[gt]], dtype=np.int64)
-    return Matches(rows, np.array([found[gt] for gt in rows.tolist()], dtype=np.int64), counts)
+    return found
 
 
 def _summary(band: tuple[float, float], ground_truth: int, z_gt: np.ndarray, error: np.ndarray) -> DepthError:
