@@ -42,7 +42,7 @@ def commands(page):
     blocks = re.findall(r"```(?:bash|sh|)\n(.*?)```", text, re.S)
     candidates = [line for block in blocks for line in block.splitlines()] + re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text)
     starts = ("python ", "torchrun ", "make ")
-    return [c.partition(" #")[0].strip() for c in candidates if c.strip().startswith(starts)]
+    return [" ".join(c.partition(" #")[0].split()) for c in candidates if c.strip().startswith(starts)]
 
 
 ALL = sorted({command for page in PAGES for command in commands(page)})

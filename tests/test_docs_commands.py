@@ -13,13 +13,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
+import torch
 import yaml
 
 from tests.conftest import PROJECT
 from tests.test_docs import ALL
 
-TRAIN = "python tools/train_val.py --config experiments/example/kitti_example.yaml"
+EXAMPLE = "experiments/example/kitti_example.yaml"
+TRAIN = f"python tools/train_val.py --config {EXAMPLE}"
+DEPTH_SPACE = f"python tools/depth_space.py --config {EXAMPLE}"
+DIAGNOSE = "python tools/diagnose.py"
+PREDICT = "python tools/predict.py --checkpoint"
 RESULTS = "outputs/kitti_example/results/checkpoint_epoch_140/val/data"
 RUN: list[tuple[str, dict[str, str]]] = [
     ("python tools/make_synthetic_kitti.py --out DIR --train N --val N", {"DIR": "small", "N": "2"}),
@@ -48,8 +54,24 @@ RUN: list[tuple[str, dict[str, str]]] = [
     ),
     ("python tools/visualize.py --dataroot D --results R --out O", {"D": "data/KITTI", "R": RESULTS, "O": "pictures"}),
     ("python tools/describe_config.py", {}),
+    ("python tools/plot_run.py outputs/monodle outputs/ddml --out compared.pdf", {}),
+    ("python tools/make_report.py outputs/ddml", {}),
+    (
+        f"{DEPTH_SPACE} --checkpoint ddml.pth --checkpoint2 monodle.pth --config2 experiments/monodle/monodle.yaml "
+        "--names DDML MonoDLE --out outputs/depth_space",
+        {},
+    ),
+    (f"{DIAGNOSE} --config {EXAMPLE} --checkpoint checkpoint_epoch_140.pth --out outputs/diagnosis", {}),
+    (f"{DIAGNOSE} --ceiling --config experiments/monodle/monodle.yaml --out outputs/ceiling", {}),
+    (f"{PREDICT} x.pth --input photos --fx 1400 --out found", {}),
+    (f"{PREDICT} x.pth --input photo.jpg --fx 1400 --fy 1400 --cx 961 --cy 548 --out found", {}),
+    (f"{PREDICT} x.pth --input drive.mp4 --calib camera.txt --out found", {}),
+    (f"{PREDICT} x.pth --input photos --assume-kitti-camera --out found", {}),
+    (f"{PREDICT} x.pth --input data/KITTI/testing/image_2 --calib data/KITTI/testing/calib --out found", {}),
+    (f"{PREDICT} official.pth --config {EXAMPLE} --input photos --fx 1400 --out found", {}),
 ]
 """in the order in which they can be run, with what stands for their placeholders"""
+NAMES = ("kitti_example", "monodle")
 NOT_RUN = {
     "make quickstart": "ten minutes; ../shared/fresh.sh runs it",
     "make test": "this very suite; .ci/run runs it",
@@ -61,6 +83,8 @@ NOT_RUN = {
     ),
     "python tools/make_submission.py --results outputs/submission/results/checkpoint_epoch_140/test/data "
     "--out submission.zip": "needs 7518 frames; tests/test_submission.py packs as many",
+    "python tools/compare.py --config experiments/monodle/monodle.yaml --arms monodle qi obj_depth ddml --seeds 5 "
+    "--out runs/ddml": "twenty trainings; tests/test_compare.py runs four",
     "python tools/bench/gpu.py --json $OUT/gpu.json": "for a GPU; tests/test_bench.py runs it in tiny sizes",
 }
 
@@ -97,6 +121,25 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def bring_own_files(root: Path) -> None:
+    """What a user has: checkpoints, one of them without configuration, photographs, a video and its camera."""
+    checkpoints = {name: root / f"outputs/{name}/checkpoints/checkpoint_epoch_140.pth" for name in NAMES}
+    shutil.copytree(root / "outputs/kitti_example", root / "outputs/ddml")
+    for name, source in (("x", "kitti_example"), ("ddml", "kitti_example"), ("monodle", "monodle")):
+        shutil.copy(checkpoints[source], root / f"{name}.pth")
+    state = torch.load(root / "x.pth", weights_only=True)
+    torch.save({key: state[key] for key in ("epoch", "model_state", "optimizer_state")}, root / "official.pth")
+    photo = cv2.resize(cv2.imread(str(root / "data/KITTI/testing/image_2/000000.png")), (640, 360))
+    (root / "photos").mkdir()
+    for path in (root / "photo.jpg", root / "photos/a.jpg", root / "photos/b.jpg"):
+        cv2.imwrite(str(path), photo)
+    video = cv2.VideoWriter(str(root / "drive.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (640, 360))
+    for _ in range(3):
+        video.write(photo)
+    video.release()
+    shutil.copy(root / "data/KITTI/testing/calib/000000.txt", root / "camera.txt")
+
+
 def call(command: str, cwd: Path) -> None:
     words = shlex.split(command)
     assert words[0] == "python"
@@ -109,6 +152,9 @@ def call(command: str, cwd: Path) -> None:
 @pytest.mark.slow
 def test_the_commands_run(copy: Path) -> None:
     for command, placeholders in RUN:
+        if "outputs/ddml" in command and not (copy / "outputs/ddml").exists():
+            bring_own_files(copy)
+        shutil.rmtree(copy / "found", ignore_errors=True)
         words = [placeholders.get(word, word) for word in shlex.split(command)]
         call(shlex.join(words), copy)
     assert (copy / RESULTS).is_dir()
