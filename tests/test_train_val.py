@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import torch
 import yaml
 
 import make_obj_depth
+from lib.datasets.object_depth import load_object_depth
 from lib.engine.checkpoint import read_checkpoint
 from lib.structures import read_objects
 from tests.conftest import PROJECT
@@ -90,6 +92,28 @@ def test_train_then_evaluate_then_evaluate_only(run, tmp_path, tiny_kitti, capsy
     assert visualize.main([*arguments, "--count", "2"]) == 0
     assert sorted(p.name for p in pictures.iterdir()) == ["000000.png", "000001.png"]
     assert visualize.main([*arguments, "--ids", "000009"]) == 2
+
+    # labels alone, object-wise depth, the network's heatmap
+    checkpoint, alone = out / "checkpoints" / "checkpoint_epoch_4.pth", tmp_path / "alone"
+    arguments = ["--dataroot", str(tiny_kitti), "--out", str(alone), "--count", "1"]
+    assert visualize.main([*arguments, "--maps", "--checkpoint", str(checkpoint)]) == 0
+    original = cv2.imread(str(tiny_kitti / "training/image_2/000000.png")).astype(int)
+    plain, depth, heatmap = (cv2.imread(str(alone / f"000000{kind}.png")) for kind in ("", "_depth", "_heatmap"))
+    changed = (depth != original).any(axis=2)
+    assert changed.mean() > 0.02 and not (changed & ~painted(tiny_kitti / "training")).any()
+    assert heatmap.shape == original.shape and plain.shape[0] == original.shape[0]
+    capsys.readouterr()
+    assert visualize.main([*arguments, "--split", "test"]) == 2
+    assert "split 'test' has no labels to draw" in capsys.readouterr().err
+    assert visualize.main([*arguments, "--checkpoint", str(tmp_path / "no.pth")]) == 2
+    assert "no.pth: no such checkpoint" in capsys.readouterr().err
+
+
+def painted(training):
+    """Where frame 000000's depth map may change its picture: at objects, and at the scale below."""
+    found = load_object_depth(training / "obj_depth_all" / "000000.npy", (1242, 375)) > 0
+    found[320:, :320] = True
+    return found
 
 
 def weights(path):

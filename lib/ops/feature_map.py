@@ -7,12 +7,21 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lib.ops.affine import ScaleShift
+
 STRIDE = 4
 """pixels of the network input per cell of the maps"""
+
+
+def cells_to_image(to_input: ScaleShift) -> np.ndarray:
+    """(2, 3) affine, cells of a map (corner of the first one at 0) -> pixels of the picture that ``to_input`` maps."""
+    scale, x, y = to_input.scale, to_input.shift_x, to_input.shift_y
+    return np.array([[STRIDE / scale, 0, -x / scale], [0, STRIDE / scale, -y / scale]])
 
 
 class Peaks(NamedTuple):

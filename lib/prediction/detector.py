@@ -24,10 +24,12 @@ from lib.engine.checkpoint import load_model_state, read_checkpoint
 from lib.engine.device import choose_device
 from lib.engine.inference import InferenceBatch, detect
 from lib.engine.run_folder import EVALUATION_KEYS, warn_of_differences
+from lib.engine.step import prepare
 from lib.models import build_model
 from lib.models.folding import fold_batch_norm
 from lib.ops.affine import ratio_difference, resolution_for
 from lib.ops.background import map_ahead
+from lib.ops.feature_map import cells_to_image
 from lib.ops.machine import keep_freed_memory
 from lib.postprocess import DecodeSettings
 from lib.structures import Calibration, FrameInfo, Object3d, focal_net
@@ -83,6 +85,16 @@ class Detector:
         frame = self.frame("picture", (image_rgb.shape[1], image_rgb.shape[0]), calibration)
         (found,) = self.stream([frame], lambda _: image_rgb)
         return found.objects
+
+    @torch.no_grad()
+    def heatmap(self, image_rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The heatmap (classes, h, w), 0..1, of a picture (H, W, 3) uint8, RGB; and (2, 3), cells -> its pixels."""
+        size = (image_rgb.shape[1], image_rgb.shape[0])
+        augmentation, resolution = Augmentation.identity(size), self.settings(size).resolution
+        image = torch.from_numpy(augmentation.image(image_rgb, resolution)).permute(2, 0, 1)[None]
+        prepare(self.model, self.device)
+        logits = self.model.eval()(image.to(self.device))["heatmap"]
+        return logits[0].sigmoid().cpu().numpy(), cells_to_image(augmentation.to_input(resolution))
 
     def frame(self, frame_id: str, image_size: tuple[int, int], calibration: Calibration) -> FrameInfo:
         """What decoding needs to know about a picture of ``image_size`` (width, height): see ``depth_scale`` there."""

@@ -106,20 +106,20 @@ def draw_comparison(
     image_bgr: np.ndarray,
     calibration: Calibration,
     labels: Sequence[Object3d] | None,
-    detections: Sequence[Object3d],
+    detections: Sequence[Object3d] | None,
 ) -> np.ndarray:
     """One panel: the picture with both groups of 3D boxes, and beside it the bird's-eye view of the same.
 
     Labels are wide and orange, detections thin and blue on top of them. Small pictures are enlarged by a whole factor,
     so that the text can be read; the panel is as high as the picture then is, and that much wider for the square view.
-    ``labels``: None where there are none, as in the test split; then they are not in the legend either.
+    None instead of either group leaves it out, of the legend too: there are no labels in the test split. Text is
+    written at the detections, or at labels that stand alone.
     """
     image, calibration = _enlarged(image_bgr, calibration)
-    groups = [(detections, DETECTION_STYLE)]
-    if labels is not None:
-        groups.insert(0, (labels, LABEL_STYLE))
-    for objects, style in groups:
-        image = draw_boxes_3d(image, objects, calibration, style, text=style is DETECTION_STYLE)
+    both = ((labels, LABEL_STYLE), (detections, DETECTION_STYLE))
+    groups = [(objects, style) for objects, style in both if objects is not None]
+    for k, (objects, style) in enumerate(groups, 1):
+        image = draw_boxes_3d(image, objects, calibration, style, text=k == len(groups))
     height, width = image.shape[:2]
     _legend(image, [(style, len(_solid_objects(objects))) for objects, style in groups])
     view = draw_birds_eye(groups, (height, height), calibration, image_width=width)
