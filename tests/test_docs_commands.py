@@ -97,7 +97,7 @@ def test_every_command_is_run_or_has_a_reason():
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project as git has it, with six rendered frames as data/KITTI, and YAML files that train a narrow network."""
+    """The project as git has it, with twelve rendered frames as data/KITTI, and YAML files that train a narrow network."""
     root = tmp_path_factory.mktemp("copy") / "project"
     files = ["git", "ls-files", "-co", "--exclude-standard"]
     listed = subprocess.run(files, cwd=PROJECT, capture_output=True, text=True, check=False)
@@ -106,7 +106,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in listed.stdout.splitlines():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT / name, root / name)
-    command = "tools/make_synthetic_kitti.py --out rendered --train 4 --val 2 --test 2 --size 320x96"
+    command = "tools/make_synthetic_kitti.py --out rendered --train 4 --val 8 --test 2 --size 320x96"
     subprocess.run([sys.executable, *command.split()], cwd=root, check=True, capture_output=True)
     shutil.rmtree(root / "data" / "KITTI")
     (root / "rendered").rename(root / "data" / "KITTI")
