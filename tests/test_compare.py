@@ -423,6 +423,13 @@ def test_one_arm_alone_tells_how_much_seeds_differ(folder, capsys):
     assert "difference" in capsys.readouterr().out and (folder / "out/comparison.png").is_file()
 
 
+def test_keys_that_bear_on_no_figure_may_change(folder, capsys):
+    assert call("--set", "trainer.report=false", "tester.pictures=0") == 0
+    capsys.readouterr()
+    assert call("--report-only") == 0
+    assert "4 of 4 runs are finished" in capsys.readouterr().out
+
+
 def test_a_file_of_figures_that_is_broken_is_named(folder, capsys):
     assert call() == 0
     path = folder / "out/outputs/qi_seed1/results/checkpoint_epoch_1/val/ap.json"

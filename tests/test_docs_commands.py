@@ -97,7 +97,7 @@ def test_every_command_is_run_or_has_a_reason():
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project as git has it, with twelve rendered frames as data/KITTI, and YAML files that train a narrow network."""
+    """The project as git has it, with rendered frames as data/KITTI, and YAML files that train a narrow network."""
     root = tmp_path_factory.mktemp("copy") / "project"
     files = ["git", "ls-files", "-co", "--exclude-standard"]
     listed = subprocess.run(files, cwd=PROJECT, capture_output=True, text=True, check=False)

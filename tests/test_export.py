@@ -363,6 +363,14 @@ def sides():
     return {name: value.copy() for name, value in decoded.items()}, decoded, outputs
 
 
+def test_a_network_without_peaks_is_not_called_equal():
+    exported, decoded, outputs = sides()
+    for side in (exported, decoded):
+        side["heatmap"] = np.full_like(side["heatmap"], np.nan)
+    with pytest.raises(FloatingPointError, match="no peak to compare"):
+        compared(exported, decoded, outputs | {"heatmap": torch.full((1, 2, 6, 20), np.nan)})
+
+
 def compared(exported, decoded, outputs):
     comparison = Comparison()
     comparison.add(exported, decoded, outputs)
@@ -533,10 +541,22 @@ def test_what_the_runner_refuses(runner, tiny_kitti, tmp_path, monkeypatch):
     assert "000001.jpg and 000001.png would share one result file" in runner({})
     (data / "image_2/000001.jpg").unlink()
     assert "--batch-size must be >= 1, got 0" in runner({}, "--batch-size", "0")
+    for threshold in ("nan", "-1", "1.5"):
+        assert "--threshold must be in [0, 1]" in runner({}, "--threshold", threshold)
+    (data / "image_2/._000000.png").write_bytes(b"of another system")  # which is passed over
+    assert "no such calibration file, for 000000.png" in runner({"--calib": tmp_path})
     (tmp_path / "file").write_text("")
     assert "must be a folder" in runner({"--out": tmp_path / "file"})
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert "onnxruntime is missing: pip install onnxruntime" in runner({})
+
+
+def test_the_runner_doubts_pictures_of_another_shape():
+    official, exact = (run_onnx.Model(None, ["Car"], (1280, 384), 0.2, rows) for rows in (True, False))
+    wide, kitti = np.zeros((1080, 1920, 3), np.uint8), np.zeros((370, 1224, 3), np.uint8)
+    said = official.doubt(Path("a.png"), wide)
+    assert "a.png: 1920 x 1080 is not of the shape 1280 x 384" in said and "tester.map_to_image=exact" in said
+    assert not exact.doubt(Path("a.png"), wide) and not official.doubt(Path("a.png"), kitti)
 
 
 def test_the_runner_refuses_other_models(runner, exported, tmp_path):

@@ -24,6 +24,7 @@ from lib.prediction import Detector, load_detector, writing
 from lib.prediction.sources import PictureFile, Video, find_pictures
 from lib.structures import Calibration, Object3d, read_objects
 from lib.structures.camera import KITTI_P2, assumed_kitti_camera, camera_from_intrinsics
+from lib.visualization.video import VideoFile
 from tests.conftest import CALIB
 from tools import predict, train_val
 
@@ -401,9 +402,28 @@ def test_results_are_overwritten_only_when_asked_and_only_results(run, errors, t
     record = Path("out/predict.json")
     record.write_text(json.dumps({"files": ["../in/0.png", "data/0.txt"]}))
     assert run(*options, "--overwrite") == 0  # a record cannot lead out of its folder
+    record.unlink()
+    assert "what is there is of no prediction (no predict.json)" in errors(*options, "--overwrite")
     record.write_text("{")
     assert "predict.json: this record" in errors(*options, "--overwrite")
     assert (folder / "0.png").is_file() and Path("out/data/mine.txt").is_file()
+
+
+@pytest.mark.parametrize("frame_rate", [29.97, 66.6667, 239.9612, 0.0001])
+def test_videos_of_odd_frame_rates_are_written(tmp_path, frame_rate):
+    with VideoFile(tmp_path / "a.mp4", frame_rate) as video:
+        for _ in range(3):
+            video.write(np.zeros((48, 64, 3), np.uint8))
+    reader = cv2.VideoCapture(str(tmp_path / "a.mp4"))
+    assert reader.get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    assert reader.get(cv2.CAP_PROP_FPS) == pytest.approx(max(frame_rate, 0.01), abs=0.01)
+
+
+def test_kittis_own_matrix_can_be_pasted(run, tmp_path):
+    """It has numbers such as -3.454157e-01, which older Pythons take for an option."""
+    folder = write_pictures(tmp_path / "in", ["0.png"])
+    words = "186 0 160 4.5 0 186 48 -3.454157e-01 0 0 1 4.981016e-03".split()
+    assert run("--input", folder, "--p2", *words) == 0
 
 
 def test_an_interrupted_run_leaves_whole_files(run, tmp_path, monkeypatch, capsys):

@@ -11,6 +11,7 @@ import argparse
 import logging
 import math
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -57,6 +58,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--overwrite", action="store_true", help="replace earlier results in --out")
     parser.add_argument("--config", type=Path, metavar="X.yaml", help="for checkpoints without one (official ones)")
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    # older Pythons take -3.4e-01, as KITTI's P2 has it, for an option
+    parser._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
     camera = parser.add_argument_group("camera, one of")
     camera.add_argument("--calib", type=Path, metavar="PATH", help="KITTI calibration file, or folder of <name>.txt")
     camera.add_argument("--fx", type=float, help="focal length [px]; with it, where they differ:")

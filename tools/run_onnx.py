@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -26,11 +27,15 @@ PROVIDERS = ["CPUExecutionProvider"]
 """put "CUDAExecutionProvider" before it where onnxruntime-gpu is installed"""
 FORMAT = "ddml-monodle detector, 1"
 SUFFIXES = (".png", ".jpg", ".jpeg")
+LARGEST_RATIO_DIFFERENCE = 0.03
+"""between a picture's width / height and the network input's, in a model with the official map of rows"""
+NEGATIVE_NUMBER = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, 2 for bad input, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser._negative_number_matcher = NEGATIVE_NUMBER  # older Pythons take -3.4e-01 for an option
     parser.add_argument("--model", required=True, type=Path, metavar="M.onnx")
     parser.add_argument("--input", required=True, type=Path, metavar="PATH", help="a picture, or a folder of them")
     camera = parser.add_mutually_exclusive_group(required=True)
@@ -57,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     """Everything is checked first and written last. Raises FileNotFoundError or ValueError for what cannot be used."""
     if args.batch_size < 1:
         raise ValueError(f"--batch-size must be >= 1, got {args.batch_size}")
+    if args.threshold is not None and not 0 <= args.threshold <= 1:
+        raise ValueError(f"--threshold must be in [0, 1], got {args.threshold:g}")
     model = load_model(args.model)
     pictures = find_pictures(args.input)
     cameras = [check_p2(args.p2, "--p2") if args.p2 else read_p2(find_calibration(args.calib, p)) for p in pictures]
@@ -94,6 +101,20 @@ class Model:
     resolution: tuple[int, int]
     """network input (width, height) [px]"""
     threshold: float
+    official_rows: bool
+    """rows are mapped by the ratio of heights, which is right for pictures of the input's own shape alone"""
+
+    def doubt(self, path: Path, picture: np.ndarray) -> str:
+        """What to say of a picture whose boxes come out at wrong rows; empty for all others."""
+        height, width = picture.shape[:2]
+        ratio = (width / height) / (self.resolution[0] / self.resolution[1])
+        if not self.official_rows or abs(ratio - 1) <= LARGEST_RATIO_DIFFERENCE:
+            return ""
+        return (
+            f"warning: {path}: {width} x {height} is not of the shape {self.resolution[0]} x {self.resolution[1]} that "
+            "this model maps rows for, so boxes come out too high or too low; export it with --set "
+            "tester.map_to_image=exact, or use tools/predict.py, which fits the network to the picture"
+        )
 
 
 def load_model(path: Path) -> Model:
@@ -114,7 +135,8 @@ def load_model(path: Path) -> Model:
         if values["format"] != FORMAT:
             raise ValueError
         width, height = values["resolution"]
-        return Model(session, values["class_names"], (width, height), values["threshold"])
+        official = values["map_to_image"] == "official"
+        return Model(session, values["class_names"], (width, height), values["threshold"], official)
     except (KeyError, ValueError):
         raise ValueError(f"{path}: not written by tools/export_onnx.py: its metadata do not say {FORMAT!r}") from None
 
@@ -125,7 +147,9 @@ def find_pictures(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such picture or folder")
-    found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+    found = sorted(
+        p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")
+    )
     if not found:
         raise FileNotFoundError(f"{path}: no pictures ({', '.join(SUFFIXES)}) in this folder")
     by_stem: dict[str, Path] = {}
@@ -170,6 +194,8 @@ def check_p2(values: Sequence[float], where: str) -> np.ndarray:
 def detect(model: Model, paths: Sequence[Path], cameras: Sequence[np.ndarray], threshold: float) -> list[str]:
     """The texts of the pictures' result files."""
     pictures = [read_picture(path) for path in paths]
+    doubts = [model.doubt(path, picture) for path, picture in zip(paths, pictures, strict=True)]
+    print(*filter(None, doubts), sep="\n", end="\n" if any(doubts) else "")
     inputs = {
         "images": np.stack([to_network_input(picture, model.resolution) for picture in pictures]),
         "P2": np.stack(cameras),

@@ -55,6 +55,7 @@ from lib.losses import Criterion
 from lib.models import build_model
 from lib.models.folding import fold_batch_norm
 from lib.models.pretrained import load_imagenet_weights
+from lib.structures import Object3d
 from lib.visualization.curves import plot_metrics
 from tools.make_report import report_after_training
 from tools.visualize import draw_some
@@ -275,10 +276,10 @@ def evaluate_model(job: Job, model: nn.Module, name: str) -> dict[str, float]:
     (folder / "ap.json").unlink(missing_ok=True)  # never older figures beside newer detections
     write_results(folder / "data", results)
     _write_config(folder / "config.yaml", config)
-    draw_some(dataset, dict(results), config.tester.pictures, folder / "pictures")
     speed = len(results) / seconds
     logger.info("%d frames, %.2f pictures/s; detections: %s", len(results), speed, folder / "data")
     if not dataset.has_labels:
+        draw_pictures(dataset, dict(results), config.tester.pictures, folder / "pictures")
         return {}
     classes = config.dataset.writelist
     overlaps = {name: (pair[0], pair[1]) for name, pair in config.tester.overlaps.items()}
@@ -286,7 +287,16 @@ def evaluate_model(job: Job, model: nn.Module, name: str) -> dict[str, float]:
     with atomic_write(folder / "ap.json") as file:
         file.write(json.dumps(result.to_json(), indent=1).encode())
     logger.info("%s\nsaved as %s", result.table(), folder / "ap.json")
+    draw_pictures(dataset, dict(results), config.tester.pictures, folder / "pictures")
     return {f"{c} 3D moderate AP40": result.ap(c, "3d") for c in sorted(classes, key=lambda c: c != "Car")}
+
+
+def draw_pictures(dataset: KITTI, detections: dict[str, list[Object3d]], count: int, folder: Path) -> None:
+    """``tester.pictures``. What goes wrong is a warning: pictures must not end a training that took days."""
+    try:
+        draw_some(dataset, detections, count, folder)
+    except Exception as error:  # whatever it is
+        logger.warning("no pictures in %s: %s", folder, error)
 
 
 def _require_labels_of_own_classes(config: Config, dataset: KITTI) -> None:

@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--min-score", type=float, default=0.0, metavar="S", help="least score to draw; default: 0")
     parser.add_argument("--maps", action="store_true", help="draw object-wise depth maps, from the labels, too")
     parser.add_argument("--checkpoint", type=Path, metavar="X.pth", help="draw this network's heatmaps, too")
+    parser.add_argument("--config", type=Path, metavar="X.yaml", help="of a checkpoint without one (official ones)")
     args = parser.parse_args(argv)
     return run_command(lambda: visualize(args))
 
@@ -68,7 +69,7 @@ def visualize(args: argparse.Namespace) -> int:
     detections = {
         i: None if results is None else confident(read_objects(results / f"{i}.txt"), args.min_score) for i in ids
     }
-    draw_heatmaps = heatmap_drawer(args.checkpoint) if args.checkpoint else None
+    draw_heatmaps = heatmap_drawer(args.checkpoint, args.config) if args.checkpoint else None
     for frame_id, panel in comparison_panels(dataset, detections):
         write_file(out / f"{frame_id}.png", encode(panel, ".png"))
         if args.maps or draw_heatmaps:
@@ -83,11 +84,11 @@ def visualize(args: argparse.Namespace) -> int:
     return 0
 
 
-def heatmap_drawer(checkpoint: Path) -> Callable[[np.ndarray], np.ndarray]:
+def heatmap_drawer(checkpoint: Path, config: Path | None) -> Callable[[np.ndarray], np.ndarray]:
     """What draws a network's heatmap over a picture (H, W, 3) uint8, RGB. Raises ValueError naming the checkpoint."""
     from lib.prediction import load_detector  # torch takes seconds to import, and pictures of results need none
 
-    detector = load_detector(checkpoint)
+    detector = load_detector(checkpoint, config)
 
     def draw(image_rgb: np.ndarray) -> np.ndarray:
         heatmap, to_image = detector.heatmap(image_rgb)

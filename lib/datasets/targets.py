@@ -80,7 +80,7 @@ def exclusion(line: int, obj: Object3d, config: Dataset) -> str | None:
     if obj.difficulty == "UnKnown":
         return "difficulty"
     depth = obj.location_cam[2]
-    return "near" if depth < MIN_DEPTH else "far" if depth > MAX_DEPTH else None
+    return None if MIN_DEPTH <= depth <= MAX_DEPTH else "far" if depth > MAX_DEPTH else "near"
 
 
 def _is_merged(obj: Object3d, config: Dataset) -> bool:

@@ -17,6 +17,7 @@ _OURS = {"general.exp_name", "general.random_seed", "tester.mode", "tester.check
 """keys that neither an arm nor --set may change: runs are named by arm and seed, and judged at their last epoch"""
 _FREE = {"dataset.num_workers", "dataset.cache", "trainer.eval_frequency"}
 _FREE |= {"trainer.save_frequency", "trainer.save_interval_minutes", "trainer.keep_last"}
+_FREE |= {"trainer.report", "tester.pictures"}
 """keys that bear on nothing that is compared: a run may have been made, or begun, with other values"""
 
 

@@ -57,6 +57,8 @@ class Comparison:
 
     def require_equality(self, origin: str) -> None:
         """Raises FloatingPointError, beginning with ``origin``, where the two differ by more than rounding."""
+        if not self.objects:
+            raise FloatingPointError(f"{origin}: the heatmap has no peak to compare; is this checkpoint trained?")
         if self.unexplained:
             raise FloatingPointError(
                 f"{origin}: {self.unexplained} objects are found by it or by PyTorch alone, of {self.objects}"

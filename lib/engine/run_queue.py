@@ -168,7 +168,10 @@ class RunQueue:
         return _Job(run, slot, process, claim.pop_all())
 
     def _note_finished(self, run: PlannedRun, how: str) -> None:
-        _say(f"{run.name}: {how}; {self.on_finished(run)}")
+        try:
+            _say(f"{run.name}: {how}; {self.on_finished(run)}")
+        except (ValueError, OSError) as error:  # a broken ap.json, a full disk: the other runs go on
+            self._fail(run, str(error))
 
     def _fail(self, run: PlannedRun, why: str) -> None:
         self.failures.append(f"{run.name}: {why}")

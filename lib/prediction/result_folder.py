@@ -21,8 +21,11 @@ def refuse_to_overwrite(folder: Path, overwrite: bool, inputs: Iterable[Path]) -
     for path in inputs:
         if path.resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"{path}: lies in the folder of results, {folder}; choose another --out")
-    if not overwrite and folder.is_dir() and any(folder.iterdir()):
+    filled = folder.is_dir() and any(folder.iterdir())
+    if filled and not overwrite:
         raise FileExistsError(f"{folder}: not empty; choose another --out, or --overwrite what was predicted there")
+    if filled and not (folder / RECORD).is_file():
+        raise FileExistsError(f"{folder}: what is there is of no prediction (no {RECORD}); choose another --out")
 
 
 def begin_results(folder: Path, files: Sequence[str], record: dict[str, Any]) -> None:

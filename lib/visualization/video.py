@@ -20,7 +20,9 @@ class VideoFile:
     """
 
     def __init__(self, path: Path, frame_rate: float) -> None:
-        self.path, self.frame_rate, self.frames = path, frame_rate, 0
+        # MPEG-4 counts time in at most 65535 parts of a second: 239.9612 frames a second need to be rounded
+        self.path, self.frames = path, 0
+        self.frame_rate = max(round(frame_rate, 3 if frame_rate < 65 else 2), 0.01)
         self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.mp4")  # OpenCV goes by the suffix
         self._writer: cv2.VideoWriter | None = None
 
@@ -35,7 +37,8 @@ class VideoFile:
             size = (frame_bgr.shape[1], frame_bgr.shape[0])
             self._writer = cv2.VideoWriter(str(self._temporary), cv2.CAP_FFMPEG, code, self.frame_rate, size)
             if not self._writer.isOpened():
-                raise OSError(f"{self.path}: OpenCV cannot write a video of {size[0]} x {size[1]} there")
+                kind = f"{size[0]} x {size[1]}, {self.frame_rate:g} frames a second"
+                raise OSError(f"{self.path}: OpenCV cannot write a video of {kind}, there")
         self._writer.write(frame_bgr)
         self.frames += 1
 
