@@ -214,7 +214,7 @@ def test_heatmap_is_drawn_where_its_cells_are(grey: np.ndarray) -> None:
         colour = np.array(((0, 159, 230), (233, 180, 86))[share < 1])
         assert np.abs(drawn[v, u] - (90 + share * (colour - 90))).max() < 25
     names = np.zeros((375, 1242), bool)
-    names[330:, :100] = True
+    names[330:, :200] = True
     marks = changed(grey, drawn) & ~names
     assert 4 < marks.sum() < 2.2 * (2 * scale) ** 2  # a cell spreads to the middles of its neighbours
     with pytest.raises(ValueError, match=r"expected a heatmap \(1, h, w\)"):

@@ -246,6 +246,9 @@ def record(
         "min_score": writing.min_score,
         "focal_net_of_training": detector.focal_net if detector.focal_net_known else None,
         "depth_scale": [min(scales), max(scales)],
+        "focal_correction": detector.correct_depth,
+        "resolutions": sorted({detector.settings(frame.image_size).resolution for frame in frames}),
+        "P2": {frame.frame_id: frame.calibration.P2.tolist() for frame in frames},
     }
 
 

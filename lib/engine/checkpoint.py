@@ -126,7 +126,7 @@ def load_model_state(model: nn.Module, state: dict[str, Tensor], origin: Path) -
     own = model.state_dict()
     surplus = [name for name in state if name.startswith(OPTIONAL_HEAD) and name not in own]
     if surplus:
-        logger.info("%s: its obj_depth head is dropped; the model has none", origin)
+        logger.debug("%s: its obj_depth head is left out; it is for training only", origin)
         state = {name: value for name, value in state.items() if name not in surplus}
     absent = [name for name in own if name.startswith(OPTIONAL_HEAD) and name not in state]
     if absent:

@@ -21,7 +21,7 @@ _TEXT_COLOUR: Colour = (255, 255, 255)
 def draw_heatmap(
     image_bgr: np.ndarray, heatmap: np.ndarray, class_names: Sequence[str], map_to_image: np.ndarray
 ) -> np.ndarray:
-    """Every class's heatmap in a colour of its own, as opaque as it is high, and the classes' names.
+    """Every class's heatmap in a colour of its own, as opaque as it is high; the classes' names and highest values.
 
     Args:
         heatmap: (C, h, w), 0..1, one channel for each of ``class_names``.
@@ -38,7 +38,8 @@ def draw_heatmap(
         mixed += opacity[..., None] * (np.array(colour, np.float32) - mixed)
     image = mixed.round().astype(np.uint8)
     for k, name in enumerate(class_names):
-        put_text(image, name, (6, height - 6 - 16 * (len(class_names) - 1 - k)), CLASS_COLOURS[k % len(CLASS_COLOURS)])
+        place = (6, height - 6 - 16 * (len(class_names) - 1 - k))
+        put_text(image, f"{name}, at most {heatmap[k].max():.2f}", place, CLASS_COLOURS[k % len(CLASS_COLOURS)])
     return image
 
 
