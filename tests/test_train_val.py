@@ -72,7 +72,8 @@ def test_train_then_evaluate_then_evaluate_only(run, tmp_path, tiny_kitti, capsy
     assert not (out / "report.html").exists()  # switched off above
     results = out / "results" / "checkpoint_epoch_4" / "val"
     assert sorted(p.name for p in (results / "data").iterdir()) == [f"00000{i}.txt" for i in range(4)]
-    assert sorted(p.name for p in results.iterdir()) == ["ap.json", "config.yaml", "data"]  # no pictures, as told
+    files = ["ap.json", "config.yaml", "data", "depth_error.json"]  # no pictures, as told
+    assert sorted(p.name for p in results.iterdir()) == files
     assert "official" in json.loads((results / "ap.json").read_text())
     said = capsys.readouterr().out
     assert "epoch 4/4" in said and "official  3D" in said

@@ -26,7 +26,7 @@ from lib.engine.interruption import Interruption
 from lib.engine.metrics import read_metrics
 from lib.engine.run_queue import RunQueue, Slot
 from lib.engine.runtime import run_command, setup_logging
-from lib.evaluation.comparison import Comparison, ap_figures, main_figures
+from lib.evaluation.comparison import Comparison, ap_figures, depth_figures, main_figures
 from lib.evaluation.statistics import LEVEL
 from lib.files import write_file
 from lib.ops.machine import available_cores
@@ -161,17 +161,19 @@ def command_of(base: Path, run: PlannedRun) -> list[str]:
 
 
 def figures_of(run: PlannedRun) -> dict[str, float]:
-    """All figures of a finished run by name; what else is to be compared is added here.
-
-    Raises ValueError naming the file that cannot be read.
-    """
-    path = run.results / "ap.json"
-    try:
-        figures = ap_figures(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    losses = read_metrics(run.folder / "metrics.jsonl")[-1]["losses"]
-    return figures | {f"final loss: {name}": float(value) for name, value in losses.items()}
+    """All figures of a finished run by name. Raises ValueError or OSError naming the file that cannot be read."""
+    figures: dict[str, float] = {}
+    for name, read in (("ap.json", ap_figures), ("depth_error.json", depth_figures)):
+        path = run.results / name
+        try:
+            figures |= read(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    records = read_metrics(run.folder / "metrics.jsonl")
+    terms = records[-1]["losses"]
+    zero = {name: math.fsum(record.get("zero_share", {}).get(name, 0.0) for record in records) for name in terms}
+    figures |= {f"final loss: {name}": float(value) for name, value in terms.items()}
+    return figures | {f"steps with loss 0 [%]: {name}": 100 * zero[name] / len(records) for name in terms}
 
 
 def report(args: argparse.Namespace, runs: Sequence[PlannedRun], picture: bool = True) -> str:

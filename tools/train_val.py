@@ -49,8 +49,8 @@ from lib.engine.run_lock import lock
 from lib.engine.runtime import run_command, setup_logging
 from lib.engine.step import Parts
 from lib.engine.trainer import begin, train
-from lib.evaluation import CLASSES, evaluate_kitti
-from lib.files import atomic_write, remove_leftovers
+from lib.evaluation import CLASSES, depth_errors, evaluate_annotations, read_annotations, type_names_for
+from lib.files import atomic_write, remove_leftovers, write_file
 from lib.losses import Criterion
 from lib.models import build_model
 from lib.models.folding import fold_batch_norm
@@ -273,7 +273,8 @@ def evaluate_model(job: Job, model: nn.Module, name: str) -> dict[str, float]:
     results = sorted((result for share in shares for result in share), key=lambda pair: dataset.number[pair[0]])
     seconds = time.perf_counter() - started
     folder = job.run_dir / "results" / name / dataset.split
-    (folder / "ap.json").unlink(missing_ok=True)  # never older figures beside newer detections
+    for figures in ("ap.json", "depth_error.json"):
+        (folder / figures).unlink(missing_ok=True)  # never older figures beside newer detections
     write_results(folder / "data", results)
     _write_config(folder / "config.yaml", config)
     speed = len(results) / seconds
@@ -281,14 +282,26 @@ def evaluate_model(job: Job, model: nn.Module, name: str) -> dict[str, float]:
     if not dataset.has_labels:
         draw_pictures(dataset, dict(results), config.tester.pictures, folder / "pictures")
         return {}
-    classes = config.dataset.writelist
-    overlaps = {name: (pair[0], pair[1]) for name, pair in config.tester.overlaps.items()}
-    result = evaluate_kitti(dataset.label_dir, folder / "data", dataset.frame_ids, classes, own_overlaps=overlaps)
-    with atomic_write(folder / "ap.json") as file:
-        file.write(json.dumps(result.to_json(), indent=1).encode())
-    logger.info("%s\nsaved as %s", result.table(), folder / "ap.json")
+    ap = write_figures(config, dataset, folder)
     draw_pictures(dataset, dict(results), config.tester.pictures, folder / "pictures")
-    return {f"{c} 3D moderate AP40": result.ap(c, "3d") for c in sorted(classes, key=lambda c: c != "Car")}
+    return ap
+
+
+def write_figures(config: Config, dataset: KITTI, folder: Path) -> dict[str, float]:
+    """Average precision and depth errors of the detections in folder/data, printed and stored; returns the main AP."""
+    classes = sorted(config.dataset.writelist, key=lambda name: name != "Car")
+    overlaps = {name: (pair[0], pair[1]) for name, pair in config.tester.overlaps.items()}
+    names = type_names_for(classes)
+    labels = read_annotations(dataset.label_dir, dataset.frame_ids, False, names)
+    detections = read_annotations(folder / "data", dataset.frame_ids, True, names)
+    result = evaluate_annotations(labels, detections, classes, own_overlaps=overlaps)
+    depth = [depth_errors(labels, detections, name) for name in classes]
+    write_file(folder / "depth_error.json", json.dumps([errors.to_json() for errors in depth], indent=1).encode())
+    with atomic_write(folder / "ap.json") as file:  # the last: it says that this evaluation is complete
+        file.write(json.dumps(result.to_json(), indent=1).encode())
+    tables = "\n".join([result.table(), *(errors.table() for errors in depth)])
+    logger.info("%s\nsaved as %s and depth_error.json", tables, folder / "ap.json")
+    return {f"{name} 3D moderate AP40": result.ap(name, "3d") for name in classes}
 
 
 def draw_pictures(dataset: KITTI, detections: dict[str, list[Object3d]], count: int, folder: Path) -> None:

@@ -35,15 +35,42 @@ def ap_figures(ap: Mapping[str, Any]) -> dict[str, float]:
                     values = ap[overlap].get(cls, {}).get(metric, {}).get("R40", [None] * len(DIFFICULTIES))
                     for difficulty, value in zip(DIFFICULTIES, values, strict=True):
                         name = f"{cls} {title} {difficulty} AP40{suffix}"
-                        figures[name] = math.nan if value is None else float(value)
+                        figures[name] = _figure(value)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not the JSON of an evaluation: {error!r}") from None
     return figures
 
 
+def depth_figures(depth: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Depth errors of a depth_error.json by name: 'Car depth error: median [m]', '.. median, 10-20 m [m]' and so on.
+
+    'Car found in the picture [%]' is the share of the objects that the errors are of. NaN where there is no figure.
+    Raises ValueError for what is no depth_error.json.
+    """
+    figures = {}
+    try:
+        for errors in depth:
+            cls, total = errors["class"], errors["total"]
+            figures[f"{cls} depth error: median [m]"] = _figure(total["median_absolute"])
+            figures[f"{cls} depth error: mean [m]"] = _figure(total["mean_absolute"])
+            figures[f"{cls} depth error: mean relative [%]"] = 100 * _figure(total["mean_relative"])
+            figures[f"{cls} found in the picture [%]"] = 100 * _figure(total["recall"])
+            for band in errors["bands"]:
+                name = f"{cls} depth error: median, {band['near']:g}-{band['far']:g} m [m]"
+                figures[name] = _figure(band["median_absolute"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"not the JSON of depth errors: {error!r}") from None
+    return figures
+
+
+def _figure(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
 def main_figures(classes: Sequence[str]) -> list[str]:
-    """Names of those figures of :func:`ap_figures` that one looks at first."""
-    main = ("3D moderate AP40", "3D moderate AP40 loose", "BEV moderate AP40", "2D moderate AP40")
+    """Names of those figures that one looks at first."""
+    main = ["3D moderate AP40", "3D moderate AP40 loose", "BEV moderate AP40", "2D moderate AP40"]
+    main += ["depth error: median [m]", "found in the picture [%]"]
     return [f"{cls} {figure}" for cls in classes for figure in main]
 
 
@@ -89,7 +116,7 @@ class Comparison:
         return "\n".join(line.rstrip() for line in lines[1:])
 
     def _line(self, arm: str, figure: str, width: int) -> str:
-        digits = 2 if "AP40" in figure else 4
+        digits = 2 if "AP40" in figure or "[%]" in figure else 3 if "[m]" in figure else 4
         own = self.summary(arm, figure)
         line = f"{arm:<{width}}{_count(own):>8}{_number(own.mean, digits):>10}{_number(own.deviation, digits):>9}"
         if arm == self.arms[0]:

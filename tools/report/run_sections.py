@@ -62,7 +62,9 @@ def files(run_dir: Path) -> Section:
         place = folder.relative_to(run_dir)
         rows.append([f"{place}/data/", "detections, a KITTI text file each frame", _count(folder / "data", "*.txt")])
         if (folder / "ap.json").is_file():
-            rows.append([f"{place}/ap.json", "all figures of that evaluation", _size(folder / "ap.json")])
+            rows.append([f"{place}/ap.json", "average precision, all figures", _size(folder / "ap.json")])
+        if (folder / "depth_error.json").is_file():
+            rows.append([f"{place}/depth_error.json", "depth errors by distance", _size(folder / "depth_error.json")])
         if (folder / "pictures").is_dir():
             rows.append([f"{place}/pictures/", "some frames with detections", _count(folder / "pictures", "*.jpg")])
     return Section("files", "Files", [f"In {run_dir.resolve()}:", Table(["file", "what", "size"], rows, text=True)])
