@@ -6,7 +6,7 @@ DATA := data/quickstart
 RUN := outputs/quickstart
 RESULTS := $(RUN)/results/checkpoint_epoch_6/val
 
-.PHONY: quickstart test test-slow lint environment clean
+.PHONY: quickstart evidence test test-slow lint environment clean
 
 environment: $(VENV)/.installed
 
@@ -27,6 +27,16 @@ quickstart: environment
 	@echo "losses by epoch:              $(RUN)/curves.png and $(RUN)/metrics.jsonl"
 	@echo "detections beside labels:     $(RUN)/pictures/"
 	@echo "the rendered data set:        $(DATA)/"
+
+# LAYOUTS: label files of real KITTI, with calib/ beside and ImageSets/ two folders up; JOBS: runs at a time
+LAYOUTS ?= data/KITTI/training/label_2
+JOBS ?= 2
+
+evidence: environment
+	test -d data/evidence || $(BIN)/python tools/make_synthetic_kitti.py --out data/evidence --train 1800 --val 750 \
+	    --size 640x192 --layouts $(LAYOUTS)
+	$(BIN)/python tools/compare.py --config experiments/evidence/base.yaml --out runs/evidence --seeds 3 --jobs $(JOBS) \
+	    --arms monodle qi obj_depth ddml ddml_corrected
 
 test: environment
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal

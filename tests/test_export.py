@@ -300,9 +300,9 @@ def test_what_cannot_be_exported(refused, exported, tmp_path, monkeypatch):
     assert "not a readable checkpoint" in refused(checkpoint=tmp_path / "broken.pth")
     official = tmp_path / "official.pth"
     torch.save({"epoch": 1, "model_state": exported.model.state_dict()}, official)
-    assert "official.pth holds no configuration" in (said := refused(checkpoint=official)) and "--config" in said
+    assert "official.pth: it has no config" in (said := refused(checkpoint=official)) and "--config" in said
     torch.save({"model_state": {}, "config": {"dataset": {"reso": 1}}}, tmp_path / "strange.pth")
-    assert "strange.pth, its configuration: unknown key dataset.reso" in refused(checkpoint=tmp_path / "strange.pth")
+    assert "strange.pth: its config: unknown key dataset.reso" in refused(checkpoint=tmp_path / "strange.pth")
     assert "no.yaml: no such config" in refused("--config", str(tmp_path / "no.yaml"))
     assert "dataset.class_names" in refused("--set", "dataset.class_names=[Car]")
     assert "--opset must be in 18 .." in refused("--opset", "17")

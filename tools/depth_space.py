@@ -15,7 +15,7 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,7 @@ from lib.datasets.augmentation import Augmentation
 from lib.datasets.kitti import KITTI
 from lib.datasets.samples import Batch, inference_loader, training_loader
 from lib.datasets.targets import encode_targets
-from lib.engine.checkpoint import load_model_state, read_checkpoint
 from lib.engine.device import choose_device
-from lib.engine.run_folder import EVALUATION_KEYS, warn_of_differences
 from lib.engine.runtime import progress_interval, run_command, setup_logging
 from lib.engine.step import jitter_colors, prepare
 from lib.evaluation.depth_report import (
@@ -47,10 +45,10 @@ from lib.evaluation.depth_report import (
 from lib.evaluation.depth_space import BoundCounts, Bounds, DescribedObjects, Pairs, all_pairs, principal_components
 from lib.files import atomic_write
 from lib.losses.quasi_isometric import object_descriptors
-from lib.models import build_model
 from lib.models.centernet3d import CenterNet3D
 from lib.models.folding import fold_batch_norm
 from lib.ops.depth import decode_depth
+from lib.prediction.network import read_network
 from lib.structures import FrameInfo
 from lib.visualization.depth_space import READOUT_STYLES, DepthSpace, PairCloud, draw_depth_spaces
 
@@ -143,11 +141,7 @@ class Subject:
 
 def read_subject(name: str, checkpoint: Path, config: Config, args: argparse.Namespace) -> Subject:
     """Raises FileNotFoundError or ValueError for a checkpoint or data that are missing, broken, or do not fit."""
-    # the obj_depth head is for training only
-    model = build_model(replace(config, general=replace(config.general, obj_depth=False)))
-    state = read_checkpoint(checkpoint)
-    load_model_state(model, state["model_state"], checkpoint)
-    warn_of_differences(checkpoint, state.get("config"), config, EVALUATION_KEYS)
+    model = read_network(checkpoint, config).model
     root = find_dataroot(config)
     frames, fit_frames = KITTI(root, args.split), KITTI(root, args.fit_split)
     shared = set(frames.frame_ids) & set(fit_frames.frame_ids)

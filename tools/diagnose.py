@@ -31,19 +31,18 @@ from lib.datasets.kitti import KITTI
 from lib.datasets.memorised import memorise
 from lib.datasets.pictures import find_picture, read_image_size, read_size_table
 from lib.datasets.samples import inference_loader
-from lib.engine.checkpoint import load_model_state, read_checkpoint
 from lib.engine.device import choose_device
 from lib.engine.inference import decode_settings, predict
-from lib.engine.run_folder import EVALUATION_KEYS, find_checkpoint, warn_of_differences
+from lib.engine.run_folder import find_checkpoint
 from lib.engine.runtime import progress_interval, run_command, setup_logging
 from lib.evaluation import DIFFICULTIES, Annotations, depth_errors, type_names_for
 from lib.evaluation.ceiling import Ceiling
 from lib.evaluation.oracle import PREDICTED, QUANTITIES, TITLES, Oracle, replace_and_evaluate
 from lib.evaluation.repairs import DecodedFrame, explain_ceiling
 from lib.files import write_file
-from lib.models import build_model
 from lib.models.folding import fold_batch_norm
 from lib.postprocess import decode_detections
+from lib.prediction.network import read_network
 from lib.structures import Calibration, FrameInfo, Object3d, read_objects, read_split
 from lib.visualization.bars import plot_replaced
 from lib.visualization.evaluation_panels import depth_error_panels
@@ -114,12 +113,8 @@ class Predicted(NamedTuple):
 def run_network(config: Config, checkpoint: str, split: str, max_frames: int) -> Predicted:
     """Raises FileNotFoundError or ValueError for a checkpoint or data that cannot be used."""
     path = find_checkpoint(checkpoint, Path("outputs") / config.general.exp_name, "--checkpoint ")
-    state = read_checkpoint(path)
     dataset = KITTI(find_dataroot(config), split, max_frames=max_frames)
-    # the obj_depth head is for training only
-    model = build_model(replace(config, general=replace(config.general, obj_depth=False)))
-    load_model_state(model, state["model_state"], path)
-    warn_of_differences(path, state.get("config"), config, EVALUATION_KEYS)
+    model = read_network(path, config).model
     device = choose_device(config.trainer.gpu_ids)
     logger.info("%s on the %d frames of split %s below %s", path, len(dataset), split, dataset.data_dir)
     loader = inference_loader(dataset, config)

@@ -16,7 +16,6 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +26,14 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
-from lib.config import Config, load_config, parse_config
 from lib.datasets.augmentation import Augmentation
 from lib.datasets.pictures import read_picture
-from lib.engine.checkpoint import load_model_state, read_checkpoint
 from lib.engine.export_check import Comparison
-from lib.engine.run_folder import EVALUATION_KEYS, warn_of_differences
 from lib.engine.runtime import progress_interval, run_command, setup_logging
 from lib.engine.step import prepare
 from lib.files import atomic_write
-from lib.models import build_model
 from lib.models.export import INPUTS, OLDEST_OPSET, OUTPUTS, ExportableDetector, describe, to_onnx
+from lib.prediction.network import read_network
 
 logger = logging.getLogger("lib.tools.export_onnx")
 
@@ -81,7 +77,8 @@ def export(args: argparse.Namespace) -> int:
     newest = require_packages().defs.onnx_opset_version()
     if not OLDEST_OPSET <= args.opset <= newest:
         raise ValueError(f"--opset must be in {OLDEST_OPSET} .. {newest} (this onnx's newest), got {args.opset}")
-    config, detector = load_detector(args.checkpoint, args.config, args.set)
+    config, model, _ = read_network(args.checkpoint, args.config, args.set)
+    detector = ExportableDetector(model, config).eval()
     resolution = config.dataset.resolution
     batches = [*random_batches(resolution), *picture_batches(args.pictures, resolution)]
     logger.info("exporting %s, %s, %d x %d", args.checkpoint, config.model.backbone, *resolution)
@@ -108,26 +105,6 @@ def require_packages() -> Any:
     if missing:
         raise ValueError(f"exporting needs {', '.join(missing)}: pip install {' '.join(missing)}")
     return importlib.import_module("onnx")
-
-
-def load_detector(path: Path, yaml: str | None, overrides: Sequence[str]) -> tuple[Config, ExportableDetector]:
-    """The configuration and the network of a checkpoint. Raises FileNotFoundError or ValueError."""
-    state = read_checkpoint(path)
-    stored = state.get("config")
-    if yaml is not None:
-        config = load_config(yaml, overrides)
-        warn_of_differences(path, stored, config, EVALUATION_KEYS)
-    elif not isinstance(stored, dict):
-        raise ValueError(f"{path} holds no configuration, as official checkpoints do not; name its YAML with --config")
-    else:
-        try:
-            config = parse_config(stored, overrides)
-        except ValueError as error:
-            raise ValueError(f"{path}, its configuration: {error}") from None
-    # the obj_depth head is for training only
-    model = build_model(replace(config, general=replace(config.general, obj_depth=False)))
-    load_model_state(model, state["model_state"], path)
-    return config, ExportableDetector(model, config).eval()
 
 
 def open_session(content: bytes) -> Any:

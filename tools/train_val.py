@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -37,7 +37,6 @@ from lib.engine.interruption import Interrupted, Interruption
 from lib.engine.metrics import add_ap_to_last, read_metrics
 from lib.engine.optim import build_optimizer
 from lib.engine.run_folder import (
-    EVALUATION_KEYS,
     LAST,
     find_checkpoint,
     list_checkpoints,
@@ -55,6 +54,7 @@ from lib.losses import Criterion
 from lib.models import build_model
 from lib.models.folding import fold_batch_norm
 from lib.models.pretrained import load_imagenet_weights
+from lib.prediction.network import read_network
 from lib.structures import Object3d
 from lib.visualization.curves import plot_metrics
 from tools.make_report import report_after_training
@@ -169,11 +169,7 @@ def train_and_evaluate(job: Job, evaluate_only: bool, overwrite: bool, resume: s
         final = run_training(job, overwrite, resume)
         checkpoints = _after_training(config, run_dir, final)
     for path in checkpoints:
-        # the obj_depth head is for training only
-        model = build_model(replace(config, general=replace(config.general, obj_depth=False)))
-        state = read_checkpoint(path)
-        load_model_state(model, state["model_state"], path)
-        warn_of_differences(path, state.get("config"), config, EVALUATION_KEYS)
+        model = read_network(path, config).model
         logger.info("evaluating %s", path)
         ap = evaluate_model(job, model, _results_name(path, run_dir))
         if ap and path == final:

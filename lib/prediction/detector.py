@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,20 +18,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.config import Config, load_config, parse_config
+from lib.config import Config
 from lib.datasets.augmentation import Augmentation
-from lib.engine.checkpoint import load_model_state, read_checkpoint
 from lib.engine.device import choose_device
 from lib.engine.inference import InferenceBatch, detect
-from lib.engine.run_folder import EVALUATION_KEYS, warn_of_differences
 from lib.engine.step import prepare
-from lib.models import build_model
 from lib.models.folding import fold_batch_norm
 from lib.ops.affine import ratio_difference, resolution_for
 from lib.ops.background import map_ahead
 from lib.ops.feature_map import cells_to_image
 from lib.ops.machine import keep_freed_memory
 from lib.postprocess import DecodeSettings
+from lib.prediction.network import read_network
 from lib.structures import Calibration, FrameInfo, Object3d, focal_net
 from lib.structures.camera import KITTI_P2, KITTI_SIZE
 
@@ -193,16 +191,7 @@ def load_detector(
         FileNotFoundError, ValueError: naming the file and what is wrong.
     """
     path = Path(checkpoint)
-    state = read_checkpoint(path)
-    stored = state.get("config")
-    if not isinstance(config, Config):
-        config = _stored_config(path, stored) if config is None else load_config(config)
-    warn_of_differences(path, stored, config, EVALUATION_KEYS)
-    try:
-        model = build_model(replace(config, general=replace(config.general, obj_depth=False)))
-    except ValueError as error:
-        raise ValueError(f"{path}: the model of its config cannot be built: {error}") from None
-    load_model_state(model, state["model_state"], path)
+    config, model, state = read_network(path, config)
     camera = state.get("camera")
     known = camera.get("focal_net") if isinstance(camera, dict) else None
     focal = known or KITTI_P2[0][0] * config.dataset.resolution[0] / KITTI_SIZE[0]
@@ -210,12 +199,3 @@ def load_detector(
     if place.type == "cpu":
         keep_freed_memory()
     return Detector(fold_batch_norm(model), config, place, focal, bool(known), config.tester.threshold)
-
-
-def _stored_config(path: Path, stored: object) -> Config:
-    if not isinstance(stored, dict) or not stored:
-        raise ValueError(f"{path}: it has no config, as official checkpoints have none; name its YAML with --config")
-    try:
-        return parse_config(stored)
-    except ValueError as error:
-        raise ValueError(f"{path}: its config: {error}; name a YAML with --config") from None
