@@ -1,4 +1,4 @@
-# Two commands for a newcomer: `make quickstart` and `make test`. Both make the virtual environment first.
+# Two commands for a newcomer: `make quickstart` and `make test`. All make the virtual environment first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -33,8 +33,8 @@ LAYOUTS ?= data/KITTI/training/label_2
 JOBS ?= 2
 
 evidence: environment
-	test -d data/evidence || $(BIN)/python tools/make_synthetic_kitti.py --out data/evidence --train 1800 --val 750 \
-	    --size 640x192 --layouts $(LAYOUTS)
+	test -f data/evidence/ImageSets/trainval.txt || $(BIN)/python tools/make_synthetic_kitti.py --out data/evidence \
+	    --train 1800 --val 750 --size 640x192 --layouts $(LAYOUTS) --force
 	$(BIN)/python tools/compare.py --config experiments/evidence/base.yaml --out runs/evidence --seeds 3 --jobs $(JOBS) \
 	    --arms monodle qi obj_depth ddml ddml_corrected
 

@@ -304,7 +304,8 @@ def test_what_cannot_be_exported(refused, exported, tmp_path, monkeypatch):
     torch.save({"model_state": {}, "config": {"dataset": {"reso": 1}}}, tmp_path / "strange.pth")
     assert "strange.pth: its config: unknown key dataset.reso" in refused(checkpoint=tmp_path / "strange.pth")
     assert "no.yaml: no such config" in refused("--config", str(tmp_path / "no.yaml"))
-    assert "dataset.class_names" in refused("--set", "dataset.class_names=[Car]")
+    assert "dataset.class_names" in (said := refused("--set", "dataset.class_names=[Car]"))
+    assert "its config" not in said  # the fault is in --set
     assert "--opset must be in 18 .." in refused("--opset", "17")
     assert "--opset must be in 18 .." in refused("--opset", "1000")
     assert "no.png: no such picture" in refused("--pictures", str(tmp_path / "no.png"))

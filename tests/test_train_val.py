@@ -14,6 +14,7 @@ import yaml
 import make_obj_depth
 from lib.datasets.object_depth import load_object_depth
 from lib.engine.checkpoint import read_checkpoint
+from lib.evaluation import depth_errors, read_annotations
 from lib.structures import read_objects
 from tests.conftest import PROJECT
 from tools import train_val, visualize
@@ -47,6 +48,13 @@ def run(tiny_kitti, tmp_path, monkeypatch):
     return call
 
 
+def expected_depth_errors(root, results):
+    ids = (root / "ImageSets/val.txt").read_text().split()
+    labels = read_annotations(root / "training/label_2", ids, False)
+    detections = read_annotations(results / "data", ids, True)
+    return [depth_errors(labels, detections, name).to_json() for name in ("Car", "Pedestrian")]
+
+
 def test_train_then_evaluate_then_evaluate_only(run, tmp_path, tiny_kitti, capsys):
     assert run() == 0
     out = tmp_path / "outputs" / "tiny"
@@ -72,9 +80,10 @@ def test_train_then_evaluate_then_evaluate_only(run, tmp_path, tiny_kitti, capsy
     assert not (out / "report.html").exists()  # switched off above
     results = out / "results" / "checkpoint_epoch_4" / "val"
     assert sorted(p.name for p in (results / "data").iterdir()) == [f"00000{i}.txt" for i in range(4)]
-    files = ["ap.json", "config.yaml", "data", "depth_error.json"]  # no pictures, as told
-    assert sorted(p.name for p in results.iterdir()) == files
+    # no pictures, as told
+    assert sorted(p.name for p in results.iterdir()) == ["ap.json", "config.yaml", "data", "depth_error.json"]
     assert "official" in json.loads((results / "ap.json").read_text())
+    assert json.loads((results / "depth_error.json").read_text()) == expected_depth_errors(tiny_kitti, results)
     said = capsys.readouterr().out
     assert "epoch 4/4" in said and "official  3D" in said
 

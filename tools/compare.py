@@ -165,6 +165,8 @@ def figures_of(run: PlannedRun) -> dict[str, float]:
     figures: dict[str, float] = {}
     for name, read in (("ap.json", ap_figures), ("depth_error.json", depth_figures)):
         path = run.results / name
+        if name == "depth_error.json" and not path.exists():  # a run of an older version: it counts as without figure
+            continue
         try:
             figures |= read(json.loads(path.read_text(encoding="utf-8")))
         except ValueError as error:
@@ -205,7 +207,8 @@ def _head(args: argparse.Namespace, runs: Sequence[PlannedRun]) -> list[str]:
     """What is compared, and what is missing."""
     config = runs[0].config
     lines = [f"{args.config} {' '.join(args.set)}".rstrip()]
-    lines.append(f"split {config.tester.split}, after the last epoch, seeds 1 to {args.seeds}; AP in percent")
+    lines.append(f"split {config.tester.split}, after the last epoch, seeds 1 to {args.seeds}")
+    lines.append("AP in percent: more is better; depth errors: less is better")
     lines += dict.fromkeys(f"  {run.arm}: {' '.join(run.changes) or 'no changes'}" for run in runs)
     missing = [run for run in runs if not run.finished]
     lines.append(f"{len(runs) - len(missing)} of {len(runs)} runs are finished")

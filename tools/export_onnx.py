@@ -77,7 +77,7 @@ def export(args: argparse.Namespace) -> int:
     newest = require_packages().defs.onnx_opset_version()
     if not OLDEST_OPSET <= args.opset <= newest:
         raise ValueError(f"--opset must be in {OLDEST_OPSET} .. {newest} (this onnx's newest), got {args.opset}")
-    config, model, _ = read_network(args.checkpoint, args.config, args.set)
+    config, model = read_network(args.checkpoint, args.config, args.set)[:2]
     detector = ExportableDetector(model, config).eval()
     resolution = config.dataset.resolution
     batches = [*random_batches(resolution), *picture_batches(args.pictures, resolution)]

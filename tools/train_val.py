@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         epilog="Everything goes to outputs/<exp_name>/ below the working directory: config.yaml, train.log, "
         "metrics.jsonl, curves.png, report.html (all on one page), checkpoints/, results/<checkpoint>/<split>/ (KITTI "
-        "text files, ap.json, some pictures).",
+        "text files, ap.json, depth_error.json, some pictures).",
     )
     parser.add_argument("--config", required=True, metavar="X.yaml", help="the experiment")
     parser.add_argument(
@@ -250,12 +250,12 @@ def _prepare_folder(job: Job, overwrite: bool) -> None:
 
 
 def evaluate_model(job: Job, model: nn.Module, name: str) -> dict[str, float]:
-    """Predict a split, write KITTI files, and (where there are labels) print and store AP.
+    """Predict a split, write KITTI files, and (where there are labels) print and store AP and depth errors.
 
     Several processes share the frames; the first one does the rest.
 
     Returns:
-        'Car 3D moderate' and so on -> AP40 [%]; Car first if it is evaluated. Empty for the test split, and in all
+        'Car 3D moderate AP40' and so on [%]; Car first if it is evaluated. Empty for the test split, and in all
         processes but the first.
     """
     config, dataset, ranks = job.config, job.evaluation_set, job.ranks

@@ -27,17 +27,20 @@ class TrainedNetwork(NamedTuple):
 def read_network(
     path: Path, config: str | Path | Config | None = None, overrides: Sequence[str] = ()
 ) -> TrainedNetwork:
-    """The network of a checkpoint, official ones included; warns where it was trained with another configuration.
+    """The network of a checkpoint, official ones included; warns where ``EVALUATION_KEYS`` were others in training.
 
     Args:
         config: a YAML file or its content; None: what the checkpoint itself holds.
-        overrides: 'section.key=value', not for a ``Config``.
+        overrides: 'section.key=value'; not with a ``Config``, which has them.
 
     Raises:
         FileNotFoundError, ValueError: naming the file and what is wrong.
     """
+    if isinstance(config, Config) and overrides:
+        raise ValueError(f"overrides go with a YAML file or a checkpoint's own config, got {list(overrides)}")
     state = read_checkpoint(path)
     stored = state.get("config")
+    own = config is None
     if config is None:
         config = _stored_config(path, stored, overrides)
     elif not isinstance(config, Config):
@@ -46,7 +49,7 @@ def read_network(
     try:
         model = build_model(replace(config, general=replace(config.general, obj_depth=False)))
     except ValueError as error:
-        raise ValueError(f"{path}: the model of its config cannot be built: {error}") from None
+        raise ValueError(f"{path}: the model of its config cannot be built: {error}" if own else str(error)) from None
     load_model_state(model, state["model_state"], path)
     return TrainedNetwork(config, model, state)
 
@@ -55,6 +58,7 @@ def _stored_config(path: Path, stored: object, overrides: Sequence[str]) -> Conf
     if not isinstance(stored, dict) or not stored:
         raise ValueError(f"{path}: it has no config, as official checkpoints have none; name its YAML with --config")
     try:
-        return parse_config(stored, overrides)
+        config = parse_config(stored)
     except ValueError as error:
         raise ValueError(f"{path}: its config: {error}; name a YAML with --config") from None
+    return parse_config(stored, overrides) if overrides else config
