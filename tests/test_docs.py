@@ -56,8 +56,10 @@ def test_there_are_commands():
 def test_commands_name_scripts_and_options_that_exist(command):
     words = shlex.split(command)
     if words[0] == "make":
-        targets = re.findall(r"^([\w-]+):", (PROJECT / "Makefile").read_text(), re.M)
-        assert set(words[1:]) <= set(targets)
+        makefile = (PROJECT / "Makefile").read_text()
+        targets, variables = (set(re.findall(rf"^([\w-]+) ?{mark}", makefile, re.M)) for mark in (":", "[?]="))
+        assert {word for word in words[1:] if "=" not in word} <= targets
+        assert {word.partition("=")[0] for word in words[1:] if "=" in word} <= variables
         return
     script = next(w for w in words if w.endswith(".py"))
     path = PROJECT / script.replace("../../", "")

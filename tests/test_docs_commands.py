@@ -25,6 +25,7 @@ EXAMPLE = "experiments/example/kitti_example.yaml"
 TRAIN = f"python tools/train_val.py --config {EXAMPLE}"
 DEPTH_SPACE = f"python tools/depth_space.py --config {EXAMPLE}"
 DIAGNOSE = "python tools/diagnose.py"
+EVIDENCE = "experiments/evidence"
 PREDICT = "python tools/predict.py --checkpoint"
 RESULTS = "outputs/kitti_example/results/checkpoint_epoch_140/val/data"
 RUN: list[tuple[str, dict[str, str]]] = [
@@ -85,6 +86,20 @@ NOT_RUN = {
     "--out submission.zip": "needs 7518 frames; tests/test_submission.py packs as many",
     "python tools/compare.py --config experiments/monodle/monodle.yaml --arms monodle qi obj_depth ddml --seeds 5 "
     "--out runs/ddml": "twenty trainings; tests/test_compare.py runs four",
+    "make evidence LAYOUTS=/data/KITTI/training/label_2": "fifteen trainings, of two hours",
+    **dict.fromkeys(
+        (
+            f"python tools/compare.py --config {EVIDENCE}/base.yaml --arms ddml ddml_corrected --seeds 3 "
+            "--out runs/evidence --report-only",
+            f"python tools/depth_space.py --config {EVIDENCE}/base.yaml --max-frames 400 "
+            "--out runs/evidence/depth_space "
+            "--checkpoint runs/evidence/outputs/ddml_seed1/checkpoints/checkpoint_epoch_6.pth "
+            "--checkpoint2 runs/evidence/outputs/ddml_corrected_seed1/checkpoints/checkpoint_epoch_6.pth",
+            f"{DIAGNOSE} --config {EVIDENCE}/base.yaml --out runs/evidence/diagnose "
+            "--checkpoint runs/evidence/outputs/monodle_seed1/checkpoints/checkpoint_epoch_6.pth",
+        ),
+        "needs what `make evidence` trains; the same tools are run above",
+    ),
     "python tools/bench/gpu.py --json $OUT/gpu.json": "for a GPU; tests/test_bench.py runs it in tiny sizes",
 }
 
