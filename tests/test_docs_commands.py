@@ -86,6 +86,13 @@ NOT_RUN = {
     "--out submission.zip": "needs 7518 frames; tests/test_submission.py packs as many",
     "python tools/compare.py --config experiments/monodle/monodle.yaml --arms monodle qi obj_depth ddml --seeds 5 "
     "--out runs/ddml": "twenty trainings; tests/test_compare.py runs four",
+    "python tools/make_synthetic_kitti.py --out data/bf16 --train 500 --val 150 --size 640x192 --seed 5": (
+        "goes with the six trainings below; the same tool is run above"
+    ),
+    "python tools/compare.py --config experiments/quickstart/quickstart.yaml --arms ddml ddml_bf16 --seeds 3 --jobs 2 "
+    "--out runs/bf16 --set general.dataroot=data/bf16 dataset.obj_depth_source=labels trainer.report=false": (
+        "six trainings, twenty minutes"
+    ),
     "make evidence LAYOUTS=/data/KITTI/training/label_2": "fifteen trainings, of two hours",
     **dict.fromkeys(
         (
