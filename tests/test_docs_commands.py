@@ -90,7 +90,8 @@ NOT_RUN = {
         "goes with the six trainings below; the same tool is run above"
     ),
     "python tools/compare.py --config experiments/quickstart/quickstart.yaml --arms ddml ddml_bf16 --seeds 3 --jobs 2 "
-    "--out runs/bf16 --set general.dataroot=data/bf16 dataset.obj_depth_source=labels trainer.report=false": (
+    "--out runs/bf16 --set general.dataroot=data/bf16 dataset.obj_depth_source=labels "
+    "dataset.cache=ram trainer.report=false tester.pictures=0": (
         "six trainings, twenty minutes"
     ),
     "make evidence LAYOUTS=/data/KITTI/training/label_2": "fifteen trainings, of two hours",
