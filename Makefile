@@ -1,4 +1,4 @@
-# Two commands for a newcomer: `make quickstart` and `make test`. All make the virtual environment first.
+# Two commands for a newcomer: `make quickstart` and `make test`. Every target that needs the virtual environment makes it.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

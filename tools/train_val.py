@@ -48,7 +48,7 @@ from lib.engine.run_lock import lock
 from lib.engine.runtime import run_command, setup_logging
 from lib.engine.step import Parts
 from lib.engine.trainer import begin, train
-from lib.evaluation import CLASSES, depth_errors, evaluate_annotations, read_annotations, type_names_for
+from lib.evaluation import CLASSES, evaluate_folder
 from lib.files import atomic_write, remove_leftovers, write_file
 from lib.losses import Criterion
 from lib.models import build_model
@@ -287,11 +287,8 @@ def write_figures(config: Config, dataset: KITTI, folder: Path) -> dict[str, flo
     """Average precision and depth errors of the detections in folder/data, printed and stored; returns the main AP."""
     classes = sorted(config.dataset.writelist, key=lambda name: name != "Car")
     overlaps = {name: (pair[0], pair[1]) for name, pair in config.tester.overlaps.items()}
-    names = type_names_for(classes)
-    labels = read_annotations(dataset.label_dir, dataset.frame_ids, False, names)
-    detections = read_annotations(folder / "data", dataset.frame_ids, True, names)
-    result = evaluate_annotations(labels, detections, classes, own_overlaps=overlaps)
-    depth = [depth_errors(labels, detections, name) for name in classes]
+    figures = evaluate_folder(dataset.label_dir, folder / "data", dataset.frame_ids, classes, own_overlaps=overlaps)
+    result, depth = figures.result, figures.depth
     write_file(folder / "depth_error.json", json.dumps([errors.to_json() for errors in depth], indent=1).encode())
     with atomic_write(folder / "ap.json") as file:  # the last: it says that this evaluation is complete
         file.write(json.dumps(result.to_json(), indent=1).encode())

@@ -2,6 +2,7 @@
 
 from lib.evaluation.annotations import Annotations
 from lib.evaluation.depth_error import DEPTH_BANDS, DepthError, DepthErrors, depth_errors
+from lib.evaluation.folder import FolderFigures, evaluate_folder
 from lib.evaluation.frames import FrameScores, frame_scores
 from lib.evaluation.iou import bbox_overlaps
 from lib.evaluation.kitti import (
@@ -28,11 +29,13 @@ __all__ = [
     "Curve",
     "DepthError",
     "DepthErrors",
+    "FolderFigures",
     "FrameScores",
     "KittiResult",
     "bbox_overlaps",
     "depth_errors",
     "evaluate_annotations",
+    "evaluate_folder",
     "evaluate_kitti",
     "evaluate_objects",
     "frame_scores",

@@ -15,11 +15,8 @@ from lib.evaluation import (
     DepthErrors,
     FrameScores,
     KittiResult,
-    depth_errors,
-    evaluate_annotations,
+    evaluate_folder,
     frame_scores,
-    read_annotations,
-    type_names_for,
 )
 from lib.structures import Object3d, read_objects
 from lib.visualization.evaluation_panels import depth_error_panels, precision_panels
@@ -80,14 +77,10 @@ def evaluate(config: Config, results: Path, dataset: KITTI) -> Evaluated:
     """Evaluate once more, from the files: it takes a fraction of a second. Raises OSError or ValueError."""
     classes = config.dataset.writelist
     overlaps = {name: (pair[0], pair[1]) for name, pair in config.tester.overlaps.items()}
-    names = type_names_for(classes)
-    labels = read_annotations(dataset.label_dir, dataset.frame_ids, False, names)
-    detections = read_annotations(results / "data", dataset.frame_ids, True, names)
-    return Evaluated(
-        evaluate_annotations(labels, detections, classes, DISTANCE_BANDS, overlaps),
-        [depth_errors(labels, detections, cls) for cls in classes],
-        frame_scores(labels, detections, classes, overlaps),
+    result, depth, labels, detections = evaluate_folder(
+        dataset.label_dir, results / "data", dataset.frame_ids, classes, DISTANCE_BANDS, overlaps
     )
+    return Evaluated(result, depth, frame_scores(labels, detections, classes, overlaps))
 
 
 def _head(*parts: Part) -> Section:
