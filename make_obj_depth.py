@@ -26,7 +26,7 @@ from lib.datasets.object_depth import (
 )
 from lib.datasets.pictures import find_picture, read_image_size
 from lib.engine.runtime import progress_interval, run_command
-from lib.ops.machine import available_cores
+from lib.ops.machine import available_cores, leave_ctrl_c_to_parent
 from lib.structures import read_objects
 
 
@@ -63,7 +63,7 @@ def make_object_depth(root: Path, force: bool = False, suffix: str = ".npy") -> 
     for name in PAINTED_TYPES:
         (training / name).mkdir(exist_ok=True)
     written = deleted = 0
-    with multiprocessing.Pool(min(available_cores(), 16)) as pool:
+    with multiprocessing.Pool(min(available_cores(), 16), leave_ctrl_c_to_parent) as pool:
         work = pool.imap_unordered(partial(paint_frame, training, force, suffix), painted, chunksize=16)
         try:
             interval = progress_interval()

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +24,7 @@ from lib.datasets.synthetic.render import far_to_near
 from lib.datasets.synthetic.scene import Prop, Scene
 from lib.datasets.synthetic.traffic import footprints_overlap
 from lib.structures import Calibration, Object3d, read_objects
+from tests.conftest import PROJECT
 from tools.make_synthetic_kitti import main
 
 SMALL = (414, 125)
@@ -372,3 +378,26 @@ def test_broken_layout_names_file_and_line(tmp_path: Path, capsys: pytest.Captur
     assert "000004.txt, line 1" in capsys.readouterr().err
     assert main(f"--out {tmp_path / 'more'} --train 9 --val 0 --layouts {labels}".split()) == 2
     assert "9 train frames wanted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_is_one_line_and_leaves_no_lists(tmp_path: Path, workers: int) -> None:
+    """As from a terminal, which sends it to the worker processes too."""
+    out = tmp_path / "out"
+    command = f"tools/make_synthetic_kitti.py --out {out} --train 5000 --val 1 --size 414x125 --workers {workers}"
+    process = subprocess.Popen(
+        [sys.executable, *command.split()],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    end = time.monotonic() + 120
+    while not any((out / "training/label_2").glob("*.txt")) and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 130, said
+    assert "Traceback" not in said and said.splitlines()[-1] == "ended by Ctrl-C"
+    assert not any((out / "ImageSets").iterdir())

@@ -27,7 +27,7 @@ from lib.datasets.kitti import find_data_dir, find_label_dir
 from lib.datasets.object_depth import PAINTED_TYPES
 from lib.engine.runtime import progress_interval, run_command
 from lib.files import atomic_write
-from lib.ops.machine import available_cores
+from lib.ops.machine import available_cores, leave_ctrl_c_to_parent
 
 SPLITS = ("train", "val", "trainval", "test")
 
@@ -95,11 +95,16 @@ def check_frames(jobs: Sequence[tuple[Places, str]], types: Sequence[str] = TYPE
     """In parallel, with a progress bar."""
     faults: list[Fault] = []
     interval = progress_interval()
-    with multiprocessing.Pool(min(available_cores(), 16), cv2.setNumThreads, (0,)) as pool:
+    with multiprocessing.Pool(min(available_cores(), 16), _begin_worker) as pool:
         work = pool.imap_unordered(partial(_check_job, types), jobs, chunksize=8)
         for found in tqdm(work, "checking", len(jobs), unit="frame", mininterval=interval, leave=False):
             faults += found
     return faults
+
+
+def _begin_worker() -> None:
+    leave_ctrl_c_to_parent()
+    cv2.setNumThreads(0)  # the processes already share the cores among them
 
 
 def _check_job(types: Sequence[str], job: tuple[Places, str]) -> list[Fault]:

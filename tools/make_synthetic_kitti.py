@@ -14,7 +14,7 @@ if str(PROJECT_ROOT) not in sys.path:
 from tqdm import tqdm  # noqa: E402
 
 from lib.datasets.synthetic import Plan, make_plan, prepare_folder, write_frames  # noqa: E402
-from lib.engine.runtime import progress_interval  # noqa: E402
+from lib.engine.runtime import progress_interval, run_command  # noqa: E402
 from lib.ops.machine import available_cores  # noqa: E402
 
 DEFAULT_TEST_FRAMES = 4
@@ -107,15 +107,16 @@ def main(argv: list[str] | None = None) -> int:
     if args.train + args.val == 0:
         parser.error("--train and --val are both 0: nothing to render")
     test = args.test if args.test is not None else (0 if args.layouts else DEFAULT_TEST_FRAMES)
+    return run_command(lambda: make_data_set(args, test))
+
+
+def make_data_set(args: argparse.Namespace, test: int) -> int:
+    """Raises OSError or ValueError for what cannot be written or read."""
     workers = args.workers if args.workers is not None else min(8, available_cores())
     started = time.perf_counter()
-    try:
-        plan = make_plan(args.out, (args.train, args.val, test), args.seed, args.size, args.layouts)
-        prepare_folder(plan, args.force)
-        objects = write(plan, min(max(workers, 1), len(plan.frames)))
-    except (OSError, ValueError) as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
+    plan = make_plan(args.out, (args.train, args.val, test), args.seed, args.size, args.layouts)
+    prepare_folder(plan, args.force)
+    objects = write(plan, min(max(workers, 1), len(plan.frames)))
     seconds = time.perf_counter() - started
     print(
         f"{args.train} train, {args.val} val and {test} test frames with {objects} labelled objects "

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -19,6 +20,11 @@ def available_memory() -> int | None:
         return None
     found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
     return found[0] if found else None
+
+
+def leave_ctrl_c_to_parent() -> None:
+    """For a worker process: a terminal sends Ctrl-C to all of them, and each would print a traceback of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def keep_freed_memory() -> None:

@@ -25,6 +25,7 @@ from lib.datasets.synthetic.layouts import layout_scene, random_scene
 from lib.datasets.synthetic.render import RenderedFrame, render
 from lib.datasets.synthetic.scene import Scene
 from lib.files import write_file
+from lib.ops.machine import leave_ctrl_c_to_parent
 
 logger = logging.getLogger(__name__)
 MARKER = "synthetic.json"
@@ -159,7 +160,7 @@ def write_frames(plan: Plan, workers: int) -> Iterator[int]:
             yield write_frame(plan, folder, frame_id)
     else:
         # spawn, not fork: OpenCV's threads do not survive a fork
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin_worker) as pool:
             folders, ids = zip(*plan.frames, strict=True) if plan.frames else ((), ())
             yield from pool.map(write_frame, [plan] * len(ids), folders, ids, chunksize=4)
     lists = {"train": plan.train_ids, "val": plan.val_ids, "test": plan.test_ids}
@@ -170,6 +171,6 @@ def write_frames(plan: Plan, workers: int) -> Iterator[int]:
     logger.info("%d frames written to %s", len(plan.frames), plan.out)
 
 
-def _one_thread() -> None:
-    """The processes already share the cores among them."""
-    cv2.setNumThreads(1)
+def _begin_worker() -> None:
+    leave_ctrl_c_to_parent()
+    cv2.setNumThreads(1)  # the processes already share the cores among them
