@@ -83,6 +83,7 @@ with lock(run):
     (results / "ap.json").write_text(json.dumps(ap))
 """
 PATIENCE = 120
+SETTINGS = settings(deadline=None, derandomize=True)  # the machine may be busy; the same examples in every run
 FIRST = "Car 3D moderate AP40"
 
 
@@ -99,7 +100,7 @@ def test_quantiles_of_students_distribution():
     assert student_t_quantile(0.975, 1) == pytest.approx(math.tan(math.pi * 0.475), rel=1e-12)  # Cauchy's
 
 
-@settings(deadline=None)  # the machine may be busy
+@SETTINGS
 @given(st.floats(0, 1 - 1e-9), st.floats(0.1, 500), st.floats(0.1, 500))
 def test_the_incomplete_beta_function(x, a, b):
     special = pytest.importorskip("scipy.special")
@@ -107,7 +108,7 @@ def test_the_incomplete_beta_function(x, a, b):
     assert regularized_beta(x, a, b) == pytest.approx(special.betainc(a, b, x), abs=1e-10)
 
 
-@settings(deadline=None)
+@SETTINGS
 @given(st.one_of(st.floats(0, 1), st.integers(1, 1000).map(lambda k: 1 - k * 2**-53)))
 @example(1 - 2**-53)
 def test_the_incomplete_beta_function_in_closed_form(x):
@@ -122,7 +123,7 @@ def test_quantiles_that_do_not_exist(probability, degrees):
         student_t_quantile(probability, degrees)
 
 
-@settings(deadline=None)
+@SETTINGS
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=12))
 def test_a_sample_is_what_scipy_says(values):
     stats = pytest.importorskip("scipy.stats")
@@ -131,10 +132,11 @@ def test_a_sample_is_what_scipy_says(values):
     assert sample.mean == pytest.approx(np.mean(values), rel=1e-9, abs=1e-9)
     assert sample.deviation == pytest.approx(np.std(values, ddof=1), rel=1e-9, abs=1e-9)
     low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), max(stats.sem(values), 1e-300))
-    assert (sample.low, sample.high) == (pytest.approx(low, abs=1e-9), pytest.approx(high, abs=1e-9))
+    # the t quantile of scipy 1.15 (the newest for Python 3.10) is 2e-11 off Cauchy's closed form, that of 1.17 is not
+    assert (sample.low, sample.high) == pytest.approx((low, high), rel=1e-9, abs=1e-7)
 
 
-@settings(deadline=None)
+@SETTINGS
 @given(st.floats(-1e6, 1e6), st.integers(2, 9))
 def test_equal_values_have_no_width(value, count):
     sample = summarize([value] * count)

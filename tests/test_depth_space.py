@@ -311,13 +311,13 @@ def test_every_panel_shows_something(n_pairs, tmp_path):
     with path.open("wb") as file:
         draw_depth_spaces([drawn_space(n_pairs), drawn_space(0)], file, dpi=50)
     picture = cv2.imread(str(path))
-    assert picture.shape == (4 * 230, 2 * 350, 3)
+    assert picture.shape == (4 * 225, 2 * 350, 3)
     for row in np.split(picture, 4):
         for panel in np.split(row, 2, axis=1):
             assert (panel != 255).any(axis=2).mean() > 0.02
-    hexagons = picture[: 2 * 230, :350].astype(int)
+    hexagons = picture[: 2 * 225, :350].astype(int)
     coloured = (hexagons.max(axis=2) - hexagons.min(axis=2) > 60).mean()
-    bare = (np.ptp(picture[: 2 * 230, 350:].astype(int), axis=2) > 60).mean()
+    bare = (np.ptp(picture[: 2 * 225, 350:].astype(int), axis=2) > 60).mean()
     assert coloured > bare + (0.1 if n_pairs > 100 else 0.0 if n_pairs else -1)
 
 
@@ -432,8 +432,8 @@ def test_the_figures_are_those_of_the_network(project, tmp_path, capsys):
 
     picture = cv2.imread(str(tmp_path / "out" / "depth_space.png"))
     orange = np.abs(picture.astype(int) - (0x00, 0x5E, 0xD5)).max(axis=2) < 20
-    assert picture.shape == (1012, 1540, 3) and len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
-    assert all(half.sum() > 100 for half in np.split(orange[:506], 2, axis=1))  # the bounds in both
+    assert picture.shape == (990, 1540, 3) and len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
+    assert all(half.sum() > 100 for half in np.split(orange[:495], 2, axis=1))  # the bounds in both
 
 
 @pytest.mark.parametrize("jitter", [[], [0.9, 0.9, 0.9, 0.4]])
@@ -487,7 +487,7 @@ def test_two_checkpoints_side_by_side(project, tmp_path, capsys):
     assert a["readout"]["errors"]["depth_head"] != b["readout"]["errors"]["depth_head"]
     table = capsys.readouterr().out
     assert "first one" in table and "1, 0, 20 m" in table and "2, 0, 8 m" in table
-    assert cv2.imread(str(tmp_path / "out" / "depth_space.png")).shape == (2024, 1540, 3)
+    assert cv2.imread(str(tmp_path / "out" / "depth_space.png")).shape == (1980, 1540, 3)
     assert tool.default_name(tmp_path / "d.pth") == f"{tmp_path.name}/d"
     assert tool.default_name(tmp_path / "outputs/x/checkpoints/e_5.pth") == "x/e_5"
 

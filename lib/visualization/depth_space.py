@@ -73,7 +73,8 @@ def draw_depth_spaces(spaces: Sequence[DepthSpace], file: IO[bytes], dpi: int = 
     from matplotlib.figure import Figure
 
     rows, columns = (2, 2) if len(spaces) == 1 else (4, len(spaces))
-    figure = Figure(figsize=(7 * columns, 4.6 * rows), layout="constrained")
+    # sizes that binary fractions hold exactly: versions of matplotlib round a part of a pixel differently
+    figure = Figure(figsize=(7 * columns, 4.5 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     panels = grid.reshape(1, 4) if len(spaces) == 1 else grid.T
     farthest = max(float(space.depths.max()) for space in spaces)
