@@ -564,6 +564,8 @@ def test_tables_of_cells_have_the_figures() -> None:
     assert bands[0][5] == f"{result.by_distance['0-30'].ap('Car', '3d'):.2f}" and bands[2][2:] == ["-"] * 6
     assert result.never_detected == ("Pedestrian", "Cyclist")
     assert all(cell == "-" for row in result.rows("Cyclist")[1:] for cell in row[2:])
+    blocks = result.table().split("\n\nDepth ")[0].split("\n\n")[1:]
+    assert [block.split()[0] for block in blocks] == list(NAMES) and [len(b.splitlines()) for b in blocks] == [11, 1, 1]
 
 
 def test_files_objects_and_arrays_agree(tmp_path: Path) -> None:

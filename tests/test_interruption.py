@@ -16,11 +16,11 @@ import pytest
 import torch
 
 import make_obj_depth
-from lib.engine import trainer
+from lib.engine import run_lock, trainer
 from lib.engine.checkpoint import read_checkpoint
 from lib.engine.interruption import Interrupted, Interruption
 from lib.engine.run_folder import newest_checkpoint
-from lib.engine.run_lock import lock
+from lib.engine.run_lock import is_locked, lock
 from tests.conftest import PROJECT
 from tools import train_val
 
@@ -348,13 +348,22 @@ def test_a_closed_terminal_is_an_interruption_unless_it_is_ignored(set_before, h
         signal.signal(signal.SIGHUP, inherited)
 
 
-def test_two_runs_do_not_share_a_folder(tmp_path):
-    code = (
-        "import sys, time\nfrom pathlib import Path\nfrom lib.engine.run_lock import lock\n"
-        "with lock(Path(sys.argv[1])):\n    print('locked', flush=True)\n    time.sleep(60)\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+HOLD_LOCK = (
+    "import sys, time\nfrom pathlib import Path\nfrom lib.engine.run_lock import lock\n"
+    "with lock(Path(sys.argv[1])):\n    print('locked', flush=True)\n    time.sleep(60)\n"
+)
+
+
+def hold_lock(folder):
+    command = [sys.executable, "-c", HOLD_LOCK, folder]
+    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "locked\n"
+    return process
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    process = hold_lock(tmp_path)
+    assert is_locked(tmp_path)
     with pytest.raises(FileExistsError, match="another run is writing there"), lock(tmp_path):
         pass
     process.kill()
@@ -362,3 +371,18 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
     process.stdout.close()
     with lock(tmp_path):
         pass
+
+
+def test_a_look_at_a_lock_costs_nobody_the_run(tmp_path, monkeypatch):
+    """Another process looks whether the folder is locked, for an instant, just when this one wants it."""
+    looking = hold_lock(tmp_path)
+
+    def end_of_the_instant(_):
+        looking.kill()
+        looking.wait()
+        looking.stdout.close()
+
+    monkeypatch.setattr(run_lock.time, "sleep", end_of_the_instant)
+    with lock(tmp_path):
+        assert looking.returncode is not None
+    assert not is_locked(tmp_path) and not is_locked(tmp_path / "never_there")

@@ -151,9 +151,15 @@ class KittiResult:
         }
 
     def table(self) -> str:
-        """All figures as text; '-' where there is none, 'nan' where one is not a number."""
+        """All figures as text; '-' where there is none, 'nan' where one is not a number.
+
+        A class that was never detected validly is one line.
+        """
         lines = [f"{self.n_frames} frames, {self.n_labels} labels, {self.n_detections} detections; AP in percent"]
         for cls in self.classes:
+            if cls in self.never_detected:
+                lines += ["", f"{cls:<24}no valid detection, so no figures"]
+                continue
             lines += ["", f"{cls:<24}{'R40':^27}   {'R11':^27}".rstrip()]
             lines.append(" " * 24 + "   ".join("".join(f"{name:>9}" for name in DIFFICULTIES) for _ in RECALLS))
             lines.append(f"{'ground truth that counts':<24}" + "".join(self._ground_truth(cls)))
