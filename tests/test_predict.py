@@ -492,6 +492,13 @@ def test_bad_input(errors, tmp_path):
     assert not list(Path("out").rglob(".*"))
 
 
+def test_opencv_does_not_talk_beside_the_error(run, tmp_path, capfd):
+    (tmp_path / "a.mp4").write_bytes(b"no video")
+    assert run("--input", "a.mp4", "--fx", 186) == 2
+    said = capfd.readouterr().err
+    assert said.startswith("error: a.mp4: neither") and said.count("\n") == 1
+
+
 def test_bad_cameras(errors, tmp_path):
     folder = write_pictures(tmp_path / "in", ["a.png", "b.png"])
     said = errors("--input", folder)

@@ -116,5 +116,9 @@ def check_pictures(paths: Iterable[Path]) -> Iterator[PictureFile]:
 
 
 def _open(path: Path) -> cv2.VideoCapture:
-    # by name, since others take the digits of a file's name for those of a series of pictures
-    return cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # what cannot be read, we say ourselves
+    try:
+        # by name, since others take the digits of a file's name for those of a series of pictures
+        return cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    finally:
+        cv2.utils.logging.setLogLevel(before)
