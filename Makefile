@@ -19,6 +19,7 @@ $(VENV)/.installed: requirements.txt requirements-dev.txt
 quickstart: environment
 	$(BIN)/python tools/make_synthetic_kitti.py --out $(DATA) --train 600 --val 100 --size 640x192 --force
 	$(BIN)/python make_obj_depth.py --dataroot $(DATA)
+	rm -rf $(RUN).old
 	$(BIN)/python tools/train_val.py --config experiments/quickstart/quickstart.yaml --overwrite
 	$(BIN)/python tools/visualize.py --dataroot $(DATA) --results $(RESULTS)/data --out $(RUN)/pictures --min-score 0.2
 	@echo
@@ -49,4 +50,4 @@ lint: environment
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(DATA) $(RUN)
+	rm -rf $(DATA) $(RUN) $(RUN).old

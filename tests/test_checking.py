@@ -4,7 +4,9 @@ import csv
 import json
 import os
 import shutil
+import struct
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -54,6 +56,18 @@ def label_with(old, new):
     return {LABEL: CAR.replace(old, new, 1) + "\n"}
 
 
+def png_chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+HUGE_PNG = b"\x89PNG\r\n\x1a\n" + b"".join(
+    png_chunk(kind, content)
+    for kind, content in (
+        (b"IHDR", struct.pack(">IIBBBBB", 40000, 40000, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"\0" * 1000)),
+        (b"IEND", b""),
+    )
+)
 PLANTED = {
     # what is written where (None: deleted), and what must be found
     "picture missing": ({"training/image_2/000000.png": None}, "missing file", "training/image_2/000000.png", 0),
@@ -66,10 +80,17 @@ PLANTED = {
         "training/image_2/000001.png",
         0,
     ),
+    "a header that lies": (
+        {"testing/image_2/000001.png": HUGE_PNG},
+        "unreadable picture",
+        "testing/image_2/000001.png",
+        0,
+    ),
     "not a depth map": ({DEPTH: b"\x93NUMPY"}, "unreadable depth map", DEPTH, 0),
     "a column short": (label_with(" 1.94", ""), "malformed line", LABEL, 1),
     "a word for a number": (label_with("9.44", "near"), "malformed line", LABEL, 1),
     "not ASCII": ({LABEL: "Car \u00e9\n".encode()}, "malformed line", LABEL, 0),
+    "a number as Python writes it": (label_with("9.44", "1_0.44"), "malformed line", LABEL, 1),
     "NaN": (label_with("9.44", "nan"), "not a finite number", LABEL, 1),
     "infinity": (label_with("9.44", "-inf"), "not a finite number", LABEL, 1),
     "unknown type": (label_with("Car", "Bus"), "unknown type", LABEL, 1),
@@ -175,6 +196,10 @@ def test_what_cannot_be_checked_is_an_error(tree, tmp_path, capsys):
     assert "the test split is left out" in capsys.readouterr().out
     assert check_dataset.main(["--dataroot", str(tree), "--split", "test"]) == 2
     assert "no pictures" in capsys.readouterr().err
+    (tree / "object").mkdir()  # MonoDLE's layout
+    (tree / "training").rename(tree / "object/training")
+    assert check(tree) == (0, [])
+    assert "the test split is left out" in capsys.readouterr().out
 
 
 @pytest.mark.kitti

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from lib.config import parse_config
 from lib.datasets.targets import empty_targets
 from lib.engine.distributed import Ranks, join, leave
 from lib.engine.optim import build_optimizer
+from lib.engine.sync_batch_norm import GlobalBatchNorm2d
 from lib.losses import Criterion
 from lib.models import build_model
 from lib.ops.gaussian import draw_gaussian
@@ -141,6 +143,29 @@ def test_two_processes_are_one(tmp_path):
                 assert_close(value, other_gradients[name], tolerance, f"{what} gradient of {name}")
             for name, value in buffers.items():
                 assert_close(value, other_buffers[name], tolerance, f"{what} {name}")
+
+
+def test_global_batch_norm_with_nothing_to_normalise_learns_nothing():
+    """A batch of which no picture could be read, dataset.on_bad_frame: skip."""
+    layer = GlobalBatchNorm2d(torch.nn.BatchNorm2d(3), Ranks().total).train()
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    nothing = layer(torch.zeros(0, 3, 4, 5))
+    assert nothing.shape == (0, 3, 4, 5)
+    nothing.sum().backward()
+    assert all(torch.equal(p.grad, torch.zeros(3)) for p in layer.parameters())
+    assert all(torch.equal(before[name], value) for name, value in layer.state_dict().items())
+
+
+def test_global_batch_norm_takes_half_precision():
+    """As under autocast; one process's statistics are those of nn.BatchNorm2d."""
+    x = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)) + 2
+    plain = torch.nn.BatchNorm2d(3).train()
+    layer = GlobalBatchNorm2d(copy.deepcopy(plain), Ranks().total).train()
+    y = layer(x.bfloat16())
+    assert y.dtype == torch.bfloat16 and layer.running_mean.dtype == torch.float32
+    assert torch.allclose(y.float(), plain(x), atol=0.03)
+    for name in ("running_mean", "running_var"):
+        assert torch.allclose(getattr(layer, name), getattr(plain, name), rtol=0.01)
 
 
 def test_float32_gradients_need_the_statistics_in_float64():

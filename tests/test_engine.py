@@ -13,12 +13,13 @@ import lib
 from lib.config import Config, General, LrScheduler, Model, Optimizer, parse_config
 from lib.engine.checkpoint import load_model_state, load_optimizer_state, read_checkpoint, save_checkpoint
 from lib.engine.environment import git_commit, versions
+from lib.engine.inference import write_results
 from lib.engine.metrics import MetricsLog, read_metrics
 from lib.engine.optim import build_optimizer, learning_rate
 from lib.engine.progress import Progress
 from lib.engine.runtime import run_command
 from lib.engine.step import Parts, compiled, prepare, train_step
-from lib.files import atomic_write
+from lib.files import atomic_write, remove_leftovers
 from lib.losses import Criterion
 from lib.models import build_model
 from lib.structures import FrameInfo
@@ -137,6 +138,40 @@ def test_unusable_checkpoints_are_named(tmp_path, capsys):
         read_checkpoint(path)
 
 
+def test_a_rotten_tensor_is_found(tmp_path):
+    """torch itself does not look at the check sums of its archive."""
+    path = tmp_path / "c.pth"
+    values = torch.arange(1000.0)
+    torch.save({"model_state": {"a": values}}, path)
+    content = path.read_bytes()
+    place = content.index(values.numpy().tobytes())
+    path.write_bytes(content[: place + 100] + b"\0" * 400 + content[place + 500 :])
+    assert not torch.equal(torch.load(path, weights_only=True)["model_state"]["a"], values)
+    with pytest.raises(ValueError, match=r"c\.pth: not a readable checkpoint"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_damage_of_any_kind_is_named(tmp_path, zipped):
+    """What is cut off, changed or empty is an error or, where the damage meets nothing that counts, a checkpoint."""
+    path, good = tmp_path / "c.pth", tmp_path / "good.pth"
+    torch.save({"epoch": 1, "model_state": {"a": torch.zeros(20)}}, good, _use_new_zipfile_serialization=zipped)
+    content, rng = good.read_bytes(), np.random.default_rng(0)
+    damaged = [content[:n] for n in rng.integers(0, len(content), 60)] + [b"", b"\x80\x02."]
+    for place, value in zip(rng.integers(0, len(content), 300), rng.integers(0, 256, 300), strict=True):
+        damaged.append(content[:place] + bytes([value]) + content[place + 1 :])
+    refused = 0
+    for content in damaged:
+        path.write_bytes(content)
+        for glance in (True, False):
+            try:
+                read_checkpoint(path, glance)
+            except ValueError as error:
+                assert "c.pth: not a" in str(error)
+                refused += 1
+    assert refused > 150
+
+
 def test_files_are_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "deep" / "file.bin"
     with atomic_write(path) as file:
@@ -146,6 +181,39 @@ def test_files_are_written_whole_or_not_at_all(tmp_path):
         raise OSError("disk full")
     assert path.read_bytes() == b"old"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_two_processes_write_results_of_one_name(tmp_path):
+    """-e beside a training: each folder is whole, the later one stays."""
+    folder = tmp_path / "val" / "data"
+
+    def results(names):
+        for name in names:
+            if name == "000002":
+                write_results(folder, iter([("000009", [])]))
+            yield name, []
+
+    write_results(folder, results(["000001", "000002", "000003"]))
+    assert sorted(p.name for p in folder.iterdir()) == ["000001.txt", "000002.txt", "000003.txt"]
+    assert [p.name for p in folder.parent.iterdir()] == ["data"]
+    assert folder.stat().st_mode == folder.parent.stat().st_mode
+
+    def breaks_off():
+        yield "000004", []
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_results(folder, breaks_off())
+    assert [p.name for p in folder.parent.iterdir()] == ["data"] and len(list(folder.iterdir())) == 3
+
+
+def test_leftovers_of_killed_processes_are_removed(tmp_path):
+    (tmp_path / "a" / ".data.x1.tmp").mkdir(parents=True)
+    (tmp_path / "a" / ".data.x1.tmp" / "000000.txt").touch()
+    (tmp_path / "a" / ".last.pth.0f.tmp").touch()
+    (tmp_path / "a" / "kept.tmp").touch()
+    remove_leftovers(tmp_path)
+    assert [p.name for p in tmp_path.rglob("*")] == ["a", "kept.tmp"]
 
 
 def test_metrics_are_cut_back_to_the_resumed_epoch(tmp_path):

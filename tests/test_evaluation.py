@@ -645,7 +645,7 @@ def test_broken_result_file(kind: str, folders: tuple[Path, Path], capsys: pytes
     assert str(error.value).startswith(f"{broken}, line 3: ")
     assert main(["--labels", str(folders[0]), "--results", str(folders[1])]) == 2
     captured = capsys.readouterr()
-    assert captured.out == "" and captured.err == f"evaluate_kitti: error: {error.value}\n"
+    assert captured.out == "" and captured.err == f"error: {error.value}\n"
 
 
 def test_broken_label_file(folders: tuple[Path, Path]) -> None:

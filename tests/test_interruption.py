@@ -373,6 +373,35 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
         pass
 
 
+def test_a_lock_is_that_of_the_folder_that_is_there(tmp_path, monkeypatch):
+    """While one waits, --overwrite of another moves the folder aside, its lock with it, and trains in a new one."""
+    run = tmp_path / "run"
+    first = hold_lock(run)
+
+    def overwrite(_):
+        run.rename(tmp_path / "run.old")
+        later.append(hold_lock(run))
+        first.kill()
+        first.wait()
+
+    later = []
+    monkeypatch.setattr(run_lock.time, "sleep", overwrite)
+    with pytest.raises(FileExistsError, match="another run is writing there"), lock(run):
+        pass
+    assert is_locked(run) and not is_locked(tmp_path / "run.old")
+    for process in (first, *later):
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_looking_at_a_lock_needs_no_right_to_write(tmp_path):
+    with lock(tmp_path):
+        pass
+    (tmp_path / "lock").chmod(0o444)
+    assert not is_locked(tmp_path)
+
+
 def test_a_look_at_a_lock_costs_nobody_the_run(tmp_path, monkeypatch):
     """Another process looks whether the folder is locked, for an instant, just when this one wants it."""
     looking = hold_lock(tmp_path)

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 import make_obj_depth
+from lib.config.dataset import PROTOCOL_TYPES
 from lib.datasets.kitti import KITTI
 from lib.datasets.pictures import find_picture, read_image_size, read_picture
 from lib.engine.checkpoint import read_checkpoint
 from lib.evaluation import evaluate_kitti
+from lib.evaluation.annotations import TYPE_NAMES
 from lib.structures import Calibration, Object3d, read_objects
 from tools import check_dataset, train_val
 from tools import evaluate_kitti as evaluate_command
@@ -110,6 +112,17 @@ def test_labels_as_detections_score_what_can_be_scored(root, tmp_path, capsys):
     (tmp_path / "ids.txt").write_text("\n".join(ids))
     arguments = ["--labels", str(labels), "--results", str(results), "--ids", str(tmp_path / "ids.txt")]
     assert evaluate_command.main([*arguments, "--classes", "Forklift", "Pallet"]) == 0
+    own = ["--classes", "Forklift", "Pallet", "--overlaps"]
+    assert evaluate_command.main([*arguments, "--json", str(tmp_path / "own.json"), *own, "Pallet=0.9,0.4"]) == 0
+    capsys.readouterr()
+    assert json.loads((tmp_path / "own.json").read_text()) == json.loads(json.dumps(result.to_json()))
+    for mistake, said in (
+        ("Pallet=0.4,0.9", "expected 0 <= loose <= official < 1"),
+        ("Pallet=0.4", "expected NAME=OFFICIAL,LOOSE"),
+        ("Crate=0.4,0.2", "expected one of --classes"),
+    ):
+        assert evaluate_command.main([*arguments, *own, mistake]) == 2
+        assert said in capsys.readouterr().err
     assert evaluate_command.main([*arguments, "--classes", "Fork"]) == 2
     assert "no label is of the class 'Fork'" in capsys.readouterr().err
 
@@ -128,12 +141,19 @@ def test_labels_as_detections_score_what_can_be_scored(root, tmp_path, capsys):
         ("dataset.class_merging=true", "dataset.class_merging must be false without a class Car"),
         ("model.num_class=3", "model.num_class must be 0 or 2"),
         ("tester.overlaps={Pallet: [0.2, 0.5]}", "tester.overlaps.Pallet must be [official, loose]"),
+        ("dataset.class_names=[Forklift,pedestrian]", "dataset.class_names must be Pedestrian, so spelt here"),
+        ("dataset.class_names=[Forklift,Pallet,pallet]", "dataset.class_names must be pallet, so spelt here"),
+        ("tester.overlaps={Car: [0.3, 0.1]}", "must be a class of your own: KITTI's three have KITTI's, got 'Car'"),
         ("tester.overlaps={Crane: [0.5, 0.2]}", "tester.overlaps must be one of Forklift, Pallet, got 'Crane'"),
     ],
 )
 def test_mistakes_in_the_configuration_are_named(root, capsys, change, said):
     assert train_val.main(["--config", "mine.yaml", "--set", change]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_the_configuration_knows_the_types_of_the_evaluation():
+    assert PROTOCOL_TYPES == TYPE_NAMES
 
 
 def test_a_class_without_labels_is_told_before_training(root, tmp_path, capsys):

@@ -249,6 +249,10 @@ def test_an_earlier_run_is_not_written_over(run, tmp_path, capsys):
     assert run("--overwrite", "--set", "trainer.max_epoch=1", "optimizer.lr=0.01") == 0
     assert path.read_bytes() != before
     assert (tmp_path / "outputs/tiny.old/checkpoints/checkpoint_epoch_1.pth").read_bytes() == before
+    between = path.read_bytes()
+    assert run("--overwrite", "--set", "trainer.max_epoch=1") == 0
+    assert (tmp_path / "outputs/tiny.old/checkpoints/checkpoint_epoch_1.pth").read_bytes() == before
+    assert (tmp_path / "outputs/tiny.old2/checkpoints/checkpoint_epoch_1.pth").read_bytes() == between
 
 
 def test_object_depth_command(tiny_kitti, tmp_path, capsys):
@@ -377,6 +381,43 @@ def test_resuming_a_path_and_what_does_not_go_together(run, tmp_path, capsys):
     said = errors(run, capsys, "--resume", "no.pth")
     assert "no checkpoint 'no.pth'" in said and "newest is checkpoint_epoch_2.pth: --resume checkpoint_epoch" in said
     assert "the path is empty" in errors(run, capsys, "--resume", "")
+
+
+@pytest.mark.parametrize("evaluate_every", [0, 1])
+def test_a_finished_run_of_elsewhere_is_taken_over(run, tmp_path, evaluate_every):
+    """With the official keys only, and nothing left to train: its weights are this run's, and evaluated."""
+    assert run("--set", "trainer.max_epoch=1") == 0
+    state = read_checkpoint(tmp_path / "outputs/tiny/checkpoints/checkpoint_epoch_1.pth")
+    official = {name: state[name] for name in ("epoch", "model_state", "optimizer_state")}
+    torch.save(official, tmp_path / "theirs.pth")
+    changes = ["general.exp_name=ours", "trainer.max_epoch=1", f"trainer.eval_frequency={evaluate_every}", "trainer.report=true"]
+    assert run("--resume", "theirs.pth", "--set", *changes) == 0
+    ours = read_checkpoint(tmp_path / "outputs/ours/checkpoints/checkpoint_epoch_1.pth")
+    assert all(torch.equal(ours["model_state"][name], value) for name, value in state["model_state"].items())
+    results = "results/checkpoint_epoch_1/val"
+    figures = [(tmp_path / "outputs" / name / results / "ap.json").read_text() for name in ("tiny", "ours")]
+    assert figures[0] == figures[1]
+    assert (tmp_path / "outputs/ours/report.html").is_file()
+
+
+def test_a_run_that_is_further_than_asked_for_is_refused(run, tmp_path, capsys):
+    assert run("--set", "trainer.max_epoch=1") == 0
+    path = tmp_path / "outputs/tiny/checkpoints/checkpoint_last.pth"
+    state = read_checkpoint(path)
+    state["progress"]["frames_done"] = 2  # as inside the second epoch
+    torch.save(state, path)
+    said = errors(run, capsys, "--resume", "--set", "trainer.max_epoch=1")
+    assert "checkpoint_last.pth: it is inside epoch 2 already, trainer.max_epoch=1" in said
+
+
+def test_a_path_that_means_two_files_is_refused(run, tmp_path, capsys):
+    """README.md is here and in the project."""
+    (tmp_path / "README.md").write_text("no checkpoint")
+    said = errors(run, capsys, "--resume", "README.md")
+    assert f"may mean {PROJECT / 'README.md'} or {tmp_path / 'README.md'}; give the whole path" in said
+    said = errors(run, capsys, "--set", "model.pretrained=README.md")
+    assert said.startswith("error: model.pretrained: 'README.md' may mean")
+    assert "README.md: not a readable checkpoint" in errors(run, capsys, "--resume", str(tmp_path / "README.md"))
 
 
 def test_the_official_code_finds_its_keys(run, tmp_path):

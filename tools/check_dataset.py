@@ -66,7 +66,7 @@ def check_dataset(
     jobs: list[tuple[Places, str]] = []
     for half in ("training", "testing"):
         ids = sorted({i for name in splits if (name == "test") == (half == "testing") for i in frames[name]})
-        there = (root / half).is_dir() or (root / "object").is_dir()
+        there = any((place / half).is_dir() for place in (root, root / "object"))
         if half == "testing" and ids and split is None and not there:
             print(f"{root / half} is not there; the test split is left out")
             continue

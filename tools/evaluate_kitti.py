@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from lib.engine.runtime import run_command
 from lib.evaluation import CLASSES, DISTANCE_BANDS, KittiResult, evaluate_kitti
 from lib.files import atomic_write
 from lib.structures import read_split
@@ -27,23 +29,35 @@ _PICTURES = (".png", ".pdf", ".svg")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status, 2 for an error in what was given."""
+    """Returns the exit status: 0, or 2 for bad input."""
     args = _parser().parse_args(argv)
-    try:
-        _check_outputs(args)
-        ids = None if args.ids is None else read_split(args.ids)
-        bands = DISTANCE_BANDS if args.by_distance else ()
-        result = evaluate_kitti(args.labels, args.results, ids, args.classes, bands)
-        if args.json is not None:
-            with atomic_write(args.json) as file:
-                file.write((json.dumps(result.to_json(), indent=1, allow_nan=False) + "\n").encode())
-        if args.curves is not None:
-            draw_curves(result, args.curves)
-        print(result.table())
-    except (OSError, ValueError) as error:
-        print(f"evaluate_kitti: error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: evaluate(args))
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Raises what ``run_command`` turns into one line."""
+    _check_outputs(args)
+    overlaps = dict(read_overlaps(text, args.classes) for text in args.overlaps)
+    ids = None if args.ids is None else read_split(args.ids)
+    bands = DISTANCE_BANDS if args.by_distance else ()
+    result = evaluate_kitti(args.labels, args.results, ids, args.classes, bands, overlaps)
+    if args.json is not None:
+        with atomic_write(args.json) as file:
+            file.write((json.dumps(result.to_json(), indent=1, allow_nan=False) + "\n").encode())
+    if args.curves is not None:
+        draw_curves(result, args.curves)
+    print(result.table())
     return 0
+
+
+def read_overlaps(text: str, classes: Sequence[str]) -> tuple[str, tuple[float, float]]:
+    """'Pallet=0.7,0.5' -> ('Pallet', (0.7, 0.5)). Raises ValueError."""
+    match = re.fullmatch(r"([^=]+)=(\d*\.?\d+),(\d*\.?\d+)", text, re.ASCII)
+    if match is None:
+        raise ValueError(f"--overlaps: expected NAME=OFFICIAL,LOOSE such as Pallet=0.7,0.5, got {text!r}")
+    if match[1] in CLASSES or match[1] not in classes:
+        raise ValueError(f"--overlaps: expected one of --classes that is not {', '.join(CLASSES)}, got {match[1]!r}")
+    return match[1], (float(match[2]), float(match[3]))
 
 
 def precision_curves(result: KittiResult) -> list[PrecisionCurve]:
@@ -80,6 +94,13 @@ def _parser() -> argparse.ArgumentParser:
         help="frames to evaluate, one id a line; each needs a result file. Default: all that have a result file",
     )
     parser.add_argument("--classes", nargs="+", default=list(CLASSES), metavar="NAME", help=f"{', '.join(CLASSES)}")
+    parser.add_argument(
+        "--overlaps",
+        nargs="+",
+        default=[],
+        metavar="NAME=OFFICIAL,LOOSE",
+        help="least overlaps of classes of your own, as tester.overlaps has them; default: 0.5,0.25",
+    )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all figures and counts")
     parser.add_argument("--curves", type=Path, metavar="OUT.png", help="draw precision over recall (png, pdf or svg)")
     parser.add_argument("--by-distance", action="store_true", help="also AP at depths of 0-30, 30-50 and 50-70 m")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
@@ -66,7 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--set", nargs="+", action="extend", default=[], metavar="SECTION.KEY=VALUE", help="override keys of the YAML"
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="start anew; an earlier run of this name is moved to <exp_name>.old"
+        "--overwrite",
+        action="store_true",
+        help="start anew; an earlier run of this name is moved to <exp_name>.old (.old2, ..)",
     )
     parser.add_argument(
         "--resume",
@@ -109,7 +111,7 @@ def run(config: Config, evaluate_only: bool, overwrite: bool, resume: str | None
         job = Job(config, run_dir, dataset, device, ranks, interruption, until_the_end)
         train_and_evaluate(job, evaluate_only, overwrite, resume)
     except Interrupted as interrupted:
-        if interrupted.args[0] or not (run_dir / "checkpoints" / LAST).is_file():
+        if evaluate_only or interrupted.args[0] or not (run_dir / "checkpoints" / LAST).is_file():
             raise
         raise Interrupted(interrupted.signum, "the same command with --resume goes on") from None
     except RuntimeError as error:
@@ -144,8 +146,9 @@ def train_and_evaluate(job: Job, evaluate_only: bool, overwrite: bool, resume: s
             add_ap_to_last(run_dir / "metrics.jsonl", ap)
     if final and job.ranks.first:
         records = read_metrics(run_dir / "metrics.jsonl")
-        plot = plot_metrics({config.general.exp_name: records}, run_dir / "curves.png")
-        logger.info("training curves: %s", plot)
+        if records:
+            plot = plot_metrics({config.general.exp_name: records}, run_dir / "curves.png")
+            logger.info("training curves: %s", plot)
         if config.trainer.report:
             name = results_name(checkpoints[-1] if checkpoints else final, run_dir)
             report_after_training(run_dir, run_dir / "results" / name / job.evaluation_set.split, job.evaluation_set)
@@ -192,10 +195,9 @@ def run_training(job: Job, overwrite: bool, resume_from: str | None) -> Path:
 def _prepare_folder(job: Job, overwrite: bool) -> None:
     run_dir = job.run_dir
     if overwrite and run_dir.exists():
-        aside = run_dir.with_name(run_dir.name + ".old")
+        names = (f"{run_dir.name}.old{number if number > 1 else ''}" for number in count(1))
         with lock(run_dir):
-            if aside.exists():
-                shutil.rmtree(aside)
+            aside = next(place for place in map(run_dir.with_name, names) if not place.exists())
             run_dir.rename(aside)
         logger.info("the earlier run is now %s", aside)
     job.until_the_end.enter_context(lock(run_dir))

@@ -9,6 +9,8 @@ from lib.config.checks import one_of, require
 
 CLASS_NAMES = ("Pedestrian", "Car", "Cyclist")
 """KITTI's heatmap channels, in order. Fixed by official checkpoints."""
+PROTOCOL_TYPES = ("Car", "Pedestrian", "Cyclist", "Van", "Person_sitting", "DontCare")
+"""that the evaluation knows, whatever their case, as KITTI's own does"""
 MEAN_SIZES = {
     "Pedestrian": (1.76255119, 0.66068622, 0.84422524),
     "Car": (1.52563191, 1.62856739, 3.52588311),
@@ -112,6 +114,8 @@ class Dataset:
         for name in names:
             plain = re.fullmatch(r"[A-Za-z][\w-]*", name, re.ASCII) and name != "DontCare"
             require(bool(plain), "dataset.class_names", name, "a word of letters, digits, _ and -, and not DontCare")
+            spelt = [known for known in (*PROTOCOL_TYPES, *names) if known.lower() == name.lower() and known != name]
+            require(not spelt, "dataset.class_names", name, f"{''.join(spelt[:1])}, so spelt here and in the labels")
         for name in self.writelist:
             one_of("dataset.writelist", name, self.class_names)
         require("Car" in names or not self.class_merging, "dataset.class_merging", True, "false without a class Car")

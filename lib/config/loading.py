@@ -130,6 +130,20 @@ def find_dataroot(config: Config) -> Path:
     )
 
 
+def find_file(name: str, key: str) -> Path:
+    """A file that ``key`` names: relative to the project root, as in a YAML, or to the working directory, as typed.
+
+    Raises FileNotFoundError, or ValueError where the two are different files.
+    """
+    given = Path(name).expanduser()
+    found = [place for place in (PROJECT_ROOT / given, given) if place.is_file()]
+    if not found:
+        raise FileNotFoundError(f"{key}: no file {name!r}; looked for {PROJECT_ROOT / given}, {given.absolute()}")
+    if not found[0].samefile(found[-1]):
+        raise ValueError(f"{key}: {name!r} may mean {found[0]} or {found[1].absolute()}; give the whole path of one")
+    return found[0]
+
+
 def _by_section(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     values: dict[str, dict[str, Any]] = {name: {} for name in _SECTIONS}
 

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 
 from lib.config.checks import one_of, require
-from lib.config.dataset import Dataset
+from lib.config.dataset import CLASS_NAMES, Dataset
 
 
 @dataclass(frozen=True)
@@ -179,6 +179,7 @@ class Tester:
         require(1 <= self.topk <= 1000, "tester.topk", self.topk, "in 1..1000")
         require(self.pictures >= 0, "tester.pictures", self.pictures, ">= 0")
         for name, pair in self.overlaps.items():
+            require(name not in CLASS_NAMES, "tester.overlaps", name, "a class of your own: KITTI's three have KITTI's")
             fits = len(pair) == 2 and 0 <= pair[1] <= pair[0] < 1
             require(fits, f"tester.overlaps.{name}", list(pair), "[official, loose], 0 <= loose <= official < 1")
 

@@ -19,7 +19,7 @@ _JPEG = b"\xff\xd8"
 _LYING = 5
 """from this number of Exif's on, width and height change places"""
 _TAIL = 1 << 12
-"""bytes at a JPEG's end to look for its end mark in: some cameras write a few more after it"""
+"""bytes at a file's end to look for its end mark in: some cameras and programs write a few more after it"""
 
 
 def find_picture(folder: Path, frame_id: str) -> Path:
@@ -37,10 +37,13 @@ def read_picture(path: Path, upright: bool = False) -> np.ndarray:
     ``upright``: turned as that note says. Raises ValueError for a file that cannot be decoded.
     """
     fast = with_stored_pixels(path.read_bytes()) if isal_zlib and path.suffix == ".png" and path.is_file() else None
-    if fast is None:
-        image = cv2.imread(str(path), _AS_STORED)
-    else:
-        image = cv2.imdecode(np.frombuffer(fast, np.uint8), _AS_STORED)
+    try:
+        if fast is None:
+            image = cv2.imread(str(path), _AS_STORED)
+        else:
+            image = cv2.imdecode(np.frombuffer(fast, np.uint8), _AS_STORED)
+    except cv2.error:  # a header that speaks of more than 2^30 pixels
+        image = None
     if image is None:
         raise ValueError(f"{path}: this picture cannot be decoded; expected a PNG or JPEG")
     if upright:
@@ -69,7 +72,7 @@ def read_image_size(path: Path, upright: bool = False) -> tuple[int, int]:
                 size = size[1], size[0]
     if size is None:
         raise ValueError(f"{path}: not a {'JPEG' if path.suffix.lower() != '.png' else 'PNG'} file")
-    if mark not in trailer[-12:] and not (mark == b"\xff\xd9" and mark in trailer):
+    if mark not in trailer:
         raise ValueError(f"{path}: this {'PNG' if mark == b'IEND' else 'JPEG'} is cut off; fetch or unpack it again")
     return size
 

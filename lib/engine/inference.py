@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,12 +102,27 @@ def result_text(objects: Iterable[Object3d]) -> str:
 def write_results(folder: Path, results: Iterable[tuple[str, Sequence[Object3d]]]) -> None:
     """Write ``folder/<frame id>.txt`` for every frame, an empty file for one without detections.
 
-    The folder is made beside its place and then put there, so it never holds a mixture with older results.
+    The folder is made beside its place and then put there, so it never holds a mixture with older results, nor with
+    those of another process. Raises OSError where it cannot be written.
     """
-    fresh = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    for frame_id, objects in results:
-        (fresh / f"{frame_id}.txt").write_text(result_text(objects), encoding="ascii")
-    shutil.rmtree(folder, ignore_errors=True)
-    fresh.rename(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(".tmp", f".{folder.name}.", folder.parent))
+    try:
+        fresh.chmod(folder.parent.stat().st_mode)  # mkdtemp's are for nobody else
+        for frame_id, objects in results:
+            (fresh / f"{frame_id}.txt").write_text(result_text(objects), encoding="ascii")
+        _put_in_place(fresh, folder)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+
+
+def _put_in_place(fresh: Path, folder: Path) -> None:
+    for last_try in (False, False, True):  # another process may put its own there between the two steps
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            fresh.rename(folder)
+            return
+        except OSError:
+            if last_try:
+                raise

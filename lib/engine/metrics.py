@@ -64,8 +64,10 @@ class MetricsLog:
 
 
 def add_ap_to_last(path: Path, ap: dict[str, float]) -> None:
-    """Complete the last epoch's record with what the evaluation after the training found."""
+    """Complete the last epoch's record, where there is one, with what the evaluation after the training found."""
     records = read_metrics(path)
+    if not records:  # of a run that was taken over from elsewhere, finished
+        return
     records[-1] = records[-1] | {"ap": _without_nan(ap)}
     with atomic_write(path) as file:
         file.write("".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from pathlib import Path
 
-from lib.config import PROJECT_ROOT, Config, dump_config, flatten
+from lib.config import PROJECT_ROOT, Config, dump_config, find_file, flatten
 from lib.engine.checkpoint import read_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -20,11 +21,17 @@ _FREE = ("general.exp_name", "general.dataroot", "dataset.num_workers", "trainer
 
 
 def find_checkpoint(name: str, run_dir: Path, option: str = "--set tester.checkpoint=") -> Path:
-    """Looks in the run's folder, its checkpoints/, the project root and the working directory, in this order."""
-    places = [run_dir / name, run_dir / "checkpoints" / name, PROJECT_ROOT / name, Path(name)]
+    """Looks in the run's folder and its checkpoints/, then in the project root and the working directory.
+
+    Raises FileNotFoundError, or ValueError where there are two different ones in the last two places.
+    """
+    places = [run_dir / name, run_dir / "checkpoints" / name]
     for place in places:
         if place.is_file():
             return place
+    with contextlib.suppress(FileNotFoundError):
+        return find_file(name, "checkpoint")
+    places += [PROJECT_ROOT / name, Path(name)]
     there = list_checkpoints(run_dir / "checkpoints")
     hint = f"; this run's newest is {there[-1].name}: {option}{there[-1].name}" if there else ""
     raise FileNotFoundError(f"no checkpoint {name!r}; looked for {', '.join(map(str, places))}{hint}")

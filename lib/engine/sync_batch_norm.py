@@ -16,7 +16,10 @@ Total = Callable[[Tensor], Tensor]
 
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):
-    """``nn.BatchNorm2d`` whose training statistics are those of all processes' pictures; a process may have none."""
+    """``nn.BatchNorm2d`` whose training statistics are those of all processes' pictures; a process may have none.
+
+    Where all have none, it leaves the statistics as they are.
+    """
 
     def __init__(self, of: nn.BatchNorm2d, total: Total) -> None:
         super().__init__(of.num_features, of.eps, of.momentum)
@@ -28,21 +31,24 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         """(B, C, h, w) -> (B, C, h, w)."""
         if not self.training:
             return super().forward(x)
+        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+        assert self.num_batches_tracked is not None
         axes = (0, 2, 3)
         here = torch.tensor([x.numel() // self.num_features], dtype=torch.float64)
         sums_and_count = self.total(torch.cat([x.sum(axes, dtype=torch.float64), here]))
         count = sums_and_count[-1].detach()
-        mean = (sums_and_count[:-1] / count).to(x.dtype)
+        if count == 0:  # no process has a picture (dataset.on_bad_frame: skip); a gradient of 0, and nothing learnt
+            return x * self.weight[:, None, None] + self.bias[:, None, None]
+        dtype = self.running_mean.dtype  # x may be half as wide, under autocast
+        mean = (sums_and_count[:-1] / count).to(dtype)
         centered = x - mean[:, None, None]
-        variance = (self.total(centered.square().sum(axes, dtype=torch.float64)) / count).to(x.dtype)
+        variance = (self.total(centered.square().sum(axes, dtype=torch.float64)) / count).to(dtype)
         with torch.no_grad():
-            assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
-            assert self.num_batches_tracked is not None
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * (count / (count - 1)).to(x.dtype), self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)).to(dtype), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
-        return centered * scale[:, None, None] + self.bias[:, None, None]
+        return (centered * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
 
 def convert_batch_norm(model: nn.Module, total: Total) -> None:

@@ -56,6 +56,8 @@ def begin(parts: Parts, resume: Path | None) -> Progress:
     last = parts.config.trainer.max_epoch
     if progress.epoch > last:
         raise ValueError(f"{resume}: {progress.epoch} epochs are done already, trainer.max_epoch={last}")
+    if progress.epoch == last and progress.frames_done:
+        raise ValueError(f"{resume}: it is inside epoch {last + 1} already, trainer.max_epoch={last}")
     if progress.frames_done:
         set_random_state(state["random_state"])
     if progress.epoch == last and progress.record is None:
@@ -99,7 +101,11 @@ def train(parts: Parts, progress: Progress, evaluate: Evaluate) -> Path:
                 _save_epoch(parts, progress)
                 _stop_if_asked(parts)
             _finish_epoch(parts, progress, evaluate, metrics)
-    return parts.run_dir / "checkpoints" / f"checkpoint_epoch_{trainer.max_epoch}.pth"
+    final = parts.run_dir / "checkpoints" / f"checkpoint_epoch_{trainer.max_epoch}.pth"
+    if not final.is_file():  # resumed from a finished run of elsewhere
+        _save(parts, progress, final.name)
+    parts.ranks.wait()
+    return final
 
 
 def train_one_epoch(parts: Parts, forward: nn.Module, progress: Progress) -> None:

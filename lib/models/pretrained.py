@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lib.config import PROJECT_ROOT
+from lib.config import find_file
 from lib.models.dla import BACKBONES, DLA
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def load_imagenet_weights(backbone: DLA, name: str, source: bool | str) -> None:
         FileNotFoundError: no such file, or nothing cached and no source reachable; says what to do.
         ValueError: a file that is broken, has another hash than its name says, or belongs to another network.
     """
-    path = _local(source) if isinstance(source, str) else _cached_or_fetched(name)
+    path = find_file(source, "model.pretrained") if isinstance(source, str) else _cached_or_fetched(name)
     state = read_weights(path)
     own = backbone.state_dict()
     needed = [k for k in own if not k.startswith(backbone.unused_parameters()) and "num_batches_tracked" not in k]
@@ -59,12 +59,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: not a readable weights file ({' '.join(str(error).split())[:150]})") from None
     return {key.removeprefix("module."): value for key, value in state.items()}
-
-
-def _local(source: str) -> Path:
-    """Relative to the project root, as all paths of a YAML; or to the working directory, as typed after --set."""
-    given = Path(source).expanduser()
-    return PROJECT_ROOT / given if (PROJECT_ROOT / given).is_file() else given
 
 
 def _cached_or_fetched(name: str) -> Path:

@@ -50,7 +50,7 @@ class Calibration:
             if key.strip() != "P2":
                 continue
             try:
-                entries = [float(v) for v in values.split()]
+                entries = [] if "_" in values else [float(v) for v in values.split()]
             except ValueError:
                 entries = []
             if len(entries) != 12:

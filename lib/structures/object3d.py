@@ -54,7 +54,7 @@ class Object3d:
         numbers = []
         for name, text in zip(_COLUMN_NAMES[1:], columns[1:], strict=False):
             try:
-                number = float(text)
+                number = math.nan if "_" in text else float(text)  # Python's own, which no other reader takes
             except ValueError:
                 number = math.nan
             if not math.isfinite(number):
@@ -143,6 +143,6 @@ def read_objects(path: str | Path) -> list[Object3d]:
         raise ValueError(f"{path}: a folder stands where a label or result file was expected") from None
     return [
         Object3d.from_line(line, f"{path}, line {number}")
-        for number, line in enumerate(text.splitlines(), 1)
+        for number, line in enumerate(text.split("\n"), 1)
         if line.strip()
     ]

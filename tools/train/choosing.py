@@ -43,7 +43,9 @@ def left_to_evaluate(config: Config, run_dir: Path, final: Path) -> list[Path]:
     if wanted not in ours or not ours[wanted].is_file():
         logger.warning("this run has no %s (tester.checkpoint); its last checkpoint stands in", wanted)
         wanted = final.name
-    return [] if wanted == final.name and config.trainer.eval_frequency else [ours[wanted]]
+    results = run_dir / "results" / results_name(final, run_dir) / config.tester.split / "data"
+    done = wanted == final.name and config.trainer.eval_frequency and results.is_dir()
+    return [] if done else [ours[wanted]]
 
 
 def to_evaluate(config: Config, run_dir: Path) -> list[Path]:
