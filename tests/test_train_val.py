@@ -390,7 +390,8 @@ def test_a_finished_run_of_elsewhere_is_taken_over(run, tmp_path, evaluate_every
     state = read_checkpoint(tmp_path / "outputs/tiny/checkpoints/checkpoint_epoch_1.pth")
     official = {name: state[name] for name in ("epoch", "model_state", "optimizer_state")}
     torch.save(official, tmp_path / "theirs.pth")
-    changes = ["general.exp_name=ours", "trainer.max_epoch=1", f"trainer.eval_frequency={evaluate_every}", "trainer.report=true"]
+    changes = ["general.exp_name=ours", "trainer.max_epoch=1", "trainer.report=true"]
+    changes.append(f"trainer.eval_frequency={evaluate_every}")
     assert run("--resume", "theirs.pth", "--set", *changes) == 0
     ours = read_checkpoint(tmp_path / "outputs/ours/checkpoints/checkpoint_epoch_1.pth")
     assert all(torch.equal(ours["model_state"][name], value) for name, value in state["model_state"].items())
