@@ -6,7 +6,7 @@ DATA := data/quickstart
 RUN := outputs/quickstart
 RESULTS := $(RUN)/results/checkpoint_epoch_6/val
 
-.PHONY: quickstart evidence test test-slow lint environment clean
+.PHONY: quickstart evidence evidence-batch16 test test-slow lint environment clean
 
 environment: $(VENV)/.installed
 
@@ -33,11 +33,18 @@ quickstart: environment
 LAYOUTS ?= data/KITTI/training/label_2
 JOBS ?= 2
 
-evidence: environment
-	test -f data/evidence/ImageSets/trainval.txt || $(BIN)/python tools/make_synthetic_kitti.py --out data/evidence \
-	    --train 1800 --val 750 --size 640x192 --layouts $(LAYOUTS) --force
-	$(BIN)/python tools/compare.py --config experiments/evidence/base.yaml --out runs/evidence --seeds 3 --jobs $(JOBS) \
-	    --arms monodle qi obj_depth ddml ddml_corrected
+COMPARE := $(BIN)/python tools/compare.py --config experiments/evidence/base.yaml
+
+data/evidence/ImageSets/trainval.txt: | environment
+	$(BIN)/python tools/make_synthetic_kitti.py --out data/evidence --train 1800 --val 750 --size 640x192 \
+	    --layouts $(LAYOUTS) --force
+
+evidence: data/evidence/ImageSets/trainval.txt
+	$(COMPARE) --out runs/evidence --seeds 3 --jobs $(JOBS) --arms monodle qi obj_depth ddml ddml_corrected
+
+evidence-batch16: data/evidence/ImageSets/trainval.txt
+	$(COMPARE) --out runs/evidence_batch16 --seeds 3 --jobs $(JOBS) --arms monodle qi ddml ddml_corrected \
+	    --set dataset.batch_size=16
 
 test: environment
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal

@@ -95,6 +95,7 @@ NOT_RUN = {
         "six trainings, twenty minutes"
     ),
     "make evidence LAYOUTS=/data/KITTI/training/label_2": "fifteen trainings, of two hours",
+    "make evidence-batch16 LAYOUTS=/data/KITTI/training/label_2": "twelve trainings, of an hour and a half",
     **dict.fromkeys(
         (
             f"python tools/compare.py --config {EVIDENCE}/base.yaml --arms ddml ddml_corrected --seeds 3 "
