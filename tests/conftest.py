@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tarfile
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import pytest
 PROJECT = Path(__file__).resolve().parent.parent
 DATA = Path(__file__).resolve().parent / "data"
 SHARED_KITTI = PROJECT.parent / "shared" / "kitti"
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what ends in &; processes made here inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CALIB = "P2: 721.5377 0 609.5593 44.85728 0 721.5377 172.854 0.2163791 0 0 1 0.002745884\n"
 LABELS = {

@@ -25,6 +25,7 @@ from lib.structures import Calibration, FrameInfo, Object3d, read_split
 from lib.visualization.bars import plot_replaced
 from tests.conftest import CALIB, PROJECT, SHARED_KITTI
 from tools import diagnose, train_val
+from tools.train import evaluating
 
 CAMERA = Calibration(np.array(CALIB.split()[1:], dtype=float))
 SIZE = (1242, 375)
@@ -460,7 +461,7 @@ def test_the_rounded_figures_are_those_of_the_evaluation(run, street_kitti, tmp_
     spoilt = [[_at(o, pixel(o), o.location_cam[2] + rng.normal(0, 0.6)) for o in objects] for objects in street()]
     scored = [[replace(o, score=0.1 + 0.02 * rng.random()) for o in objects] for objects in spoilt]
     planted = list(zip(FRAMES, scored, strict=True))
-    for tool in (diagnose, train_val):
+    for tool in (diagnose, evaluating):
         monkeypatch.setattr(tool, "predict", lambda *arguments, **options: planted)
     assert run(checkpoint="c.pth") == 0
     keys = [f"general.dataroot={street_kitti}", "tester.checkpoint=c.pth"]

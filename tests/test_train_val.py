@@ -363,6 +363,13 @@ def test_bad_frames_are_skipped_up_to_one_percent(run, tmp_path, tiny_kitti, cap
     assert "2 of 100 training frames cannot be read, more than 1%" in said and "check_dataset" in said
 
 
+def test_a_run_that_is_not_finished_can_be_evaluated(run, tmp_path):
+    assert run("--set", "trainer.max_epoch=1") == 0
+    (tmp_path / "outputs/tiny/checkpoints/checkpoint_epoch_1.pth").unlink()
+    assert run("-e") == 0
+    assert (tmp_path / "outputs/tiny/results/checkpoint_last/val/ap.json").is_file()
+
+
 def test_only_the_last_checkpoints_are_kept(run, tmp_path):
     assert run("--set", "trainer.save_frequency=1", "trainer.keep_last=2") == 0
     names = sorted(p.name for p in (tmp_path / "outputs/tiny/checkpoints").iterdir())

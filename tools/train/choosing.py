@@ -54,6 +54,9 @@ def to_evaluate(config: Config, run_dir: Path) -> list[Path]:
         return [find_checkpoint(config.tester.checkpoint, run_dir)]
     folder = run_dir / (config.tester.checkpoints_dir if config.tester.mode == "all" else "checkpoints")
     found = list_checkpoints(folder)
+    newest = newest_checkpoint(run_dir) if not found and config.tester.mode == "single" else None
+    if newest:  # of a run that was interrupted
+        return [newest]
     if not found:
         raise FileNotFoundError(f"no checkpoint_epoch_N.pth in {folder}; train first, or set tester.checkpoint")
     return found if config.tester.mode == "all" else found[-1:]
