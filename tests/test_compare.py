@@ -286,7 +286,7 @@ def started(folder) -> list[str]:
         (["plain"], "plain: {general.K: 2026-01-01}", "arm 'plain': expected numbers, texts, true, false"),
         (["plain"], "plain: {general.qj: true}", "arm 'plain': base.yaml: --set 'general.qj=true': unknown key"),
         (["plain"], "plain: {qi: true}", "arm 'plain': base.yaml: --set 'qi=true': expected section.key=value"),
-        (["plain"], "plain: {general.K: 0.5}", "arm 'plain': base.yaml: general.K must be >= 1, got 0.5"),
+        (["plain"], "plain: {general.K: 0.5}", "arm 'plain': base.yaml with --set general.K=0.5: general.K must be"),
         (["plain"], "plain: {general.K: }", "arm 'plain': base.yaml: --set 'general.K=null': a value is missing"),
         (["plain"], "plain: {general.random_seed: 3}", "arm 'plain': general.random_seed=3: the comparison sets"),
         (["plain"], "plain: {tester.checkpoint: x.pth}", "the comparison sets this key itself"),
@@ -356,6 +356,9 @@ def test_files_named_from_here_are_found_from_the_runs(folder):
     (folder / "weights.pth").write_bytes(b"")
     runs = plan_runs(Path("base.yaml"), {"a": []}, [1], ["trainer.pretrain_model=weights.pth"], [], folder / "out")
     assert runs[0].config.trainer.pretrain_model == str(folder / "weights.pth")
+    (folder / "README.md").touch()
+    with pytest.raises(ValueError, match=r"trainer.pretrain_model: 'README.md' may mean"):
+        plan_runs(Path("base.yaml"), {"a": []}, [1], ["trainer.pretrain_model=README.md"], [], folder / "out")
     assert load_config("base.yaml", runs[0].overrides) == runs[0].config
 
 

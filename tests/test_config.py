@@ -173,3 +173,18 @@ def test_dataroot_is_named_when_missing():
     config = parse_config({"general": {"dataroot": "data/nowhere"}})
     with pytest.raises(FileNotFoundError, match=r"data/nowhere'.*ImageSets"):
         find_dataroot(config)
+
+
+def test_the_culprit_is_named(tmp_path):
+    """The file, or an override where the file is sound by itself."""
+    path = write(tmp_path, "trainer: {max_epoch: 3}")
+    overrides = ["general.exp_name=x", "trainer.max_epoch=abc"]
+    with pytest.raises(ValueError, match=r"with --set trainer.max_epoch=abc: trainer.max_epoch must be"):
+        load_config(path, overrides)
+    path.write_text("trainer: {max_epoch: abc}")
+    with pytest.raises(ValueError, match=r"yaml: trainer.max_epoch must be"):
+        load_config(path, overrides)
+    path.write_text("trainer:\n  max_epoch: [3\nmodel: {}\n")
+    with pytest.raises(ValueError, match=r"not valid YAML: .*line 3, column") as caught:
+        load_config(path)
+    assert "unicode string" not in str(caught.value)

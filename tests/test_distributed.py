@@ -145,6 +145,20 @@ def test_two_processes_are_one(tmp_path):
                 assert_close(value, other_buffers[name], tolerance, f"{what} {name}")
 
 
+def test_a_process_that_meets_nobody_says_so(monkeypatch):
+    """Another one found an error first, and has ended."""
+    for name, value in {"RANK": 1, "WORLD_SIZE": 2, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(name, str(value))
+
+    def init_process_group(*arguments, **options):
+        raise RuntimeError("Gloo connectFullMesh failed with: Connection refused\nGLHF!")
+
+    monkeypatch.setattr("lib.engine.distributed._end_with_parent", lambda: None)
+    monkeypatch.setattr(torch.distributed, "init_process_group", init_process_group)
+    with pytest.raises(ConnectionError, match="rank 1 of 2 did not meet the others"):
+        join([])
+
+
 def test_global_batch_norm_with_nothing_to_normalise_learns_nothing():
     """A batch of which no picture could be read, dataset.on_bad_frame: skip."""
     layer = GlobalBatchNorm2d(torch.nn.BatchNorm2d(3), Ranks().total).train()

@@ -104,10 +104,13 @@ NOT_RUN = {
             "--out runs/evidence/depth_space "
             "--checkpoint runs/evidence/outputs/ddml_seed1/checkpoints/checkpoint_epoch_6.pth "
             "--checkpoint2 runs/evidence/outputs/ddml_corrected_seed1/checkpoints/checkpoint_epoch_6.pth",
+            f"python tools/depth_space.py --config {EVIDENCE}/base.yaml --max-frames 400 "
+            "--set dataset.batch_size=16 --out runs/evidence_batch16/depth_space "
+            "--checkpoint runs/evidence_batch16/outputs/ddml_seed1/checkpoints/checkpoint_epoch_6.pth",
             f"{DIAGNOSE} --config {EVIDENCE}/base.yaml --out runs/evidence/diagnose "
             "--checkpoint runs/evidence/outputs/monodle_seed1/checkpoints/checkpoint_epoch_6.pth",
         ),
-        "needs what `make evidence` trains; the same tools are run above",
+        "needs what `make evidence` and `make evidence-batch16` train; the same tools are run above",
     ),
     "python tools/bench/gpu.py --json $OUT/gpu.json": "for a GPU; tests/test_bench.py runs it in tiny sizes",
 }

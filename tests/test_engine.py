@@ -261,6 +261,11 @@ def test_errors_become_one_line_and_a_status(error, status, capsys):
     assert said.startswith("error: ") and said.count("\n") == 1
 
 
+def test_what_the_system_says_begins_with_the_file(tmp_path, capsys):
+    assert run_command(lambda: len((tmp_path / "gone.txt").read_text())) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'gone.txt'}: No such file or directory\n"
+
+
 def test_errors_of_loader_workers_become_one_line(capsys):
     text = "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback\n  File x\nValueError: a.png: bad\n"
 

@@ -295,6 +295,7 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys):
     assert "empty: has no config.yaml; is it the folder of a run" in errors(capsys, "empty")
     assert "--out " in errors(capsys, folder, "--out", tmp_path / "empty")
     assert "has no data/; expected RUN/results/" in errors(capsys, folder, "--results", folder)
+    assert "--out must end in .html, got 'r.pdf'" in errors(capsys, folder, "--out", tmp_path / "r.pdf")
     (tmp_path / "there.html").write_text("mine")
     assert "exists already; --overwrite replaces it" in errors(capsys, folder, "--out", tmp_path / "there.html")
     assert (tmp_path / "there.html").read_text() == "mine"

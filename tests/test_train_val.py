@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ import yaml
 import make_obj_depth
 from lib.datasets.object_depth import load_object_depth
 from lib.engine.checkpoint import read_checkpoint
+from lib.engine.interruption import Interrupted
 from lib.evaluation import depth_errors, read_annotations
 from lib.structures import read_objects
 from tests.conftest import PROJECT
@@ -388,6 +390,20 @@ def test_resuming_a_path_and_what_does_not_go_together(run, tmp_path, capsys):
     said = errors(run, capsys, "--resume", "no.pth")
     assert "no checkpoint 'no.pth'" in said and "newest is checkpoint_epoch_2.pth: --resume checkpoint_epoch" in said
     assert "the path is empty" in errors(run, capsys, "--resume", "")
+
+
+@pytest.mark.parametrize(("options", "advice"), [(["--resume"], "goes on"), (["--overwrite"], "without --overwrite")])
+def test_the_advice_after_an_interruption_can_be_followed(run, capsys, monkeypatch, options, advice):
+    assert run("--set", "trainer.max_epoch=1") == 0
+
+    def interrupted(*arguments):
+        raise Interrupted(signal.SIGINT)
+
+    monkeypatch.setattr(train_val, "train_and_evaluate", interrupted)
+    assert run(*options) == 130
+    assert capsys.readouterr().err.splitlines()[-1].endswith(advice)
+    assert run("-e") == 130
+    assert "--resume" not in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("evaluate_every", [0, 1])

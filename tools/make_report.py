@@ -52,6 +52,8 @@ def make_report(run_dir: Path, out: Path | None, results: Path | None, overwrite
     setup_logging()
     if out is not None and out.is_dir():
         raise ValueError(f"--out {out}: is a folder; give the name of a file")
+    if out is not None and out.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"--out must end in .html, got {out.name!r}")
     if out is not None and out.exists() and not overwrite:
         raise ValueError(f"{out} exists already; --overwrite replaces it")
     if results is not None and not (results / "data").is_dir():

@@ -111,9 +111,10 @@ def run(config: Config, evaluate_only: bool, overwrite: bool, resume: str | None
         job = Job(config, run_dir, dataset, device, ranks, interruption, until_the_end)
         train_and_evaluate(job, evaluate_only, overwrite, resume)
     except Interrupted as interrupted:
-        if evaluate_only or interrupted.args[0] or not (run_dir / "checkpoints" / LAST).is_file():
+        if evaluate_only or not (run_dir / "checkpoints" / LAST).is_file():
             raise
-        raise Interrupted(interrupted.signum, "the same command with --resume goes on") from None
+        advice = interrupted.args[0] or "the same command with --resume goes on"
+        raise Interrupted(interrupted.signum, f"{advice}, without --overwrite" if overwrite else advice) from None
     except RuntimeError as error:
         if ranks.size == 1 or not lost_contact(error):
             raise

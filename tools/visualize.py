@@ -63,7 +63,7 @@ def visualize(args: argparse.Namespace) -> int:
     ids = args.ids or dataset.frame_ids[: args.count]
     unknown = [i for i in ids if i not in dataset.frame_ids]
     if unknown:
-        raise ValueError(f"--ids: {', '.join(unknown)} not in split {args.split!r} of {args.dataroot}")
+        raise ValueError(f"--ids: {', '.join(unknown)} not in split {args.split!r} of {args.dataroot} (--split)")
     if results is None and not dataset.has_labels:
         raise ValueError(f"--results: needed, since split {args.split!r} has no labels to draw")
     detections = {

@@ -64,11 +64,23 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     try:
         config = parse_config(raw, overrides)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{_culprit(path, raw, overrides, str(error))}: {error}") from None
     if not config.general.exp_name:
         general = dataclasses.replace(config.general, exp_name=path.stem)
         config = dataclasses.replace(config, general=general)
     return config
+
+
+def _culprit(path: Path, raw: Mapping[str, Any], overrides: Sequence[str], message: str) -> str:
+    """The file, and where it is sound by itself the overrides that ``message`` speaks of."""
+    if message.startswith("--set"):  # it names the override already
+        return str(path)
+    try:
+        parse_config(raw)
+    except ValueError:
+        return str(path)
+    named = [text for text in overrides if text.partition("=")[0].strip().rpartition(".")[2] in message]
+    return f"{path} with --set {' '.join(named or overrides)}"
 
 
 def read_yaml(path: Path) -> Any:
@@ -76,7 +88,8 @@ def read_yaml(path: Path) -> Any:
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no text, 2026-13-45
-        raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        reason = " ".join(str(error).split()).replace('in "<unicode string>", ', "")
+        raise ValueError(f"{path}: not valid YAML: {reason}") from None
 
 
 def parse_config(raw: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import re
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lib.config import PROJECT_ROOT, Config, dump_config, flatten, load_config, read_yaml
+from lib.config import PROJECT_ROOT, Config, dump_config, find_file, flatten, load_config, read_yaml
 from lib.engine.metrics import read_metrics
 
 _OURS = {"general.exp_name", "general.random_seed", "tester.mode", "tester.checkpoint", "trainer.resume_model"}
@@ -184,10 +185,16 @@ def _refuse(taken: set[str], overrides: Sequence[str], where: str, reason: str) 
 
 
 def _from_here(config: Config) -> list[str]:
-    """Files that were named relative to the working directory, by their whole paths: runs have another one."""
+    """Files that were named relative to the working directory, by their whole paths: runs have another one.
+
+    Raises ValueError for a name that also means a file of the project.
+    """
     named = {"model.pretrained": config.model.pretrained, "trainer.pretrain_model": config.trainer.pretrain_model}
-    return [
-        f"{key}={json.dumps(str(Path(name).resolve()))}"
-        for key, name in named.items()
-        if isinstance(name, str) and not (PROJECT_ROOT / name).is_file() and Path(name).is_file()
-    ]
+    found = []
+    for key, name in named.items():
+        if isinstance(name, str):
+            with contextlib.suppress(FileNotFoundError):  # the run says so
+                path = find_file(name, key).resolve()
+                if path != (PROJECT_ROOT / name).resolve():
+                    found.append(f"{key}={json.dumps(str(path))}")
+    return found

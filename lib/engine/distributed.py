@@ -137,7 +137,10 @@ def own_rank() -> int:
 
 
 def join(gpu_ids: Sequence[int]) -> tuple[Ranks, torch.device]:
-    """Meet the other processes of the run, if there are any. Raises ValueError for a GPU that does not exist."""
+    """Meet the other processes of the run, if there are any.
+
+    Raises ValueError for a GPU that does not exist, and ConnectionError where another process does not come.
+    """
     gpu_ids = existing_gpus(gpu_ids)
     if not started_by_torchrun():
         return Ranks(), choose_device(gpu_ids)
@@ -148,7 +151,10 @@ def join(gpu_ids: Sequence[int]) -> tuple[Ranks, torch.device]:
     _end_with_parent()
     if size > 1:
         both = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(both, timeout=_PATIENCE)
+        try:
+            dist.init_process_group(both, timeout=_PATIENCE)
+        except RuntimeError as error:
+            raise ConnectionError(f"rank {rank} of {size} did not meet the others; has one of them ended?") from error
         logger.info("rank %d of %d, %s", rank, size, both)
     return Ranks(rank, size), device
 

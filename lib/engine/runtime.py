@@ -86,6 +86,8 @@ def run_command(
 
 def _one_line(error: Exception) -> str:
     text = str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:  # else '[Errno 2] No such ..'
+        text = f"{error.filename}: {error.strerror}"
     if text.startswith("Caught "):  # raised in a loader worker: torch puts its traceback before the message
         text = text.rstrip().splitlines()[-1].partition(": ")[2]
     return " ".join(text.split())
