@@ -21,12 +21,12 @@ quickstart: environment
 	$(BIN)/python make_obj_depth.py --dataroot $(DATA)
 	rm -rf $(RUN).old
 	$(BIN)/python tools/train_val.py --config experiments/quickstart/quickstart.yaml --overwrite
-	$(BIN)/python tools/visualize.py --dataroot $(DATA) --results $(RESULTS)/data --out $(RUN)/pictures --min-score 0.2
+	$(BIN)/python tools/visualize.py --dataroot $(DATA) --results $(RESULTS)/data --out $(RUN)/images --min-score 0.2
 	@echo
 	@echo "AP:                           $(RESULTS)/ap.json and $(RUN)/train.log"
 	@echo "all of the run on one page:   $(RUN)/report.html"
 	@echo "losses by epoch:              $(RUN)/curves.png and $(RUN)/metrics.jsonl"
-	@echo "detections beside labels:     $(RUN)/pictures/"
+	@echo "detections beside labels:     $(RUN)/images/"
 	@echo "the rendered data set:        $(DATA)/"
 
 # LAYOUTS: label files of real KITTI, with calib/ beside and ImageSets/ two folders up; JOBS: runs at a time

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from lib.datasets.images import find_image, read_image_size
 from lib.datasets.kitti import find_data_dir, find_label_dir
 from lib.datasets.object_depth import (
     PAINTED_TYPES,
@@ -24,10 +25,9 @@ from lib.datasets.object_depth import (
     paint_object_depth,
     write_object_depth,
 )
-from lib.datasets.pictures import find_picture, read_image_size
-from lib.engine.runtime import progress_interval, run_command
-from lib.ops.machine import available_cores, leave_ctrl_c_to_parent
 from lib.structures import read_objects
+from lib.system.commands import progress_interval, run_command
+from lib.system.machine import available_cores, leave_ctrl_c_to_parent
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +59,7 @@ def make_object_depth(root: Path, force: bool = False, suffix: str = ".npy") -> 
     labels = sorted(label_dir.glob("*.txt"))
     if not labels:
         raise FileNotFoundError(f"{label_dir}: no label files (*.txt)")
-    painted = [path for path in labels if find_picture(training / "image_2", path.stem).is_file()]
+    painted = [path for path in labels if find_image(training / "image_2", path.stem).is_file()]
     for name in PAINTED_TYPES:
         (training / name).mkdir(exist_ok=True)
     written = deleted = 0
@@ -76,7 +76,7 @@ def make_object_depth(root: Path, force: bool = False, suffix: str = ".npy") -> 
     if deleted:
         print(f"{deleted} maps of the other format were deleted")
     if len(painted) < len(labels):
-        print(f"{len(labels) - len(painted)} label files without a picture in {training / 'image_2'} were left out")
+        print(f"{len(labels) - len(painted)} label files without an image in {training / 'image_2'} were left out")
     return 0
 
 
@@ -85,7 +85,7 @@ def paint_frame(training: Path, force: bool, suffix: str, label: Path) -> tuple[
 
     Returns how many maps were written, and how many of the other format were deleted.
     """
-    size = read_image_size(find_picture(training / "image_2", label.stem))
+    size = read_image_size(find_image(training / "image_2", label.stem))
     targets = {name: training / name / f"{label.stem}{suffix}" for name in PAINTED_TYPES}
     wanted = [name for name, path in targets.items() if force or not _is_there(path, size, label)]
     objects = read_objects(label) if wanted else []

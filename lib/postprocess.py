@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.ops.affine import window_to_input
-from lib.ops.angles import NUM_HEADING_BINS, bin_to_angle
-from lib.ops.depth import decode_depth
-from lib.ops.feature_map import STRIDE
-from lib.structures import FrameInfo, Object3d
+from .ops.affine import window_to_input
+from .ops.angles import NUM_HEADING_BINS, bin_to_angle
+from .ops.depth import decode_depth
+from .ops.feature_map import STRIDE
+from .structures import FrameInfo, Object3d
 
 DECODED = ("scores", "classes", "indices", "offset_2d", "size_2d", "depth", "offset_3d", "size_3d", "heading")
 """the network's outputs that decoding needs"""
@@ -32,13 +32,13 @@ class DecodeSettings:
     mean_sizes: Mapping[str, Sequence[float]] | None = None
     """(h, w, l) [m] to add to predicted sizes (``meanshape``)"""
     official_vertical: bool = True
-    """map rows to picture rows with H / h as the official code does, instead of inverting the input's affine map"""
+    """map rows to image rows with H / h as the official code does, instead of inverting the input's affine map"""
 
 
 def decode_detections(
     outputs: Mapping[str, Tensor], frames: Sequence[FrameInfo], settings: DecodeSettings
 ) -> list[list[Object3d]]:
-    """Outputs of ``CenterNet3D.forward`` without indices -> per picture its objects, best heatmap value first.
+    """Outputs of ``CenterNet3D.forward`` without indices -> per image its objects, best heatmap value first.
 
     Score: heatmap value times exp(-log variance of the depth); the threshold is on the heatmap value alone. A
     detection with a negative size is left out, as in the official decoder. Nothing that is passed in is changed.
@@ -100,7 +100,7 @@ def _decode_frame(values: Mapping[str, np.ndarray], frame: FrameInfo, settings: 
 
 
 def _map_to_image(points_map: np.ndarray, image_size: tuple[int, int], settings: DecodeSettings) -> np.ndarray:
-    """Cell coordinates (N, 2) -> pixels (N, 2) of the original picture."""
+    """Cell coordinates (N, 2) -> pixels (N, 2) of the original image."""
     width, height = image_size
     if settings.official_vertical:
         map_width, map_height = (side / STRIDE for side in settings.resolution)

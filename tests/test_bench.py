@@ -105,7 +105,7 @@ def test_gpu_rows_are_compared_by_name(tmp_path):
         step("amp bf16, cudnn.benchmark", 16, 999.0, ours=False),
         step("amp bf16", 64, None),
         step("amp bf16 + compile", 64, 1000.0),
-        make_row("FLOPs of a training picture", 400.0, kind="flops"),
+        make_row("FLOPs of a training image", 400.0, kind="flops"),
         make_row("peak memory, plain", 60.0),
         memory,
     ]
@@ -183,7 +183,7 @@ def test_flops_of_convolutions_are_counted_by_hand():
     for layer, count in multiplications.items():
         assert flops_of(lambda layer=layer: layer(x)) == 2 * 2 * count
         assert flops_of(lambda layer=layer: layer(x).sum().backward()) == 3 * 2 * 2 * count
-        fixed = x.detach()  # a picture needs no gradient
+        fixed = x.detach()  # an image needs no gradient
         assert flops_of(lambda layer=layer, fixed=fixed: layer(fixed).sum().backward()) == 2 * 2 * 2 * count
 
 
@@ -202,9 +202,9 @@ def test_flops_of_a_step_are_those_of_its_layers():
     model(torch.randn(batch, 3, 64, 96), torch.zeros(batch, cells, dtype=torch.int64))
     # object heads are products: 3x3 neighbourhoods to 256 channels, and those to what each head says
     heads = 2 * batch * cells * 256 * (len(OBJECT_HEADS) * 9 * model.neck.out_channels + sum(OBJECT_HEADS.values()))
-    picture_gradient = forward[model.backbone.base_layer[0]]
+    image_gradient = forward[model.backbone.base_layer[0]]
     step = network.Bench(config, batch).training()
-    assert flops_of(step) == 3 * (sum(forward.values()) + heads) - picture_gradient
+    assert flops_of(step) == 3 * (sum(forward.values()) + heads) - image_gradient
 
 
 def test_what_fails_on_a_gpu_is_a_row(monkeypatch):
@@ -273,7 +273,7 @@ def test_the_gpu_bench_runs_on_the_cpu(tmp_path):
         assert any(name in missing for missing in notes), name
     for name in ("plain float32", "float32", "amp bf16"):
         assert values[f"training, {name}, batch 2"] > 0
-    assert 1 < values["FLOPs of a training picture"] < 1.5
+    assert 1 < values["FLOPs of a training image"] < 1.5
     assert 0 < values["largest relative difference of a loss term, amp bf16"] < 0.1
     epoch, saving, frames = values["epoch, amp bf16"], values["checkpoint, amp bf16"], 24
     assert values["140 epochs, amp bf16"] == pytest.approx(140 * (epoch * 3712 / frames + saving) / 60)

@@ -70,19 +70,19 @@ HUGE_PNG = b"\x89PNG\r\n\x1a\n" + b"".join(
 )
 PLANTED = {
     # what is written where (None: deleted), and what must be found
-    "picture missing": ({"training/image_2/000000.png": None}, "missing file", "training/image_2/000000.png", 0),
+    "image missing": ({"training/image_2/000000.png": None}, "missing file", "training/image_2/000000.png", 0),
     "calibration missing": ({"testing/calib/000001.txt": None}, "missing file", "testing/calib/000001.txt", 0),
     "label missing": ({LABEL: None}, "missing file", LABEL, 0),
     "depth map missing": ({DEPTH: None}, "missing file", DEPTH, 0),
-    "not a picture": (
+    "not an image": (
         {"training/image_2/000001.png": b"GIF89a"},
-        "unreadable picture",
+        "unreadable image",
         "training/image_2/000001.png",
         0,
     ),
     "a header that lies": (
         {"testing/image_2/000001.png": HUGE_PNG},
-        "unreadable picture",
+        "unreadable image",
         "testing/image_2/000001.png",
         0,
     ),
@@ -94,8 +94,8 @@ PLANTED = {
     "NaN": (label_with("9.44", "nan"), "not a finite number", LABEL, 1),
     "infinity": (label_with("9.44", "-inf"), "not a finite number", LABEL, 1),
     "unknown type": (label_with("Car", "Bus"), "unknown type", LABEL, 1),
-    "box outside": (label_with("1005.44", "1305.44"), "box outside the picture", LABEL, 1),
-    "box left of it": (label_with("837.17", "-7.17"), "box outside the picture", LABEL, 1),
+    "box outside": (label_with("1005.44", "1305.44"), "box outside the image", LABEL, 1),
+    "box left of it": (label_with("837.17", "-7.17"), "box outside the image", LABEL, 1),
     "box without area": (label_with("1005.44", "837.17"), "box without area", LABEL, 1),
     "negative size": (label_with("3.48", "-3.48"), "size not positive", LABEL, 1),
     "truncated": (label_with("Car 0.00", "Car 1.70"), "value out of range", LABEL, 1),
@@ -154,11 +154,11 @@ def test_a_planted_fault_is_found(tree, name, capsys):
     assert f"{expected[0]}: " in said and expected[1] in said
 
 
-def test_a_picture_that_breaks_off_inside_is_found(tree):
+def test_a_image_that_breaks_off_inside_is_found(tree):
     path = tree / "training/image_2/000001.png"
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2] + content[len(content) // 2 + 5000 :])
-    assert check(tree) == (1, [("unreadable picture", "training/image_2/000001.png", 0)])
+    assert check(tree) == (1, [("unreadable image", "training/image_2/000001.png", 0)])
 
 
 def test_depth_maps_of_another_size_age_or_content(tree):
@@ -195,7 +195,7 @@ def test_what_cannot_be_checked_is_an_error(tree, tmp_path, capsys):
     assert check(tree) == (0, [])
     assert "the test split is left out" in capsys.readouterr().out
     assert check_dataset.main(["--dataroot", str(tree), "--split", "test"]) == 2
-    assert "no pictures" in capsys.readouterr().err
+    assert "no images" in capsys.readouterr().err
     (tree / "object").mkdir()  # MonoDLE's layout
     (tree / "training").rename(tree / "object/training")
     assert check(tree) == (0, [])

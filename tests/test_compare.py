@@ -18,14 +18,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from lib.analysis.depth_error import depth_errors
+from lib.comparison.arms import plan_runs, read_arms
+from lib.comparison.plot import Panels, Row, plot_arms
+from lib.comparison.statistics import paired_differences, regularized_beta, student_t_quantile, summarize
+from lib.comparison.table import Comparison, ap_figures, depth_figures, main_figures
 from lib.config import load_config
-from lib.engine import run_queue
-from lib.engine.arms import plan_runs, read_arms
-from lib.engine.run_lock import is_locked, lock
-from lib.evaluation import depth_errors, evaluate_kitti, read_annotations
-from lib.evaluation.comparison import Comparison, ap_figures, depth_figures, main_figures
-from lib.evaluation.statistics import paired_differences, regularized_beta, student_t_quantile, summarize
-from lib.visualization.arms import Panels, Row, plot_arms
+from lib.comparison import run_queue
+from lib.evaluation import evaluate_kitti, read_annotations
+from lib.system.lock import is_locked, lock
 from tests.conftest import PROJECT
 from tools import compare
 
@@ -48,7 +49,7 @@ from pathlib import Path
 sys.path.insert(0, {str(PROJECT)!r})
 import yaml
 from lib.config import dump_config, load_config
-from lib.engine.run_lock import lock
+from lib.system.lock import lock
 config = load_config(sys.argv[sys.argv.index("--config") + 1], sys.argv[sys.argv.index("--set") + 1 :])
 name, epochs = config.general.exp_name, config.trainer.max_epoch
 with open("started.txt", "a") as file:
@@ -185,7 +186,7 @@ def test_figures_are_those_of_the_evaluation(tiny_kitti, tmp_path):
     annotations = read_annotations(tiny_kitti / "training/label_2", ids, False), read_annotations(results, ids, True)
     depth = depth_figures([depth_errors(*annotations, name).to_json() for name in ("Car", "Pedestrian")])
     assert depth["Car depth error: median [m]"] == depth["Car depth error: median, 20-30 m [m]"] == 0
-    assert depth["Car found in the picture [%]"] == 100 and depth["Pedestrian found in the picture [%]"] == 0
+    assert depth["Car found in the image [%]"] == 100 and depth["Pedestrian found in the image [%]"] == 0
     assert math.isnan(depth["Pedestrian depth error: mean [m]"]) and len(depth) == 2 * (4 + 7)
     assert set(main_figures(["Car"])) <= set(figures | depth)
     for broken in ([{}], [{"class": "Car"}], [{"class": "Car", "total": {"median_absolute": "x"}}], 3):
@@ -228,7 +229,7 @@ def test_the_csv_files_hold_all_digits():
     assert runs[8] == {"arm": "c", "seed": "3", "state": "missing", FIRST: ""}
 
 
-def test_the_picture_has_a_dot_for_each_value(tmp_path):
+def test_the_image_has_a_dot_for_each_value(tmp_path):
     def dots(values, arms):
         sample = summarize(values.values())
         row = Row("an_arm", values, sample.mean, sample.margin)
@@ -391,7 +392,7 @@ def test_a_comparison_and_the_same_again(folder, monkeypatch, capsys):
     assert float(rows["final loss: depth", "qi"]["difference_interval_high"]) == 0
     assert float(rows["steps with loss 0 [%]: depth", "qi"]["mean"]) == pytest.approx(100 * (0 + 0.25 + 1.5 / 4) / 3)
     assert float(rows["steps with loss 0 [%]: total", "qi"]["mean"]) == 0
-    assert "Car depth error: median [m]" in said and "Car found in the picture [%]" in said
+    assert "Car depth error: median [m]" in said and "Car found in the image [%]" in said
     assert float(rows["Car depth error: median [m]", "qi"]["difference"]) == pytest.approx(sum(gains) / 10, rel=1e-12)
     assert rows["Car depth error: median, 0-10 m [m]", "qi"]["without_figure"] == "2"
     assert cv2.imread(str(out / "comparison.png")) is not None
@@ -459,7 +460,7 @@ def test_one_arm_alone_tells_how_much_seeds_differ(folder, capsys):
 
 
 def test_keys_that_bear_on_no_figure_may_change(folder, capsys):
-    assert call("--set", "trainer.report=false", "tester.pictures=0") == 0
+    assert call("--set", "trainer.report=false", "tester.images=0") == 0
     capsys.readouterr()
     assert call("--report-only") == 0
     assert "4 of 4 runs are finished" in capsys.readouterr().out
@@ -537,7 +538,7 @@ def test_gpus_are_those_that_the_process_sees(monkeypatch):
 def compare_in_a_process(folder: Path, *arguments: str, stand_in: bool = True) -> subprocess.Popen:
     """As from a shell; with the stand-in unless told otherwise."""
     code = (
-        "import sys\nfrom pathlib import Path\nfrom lib.engine import run_queue\nfrom tools import compare\n"
+        "import sys\nfrom pathlib import Path\nfrom lib.comparison import run_queue\nfrom tools import compare\n"
         "run_queue.LOOK_SECONDS = 0.3\ncompare.available_cores = lambda: 8\n"
     )
     if stand_in:
@@ -696,7 +697,7 @@ def test_real_runs_killed_half_way_give_the_same_tables(folder, tiny_kitti):
 @pytest.mark.slow
 def test_real_runs_that_fail_are_told(folder, tiny_kitti, monkeypatch, capsys):
     monkeypatch.setattr(compare, "TRAIN_VAL", PROJECT / "tools/train_val.py")
-    (tiny_kitti / "training/image_2/000002.png").write_bytes(b"no picture")
+    (tiny_kitti / "training/image_2/000002.png").write_bytes(b"no image")
     assert call("--jobs", "2", seeds=1) == 1
     said = capsys.readouterr().err
     assert "2 runs failed" in said and "plain_seed1: status 2: error: " in said and "000002.png" in said

@@ -108,7 +108,7 @@ def test_config_is_frozen():
         ("optimizer: {lr: .nan}", "optimizer.lr must be finite"),
         ("optimizer: {type: adm}", "did you mean 'adam'?"),
         ("trainer: {gpu_ids: '0, x'}", "trainer.gpu_ids must be a whole number, got 'x'"),
-        ("tester: {pictures: -1}", "tester.pictures must be >= 0, got -1"),
+        ("tester: {images: -1}", "tester.images must be >= 0, got -1"),
         ("trainer: {report: 1}", "trainer.report must be true or false, got 1"),
         ("trainer: {amp: fp8}", "trainer.amp must be false or 'bf16', got 'fp8'"),
         ("general: {K: 0.5}", "general.K must be >= 1"),

@@ -9,22 +9,22 @@ import pytest
 import torch
 
 import make_obj_depth
+from lib.analysis.ideal_outputs import outputs_at
 from lib.config import CLASS_NAMES, MEAN_SIZES, Config, Dataset, General
-from lib.datasets import fast_png, pictures
+from lib.datasets import fast_png, images
 from lib.datasets.augmentation import Augmentation
+from lib.datasets.images import read_image_size
 from lib.datasets.kitti import KITTI
-from lib.datasets.memorised import outputs_at
 from lib.datasets.object_depth import (
     check_object_depth,
     load_object_depth,
     paint_object_depth,
     write_object_depth,
 )
-from lib.datasets.pictures import read_image_size
 from lib.datasets.samples import EpochBatches, TrainingSamples, inference_loader, training_loader
 from lib.datasets.targets import encode_targets
 from lib.models.centernet3d import IMAGE_MEAN, IMAGE_STD
-from lib.ops import machine
+from lib.system import machine
 from lib.ops.feature_map import STRIDE, resize_align_corners
 from lib.postprocess import DecodeSettings, decode_detections
 from lib.structures import Calibration, FrameInfo, Object3d, read_objects, read_split
@@ -55,7 +55,7 @@ def official_frame(number="0"):
     return objects, Calibration(np.array(P2, dtype=float)), tuple(OFFICIAL["sizes"][number])
 
 
-def official_picture(size):
+def official_image(size):
     y, x = np.mgrid[: size[1], : size[0]]
     channels = [(3 * x + y) % 256, (x + 5 * y) % 256, 200 * ((x // 16 + y // 16) % 2) + 20]
     return np.stack(channels, -1).astype(np.uint8)
@@ -104,9 +104,9 @@ def test_depth_maps_at_network_resolution_are_the_official_ones(case):
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if f"{c}/image_every_11th" in TARGETS])
-def test_pictures_are_the_official_ones(case):
+def test_images_are_the_official_ones(case):
     _, _, size = official_frame()
-    image = draw_case(case, size).image(official_picture(size), (1280, 384))[::11, ::11].transpose(2, 0, 1)
+    image = draw_case(case, size).image(official_image(size), (1280, 384))[::11, ::11].transpose(2, 0, 1)
     mean, std = np.array(IMAGE_MEAN)[:, None, None], np.array(IMAGE_STD)[:, None, None]
     error = np.abs(image - (TARGETS[f"{case}/image_every_11th"] * std + mean) * 255)
     assert error.mean() <= 0.6
@@ -144,9 +144,9 @@ def test_flip_twice_is_the_identity():
             assert back.rotation_y == pytest.approx(obj.rotation_y)
     points = np.array([[3.0, 4.0], [500, 100]])
     assert np.allclose(flip.points(flip.points(points)), points)
-    picture = official_picture(size)
-    twice = flip.image(np.ascontiguousarray(picture[:, ::-1]), (1280, 384)).astype(int)
-    assert np.abs(twice - Augmentation.identity(size).image(picture, (1280, 384))).mean() < 0.5
+    image = official_image(size)
+    twice = flip.image(np.ascontiguousarray(image[:, ::-1]), (1280, 384)).astype(int)
+    assert np.abs(twice - Augmentation.identity(size).image(image, (1280, 384))).mean() < 0.5
 
 
 def round_trip(objects, calibration, size, config, exact=False):
@@ -290,7 +290,7 @@ def test_broken_trees_are_named_at_the_start(tiny_kitti, path, text, error, said
     assert said in str(caught.value)
 
 
-def test_unreadable_picture_is_named(tiny_kitti):
+def test_unreadable_image_is_named(tiny_kitti):
     path = tiny_kitti / "training/image_2/000001.png"
     content = path.read_bytes()
     path.write_bytes(content[:2000])
@@ -298,9 +298,9 @@ def test_unreadable_picture_is_named(tiny_kitti):
         KITTI(tiny_kitti, "train")
     path.write_bytes(content[:40] + content[-12:])
     frames = KITTI(tiny_kitti, "train")
-    with pytest.raises(ValueError, match=r"000001\.png: this picture cannot be decoded"):
+    with pytest.raises(ValueError, match=r"000001\.png: this image cannot be decoded"):
         frames.read(1)
-    path.write_bytes(b"not a picture")
+    path.write_bytes(b"not an image")
     with pytest.raises(ValueError, match=r"000001\.png: not a PNG file"):
         KITTI(tiny_kitti, "train")
 
@@ -389,10 +389,10 @@ def config_for(workers=0, **dataset):
 def png(width=37, height=23, kind=cv2.IMREAD_COLOR, **parameters):
     """White noise around a gradient, as OpenCV encodes it."""
     noise = np.random.default_rng(width).integers(0, 40, (height, width, 3)) + np.arange(width)[None, :, None] * 5
-    picture = noise.astype(np.uint8)
-    picture = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) if kind == cv2.IMREAD_GRAYSCALE else picture
+    image = noise.astype(np.uint8)
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if kind == cv2.IMREAD_GRAYSCALE else image
     flags = [number for name, value in parameters.items() for number in (getattr(cv2, f"IMWRITE_PNG_{name}"), value)]
-    return cv2.imencode(".png", picture, flags)[1].tobytes()
+    return cv2.imencode(".png", image, flags)[1].tobytes()
 
 
 def chunk(kind, content):
@@ -410,10 +410,10 @@ def test_pixels_inflated_beforehand_are_the_same(tmp_path, monkeypatch, row_filt
         stored = fast_png.with_stored_pixels(content)
         assert stored is not None and len(stored) > 3 * width * height
         (tmp_path / "a.png").write_bytes(content)
-        fast = pictures.read_picture(tmp_path / "a.png")
+        fast = images.read_image(tmp_path / "a.png")
         with monkeypatch.context() as patch:
-            patch.setattr(pictures, "isal_zlib", None)
-            assert np.array_equal(pictures.read_picture(tmp_path / "a.png"), fast)
+            patch.setattr(images, "isal_zlib", None)
+            assert np.array_equal(images.read_image(tmp_path / "a.png"), fast)
 
 
 def test_what_is_not_inflated_beforehand():
@@ -448,8 +448,8 @@ def test_samples_depend_on_seed_epoch_and_frame_alone(tiny_kitti):
     again = samples[(3, 0)]
     assert torch.equal(first.image, again.image)
     assert first.image.dtype == torch.uint8 and first.image.shape == (3, 384, 1280)
-    pictures = {samples[(epoch, 0)].image.float().mean().item() for epoch in range(6)}
-    assert len(pictures) > 2
+    images = {samples[(epoch, 0)].image.float().mean().item() for epoch in range(6)}
+    assert len(images) > 2
 
 
 def test_workers_change_nothing(tiny_kitti):
@@ -483,7 +483,7 @@ def epochs(frames, **dataset):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_cached_pictures_are_the_same(tiny_kitti, workers):
+def test_cached_images_are_the_same(tiny_kitti, workers):
     plain = epochs(KITTI(tiny_kitti, "train"))
     frames = KITTI(tiny_kitti, "train", cache=True)
     same_batches(epochs(frames, workers=workers), plain)
@@ -503,8 +503,8 @@ def test_a_cache_needs_forked_loaders(tiny_kitti, monkeypatch):
 
 
 def test_a_cache_that_does_not_fit_is_refused(tiny_kitti, monkeypatch):
-    monkeypatch.setattr("lib.datasets.picture_cache.available_memory", lambda: 5_000_000)
-    with pytest.raises(ValueError, match=r"needs 0\.01 GB for 4 pictures and 0\.01 GB are free; set dataset\.cache"):
+    monkeypatch.setattr("lib.datasets.image_cache.available_memory", lambda: 5_000_000)
+    with pytest.raises(ValueError, match=r"needs 0\.01 GB for 4 images and 0\.01 GB are free; set dataset\.cache"):
         KITTI(tiny_kitti, "train", cache=True)
     monkeypatch.undo()
     free = machine.available_memory()
@@ -581,7 +581,7 @@ def test_every_frame_is_evaluated_once(tiny_kitti):
 
 
 def test_bad_frames_can_be_skipped(tiny_kitti):
-    """Broken in three ways: two known from the start, one only when the picture is decoded."""
+    """Broken in three ways: two known from the start, one only when the image is decoded."""
     path = tiny_kitti / "training/image_2/000001.png"
     content = path.read_bytes()
     path.write_bytes(content[:40] + content[-12:])
@@ -602,12 +602,12 @@ def test_bad_frames_can_be_skipped(tiny_kitti):
         k: (v.shape[1:], v.dtype) for k, v in full.targets.items()
     }
     assert empty.images.shape == (0, 3, 384, 1280)
-    with pytest.raises(ValueError, match=r"000001\.png: this picture cannot be decoded"):
+    with pytest.raises(ValueError, match=r"000001\.png: this image cannot be decoded"):
         TrainingSamples(frames, config_for())[(0, 1)]
 
 
 def test_the_focal_length_of_a_split_is_its_frames_median(tiny_kitti):
-    """At network resolution: a smaller picture of a larger focal length counts twice as much."""
+    """At network resolution: a smaller image of a larger focal length counts twice as much."""
     for frame_id, focal, width in (("000000", 700.0, 1242), ("000001", 800.0, 1242), ("000003", 700.0, 621)):
         calib = f"P2: {focal} 0 600 0 0 {focal} 170 0 0 0 1 0\n"
         (tiny_kitti / "training/calib" / f"{frame_id}.txt").write_text(calib)

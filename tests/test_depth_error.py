@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lib.evaluation import Annotations, depth_errors, evaluate_objects, frame_scores, type_names_for
-from lib.evaluation.frames import FrameScores, best_score
+from lib.analysis.depth_error import depth_errors
+from lib.analysis.frames import FrameScores, best_score, frame_scores
+from lib.evaluation import Annotations, evaluate_objects, type_names_for
 from tests.test_evaluation import NAMES, car, random_scene, slow_frame, slow_overlap
 
 
@@ -125,7 +126,7 @@ def test_who_counts() -> None:
 
 
 @pytest.mark.parametrize(("x", "found"), [(0, 1), (26.6, 1), (26.7, 0), (-26.6, 1)])
-def test_least_overlap_in_the_picture(x: float, found: int) -> None:
+def test_least_overlap_in_the_image(x: float, found: int) -> None:
     """Boxes of 80 px that are moved by 80 / 3 have an intersection over union of exactly 1/2."""
     assert total([at(20.0, x=100)], [at(21.0, x=100 + x, score=0.5)]).found == found
     half = replace(at(21.0, score=0.5), bbox_img=(0, 100, 40, 150))

@@ -13,15 +13,15 @@ import scipy.spatial
 import scipy.stats
 import torch
 
+from lib.analysis.depth_report import depth_space_table, measure_depth_space
+from lib.analysis.depth_space import BoundCounts, Bounds, DescribedObjects
 from lib.config import load_config
 from lib.datasets.augmentation import Augmentation
 from lib.datasets.kitti import KITTI
 from lib.datasets.samples import inference_loader, training_loader
 from lib.datasets.targets import encode_targets
 from lib.engine.step import jitter_colors
-from lib.evaluation import depth_readout, depth_space
-from lib.evaluation.depth_report import depth_space_table, measure_depth_space
-from lib.evaluation.depth_space import BoundCounts, Bounds, DescribedObjects
+from lib.analysis import depth_readout, depth_space
 from lib.losses import Criterion, quasi_isometric
 from lib.models import build_model
 from lib.ops.depth import decode_depth
@@ -291,7 +291,7 @@ def test_errors_by_hand():
     assert empty["count"] == 0 and math.isnan(empty["mean"]) and math.isnan(empty["median"])
 
 
-# ---- the picture
+# ---- the image
 
 
 def drawn_space(n_pairs, name="a $ b"):
@@ -310,14 +310,14 @@ def test_every_panel_shows_something(n_pairs, tmp_path):
     path = tmp_path / "a.png"
     with path.open("wb") as file:
         draw_depth_spaces([drawn_space(n_pairs), drawn_space(0)], file, dpi=50)
-    picture = cv2.imread(str(path))
-    assert picture.shape == (4 * 225, 2 * 350, 3)
-    for row in np.split(picture, 4):
+    image = cv2.imread(str(path))
+    assert image.shape == (4 * 225, 2 * 350, 3)
+    for row in np.split(image, 4):
         for panel in np.split(row, 2, axis=1):
             assert (panel != 255).any(axis=2).mean() > 0.02
-    hexagons = picture[: 2 * 225, :350].astype(int)
+    hexagons = image[: 2 * 225, :350].astype(int)
     coloured = (hexagons.max(axis=2) - hexagons.min(axis=2) > 60).mean()
-    bare = (np.ptp(picture[: 2 * 225, 350:].astype(int), axis=2) > 60).mean()
+    bare = (np.ptp(image[: 2 * 225, 350:].astype(int), axis=2) > 60).mean()
     assert coloured > bare + (0.1 if n_pairs > 100 else 0.0 if n_pairs else -1)
 
 
@@ -430,9 +430,9 @@ def test_the_figures_are_those_of_the_network(project, tmp_path, capsys):
     assert f"{100 * pairs['above']:.1f} %" in said and f"{errors['nearest_5']['mean']:.2f}" in said
     assert str(tmp_path / "out" / "depth_space.png") in said
 
-    picture = cv2.imread(str(tmp_path / "out" / "depth_space.png"))
-    orange = np.abs(picture.astype(int) - (0x00, 0x5E, 0xD5)).max(axis=2) < 20
-    assert picture.shape == (990, 1540, 3) and len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
+    image = cv2.imread(str(tmp_path / "out" / "depth_space.png"))
+    orange = np.abs(image.astype(int) - (0x00, 0x5E, 0xD5)).max(axis=2) < 20
+    assert image.shape == (990, 1540, 3) and len(np.unique(image.reshape(-1, 3), axis=0)) > 100
     assert all(half.sum() > 100 for half in np.split(orange[:495], 2, axis=1))  # the bounds in both
 
 
@@ -461,9 +461,9 @@ def test_cropped_and_unreadable_frames_have_no_pairs(project, tmp_path):
     config, model = project
     cropped = load_config(tmp_path / "tiny.yaml", [*dataroot(tmp_path), "dataset.random_crop=1.0"])
     assert [c.pairs for c in count_batches(cropped, model, tmp_path)] == [0] * 6
-    picture = tmp_path / "KITTI/training/image_2/000012.png"
-    content = picture.read_bytes()
-    picture.write_bytes(content[:5000] + b"\0" * (len(content) - 5012) + content[-12:])
+    image = tmp_path / "KITTI/training/image_2/000012.png"
+    content = image.read_bytes()
+    image.write_bytes(content[:5000] + b"\0" * (len(content) - 5012) + content[-12:])
     skipping = load_config(tmp_path / "tiny.yaml", [*dataroot(tmp_path), "dataset.on_bad_frame=skip"])
     assert len(count_batches(skipping, model, tmp_path)) == 5
     with pytest.raises(ValueError, match=r"000012\.png"):

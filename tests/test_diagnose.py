@@ -11,21 +11,21 @@ import pytest
 import torch
 import yaml
 
+from lib.analysis.ceiling import REASONS
+from lib.analysis.ideal_outputs import memorise
+from lib.analysis.oracle import PREDICTED, QUANTITIES, ROUNDED, replace_and_evaluate, replace_quantity
 from lib.config import CLASS_NAMES, Config, Dataset, load_config
+from lib.datasets.images import read_size_table
 from lib.datasets.kitti import KITTI
-from lib.datasets.memorised import memorise
-from lib.datasets.pictures import read_size_table
 from lib.engine.checkpoint import save_checkpoint
 from lib.evaluation import DIFFICULTIES, evaluate_objects
-from lib.evaluation.ceiling import REASONS
-from lib.evaluation.oracle import PREDICTED, QUANTITIES, ROUNDED, replace_and_evaluate, replace_quantity
 from lib.models import build_model
 from lib.ops.depth import decode_depth, encode_depth
 from lib.structures import Calibration, FrameInfo, Object3d, read_split
 from lib.visualization.bars import plot_replaced
 from tests.conftest import CALIB, PROJECT, SHARED_KITTI
 from tools import diagnose, train_val
-from tools.train import evaluating
+from lib.pipeline import evaluation as evaluating
 
 CAMERA = Calibration(np.array(CALIB.split()[1:], dtype=float))
 SIZE = (1242, 375)
@@ -208,9 +208,9 @@ def test_bars_are_drawn_also_where_there_is_no_figure(tmp_path):
     none = {name: [None] * 3 for name in rows}
     figures = {"Car": {"official": {"3d": rows, "bev": rows}, "loose": {"3d": rows, "bev": none}}}
     path = plot_replaced(figures, {"predicted": "as predicted", "depth": "depth"}, tmp_path / "bars.png")
-    picture = cv2.imread(str(path))
-    assert picture.shape[1] > picture.shape[0] > 300
-    blue = (picture == (178, 114, 0)).all(axis=2).sum(axis=0)  # moderate, BGR
+    image = cv2.imread(str(path))
+    assert image.shape[1] > image.shape[0] > 300
+    blue = (image == (178, 114, 0)).all(axis=2).sum(axis=0)  # moderate, BGR
     assert (blue > 30).any()
 
 

@@ -17,7 +17,7 @@ import torch.multiprocessing as mp
 from lib.config import parse_config
 from lib.datasets.targets import empty_targets
 from lib.engine.distributed import Ranks, join, leave
-from lib.engine.optim import build_optimizer
+from lib.engine.optimizer import build_optimizer
 from lib.engine.sync_batch_norm import GlobalBatchNorm2d
 from lib.losses import Criterion
 from lib.models import build_model
@@ -34,11 +34,11 @@ CONFIG = parse_config(
 WIDTH, HEIGHT = 32, 16
 
 
-def make_batch(objects_of_pictures, dtype):
-    """Random pictures and targets with so many objects each."""
+def make_batch(objects_of_images, dtype):
+    """Random images and targets with so many objects each."""
     rng = np.random.default_rng(5)
-    pictures = []
-    for count in objects_of_pictures:
+    images = []
+    for count in objects_of_images:
         targets = empty_targets(WIDTH, HEIGHT)
         for slot in rng.permutation(50)[:count]:
             x, y = int(rng.integers(WIDTH)), int(rng.integers(HEIGHT))
@@ -52,14 +52,14 @@ def make_batch(objects_of_pictures, dtype):
             targets["mask_3d"][slot] = rng.random() < 0.8
         depth_map = np.where(rng.random((1, HEIGHT, WIDTH)) < 0.3, rng.uniform(3, 60), 0) if count else 0
         targets["obj_depth"] = np.zeros((1, HEIGHT, WIDTH)) + depth_map
-        pictures.append(targets)
-    stacked = {k: torch.from_numpy(np.stack([p[k] for p in pictures])) for k in pictures[0]}
+        images.append(targets)
+    stacked = {k: torch.from_numpy(np.stack([p[k] for p in images])) for k in images[0]}
     targets = {k: v.to(dtype) if v.is_floating_point() else v for k, v in stacked.items()}
-    images = torch.from_numpy(rng.normal(size=(len(pictures), 3, 64, 128))).to(dtype)
+    images = torch.from_numpy(rng.normal(size=(len(images), 3, 64, 128))).to(dtype)
     return images, targets
 
 
-def loss_and_gradients(objects_of_pictures, dtype, ranks, sync_bn=True):
+def loss_and_gradients(objects_of_images, dtype, ranks, sync_bn=True):
     """Terms, gradients, BatchNorm buffers and weights after a step, of this process's share of the batch."""
     torch.manual_seed(0)
     model = build_model(CONFIG)
@@ -69,7 +69,7 @@ def loss_and_gradients(objects_of_pictures, dtype, ranks, sync_bn=True):
             head[2].weight.normal_(std=0.05)
     model.to(dtype)
     optimizer = build_optimizer(model, CONFIG.optimizer)
-    images, targets = make_batch(objects_of_pictures, dtype)
+    images, targets = make_batch(objects_of_images, dtype)
     own = torch.arange(len(images)).tensor_split(ranks.size)[ranks.rank]
     share = -(-len(images) // ranks.size)
     criterion = Criterion(CONFIG.general, ranks.total, lambda rows: ranks.gather(rows, share))
@@ -114,7 +114,7 @@ OBJECTS = {
     "a rank without objects": [3, 5, 0, 0],
     "no objects at all": [0, 0, 0, 0],
     "uneven shares": [3, 0, 6],
-    "a rank without pictures": [4],
+    "a rank without images": [4],
 }
 
 
@@ -138,7 +138,7 @@ def test_two_processes_are_one(tmp_path):
                 assert_close(value, other_terms[name], tolerance, f"{what} {name}")
             assert other_gradients.keys() == gradients.keys()
             if objects == OBJECTS["uneven shares"] and dtype == torch.float32:
-                continue  # a share of one picture is convolved by another algorithm, whose rounding flips ReLUs
+                continue  # a share of one image is convolved by another algorithm, whose rounding flips ReLUs
             for name, value in gradients.items():
                 assert_close(value, other_gradients[name], tolerance, f"{what} gradient of {name}")
             for name, value in buffers.items():
@@ -160,7 +160,7 @@ def test_a_process_that_meets_nobody_says_so(monkeypatch):
 
 
 def test_global_batch_norm_with_nothing_to_normalise_learns_nothing():
-    """A batch of which no picture could be read, dataset.on_bad_frame: skip."""
+    """A batch of which no image could be read, dataset.on_bad_frame: skip."""
     layer = GlobalBatchNorm2d(torch.nn.BatchNorm2d(3), Ranks().total).train()
     before = {name: value.clone() for name, value in layer.state_dict().items()}
     nothing = layer(torch.zeros(0, 3, 4, 5))
@@ -195,7 +195,7 @@ def test_float32_gradients_need_the_statistics_in_float64():
 def test_torchrun_trains_evaluates_and_resumes(folder, frames):  # noqa: F811
     """Both processes' detections are merged; a killed run resumes to the run that was not interrupted.
 
-    With 11 frames the last batch has one picture, and so the second process none.
+    With 11 frames the last batch has one image, and so the second process none.
     """
     (folder / "KITTI/ImageSets/train.txt").write_text("".join(f"{k:06d}\n" for k in range(frames)))
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
@@ -275,5 +275,5 @@ def test_the_error_of_one_process_ends_all(folder):  # noqa: F811
     path.write_bytes(content[:40] + content[-12:])
     run = Run(folder, "bad", "trainer.gpu_ids=[0,1]")
     assert run.wait() == 2, run.said()
-    assert "000005.png: this picture cannot be decoded" in run.said()
+    assert "000005.png: this image cannot be decoded" in run.said()
     assert "ended with status 2; the others were ended" in run.said().splitlines()[-1]

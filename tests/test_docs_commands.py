@@ -53,7 +53,7 @@ RUN: list[tuple[str, dict[str, str]]] = [
         "--ids data/KITTI/ImageSets/val.txt",
         {"DIR": RESULTS},
     ),
-    ("python tools/visualize.py --dataroot D --results R --out O", {"D": "data/KITTI", "R": RESULTS, "O": "pictures"}),
+    ("python tools/visualize.py --dataroot D --results R --out O", {"D": "data/KITTI", "R": RESULTS, "O": "images"}),
     ("python tools/describe_config.py", {}),
     ("python tools/plot_run.py outputs/monodle outputs/ddml --out compared.pdf", {}),
     ("python tools/make_report.py outputs/ddml", {}),
@@ -91,7 +91,7 @@ NOT_RUN = {
     ),
     "python tools/compare.py --config experiments/quickstart/quickstart.yaml --arms ddml ddml_bf16 --seeds 3 --jobs 2 "
     "--out runs/bf16 --set general.dataroot=data/bf16 dataset.obj_depth_source=labels "
-    "dataset.cache=ram trainer.report=false tester.pictures=0": (
+    "dataset.cache=ram trainer.report=false tester.images=0": (
         "six trainings, twenty minutes"
     ),
     "make evidence LAYOUTS=/data/KITTI/training/label_2": "fifteen trainings, of two hours",

@@ -12,17 +12,17 @@ import torch
 import lib
 from lib.config import Config, General, LrScheduler, Model, Optimizer, parse_config
 from lib.engine.checkpoint import load_model_state, load_optimizer_state, read_checkpoint, save_checkpoint
-from lib.engine.environment import git_commit, versions
 from lib.engine.inference import write_results
 from lib.engine.metrics import MetricsLog, read_metrics
-from lib.engine.optim import build_optimizer, learning_rate
+from lib.engine.optimizer import build_optimizer, learning_rate
 from lib.engine.progress import Progress
-from lib.engine.runtime import run_command
-from lib.engine.step import Parts, compiled, prepare, train_step
-from lib.files import atomic_write, remove_leftovers
+from lib.engine.step import Parts, compiled, to_channels_last, train_step
 from lib.losses import Criterion
 from lib.models import build_model
 from lib.structures import FrameInfo
+from lib.system.commands import run_command
+from lib.system.environment import git_commit, versions
+from lib.system.files import atomic_write, remove_leftovers
 from tests.conftest import DATA, PROJECT
 from tools.bench.network import random_targets
 
@@ -232,8 +232,8 @@ def test_metrics_are_cut_back_to_the_resumed_epoch(tmp_path):
 
 def test_steps_without_a_term_are_counted():
     progress = Progress()
-    for value, pictures in ((0.0, 2), (0.25, 2), (0.0, 1), (0.0, 0)):  # the last one: a batch that could not be read
-        progress.add({"quasi_isometric": value, "heatmap": 1.0, "offset_3d": 0.5}, pictures)
+    for value, images in ((0.0, 2), (0.25, 2), (0.0, 1), (0.0, 0)):  # the last one: a batch that could not be read
+        progress.add({"quasi_isometric": value, "heatmap": 1.0, "offset_3d": 0.5}, images)
     resumed = Progress.from_checkpoint({"epoch": 0, "progress": progress.state()}, Path("x"), (0, 0))
     resumed.add({"quasi_isometric": 0.0, "heatmap": 1.0, "offset_3d": 0.0}, 2)
     resumed.finish_epoch(0.1)
@@ -294,13 +294,13 @@ def test_a_compiled_step_is_the_step():
     for compile_it in (False, True):
         torch.manual_seed(0)
         model = build_model(config)
-        prepare(model, torch.device("cpu"))
+        to_channels_last(model, torch.device("cpu"))
         model.double().train()
         loss, steps = Criterion(config.general), build_optimizer(model, config.optimizer)
         parts = Parts(model, loss, steps, None, torch.device("cpu"), config, Path())
         forward = compiled(model) if compile_it else model
-        terms, pictures, stop = train_step(parts, forward, 0, images, targets, frames).read()
-        assert pictures == 2 and not stop and len(terms) == 10
+        terms, images, stop = train_step(parts, forward, 0, images, targets, frames).read()
+        assert images == 2 and not stop and len(terms) == 10
         found.append((terms, model.state_dict()))
     (terms, weights), (others, other_weights) = found
     assert others == pytest.approx(terms, rel=1e-9)

@@ -17,7 +17,7 @@ import pytest
 from lib.evaluation import Annotations, KittiResult, evaluate_annotations, evaluate_kitti, evaluate_objects
 from lib.evaluation.annotations import COLUMN_NAMES
 from lib.evaluation.iou import bbox_overlaps, candidate_pairs
-from lib.evaluation.parsing import read_annotations
+from lib.evaluation.reading import read_annotations
 from lib.evaluation.result import DIFFICULTIES, METRICS, OVERLAPS, RECALLS
 from lib.evaluation.rotated_iou import rotated_overlaps
 from lib.structures import Object3d, read_objects
@@ -401,7 +401,7 @@ def test_same_as_the_slow_twin(seed: int) -> None:
 
 
 def car(x: float = 0, height: float = 50, score: float | None = None, **changes) -> Object3d:
-    """A fully visible car; cars at x that differ by 100 do not meet, neither in the picture nor on the road."""
+    """A fully visible car; cars at x that differ by 100 do not meet, neither in the image nor on the road."""
     fields = {"type": "Car", "truncated": 0.0, "occluded": 0, "alpha": 0.0, "bbox_img": (x, 100, x + 80, 100 + height)}
     fields |= {"dimensions": (1.5, 1.6, 4.0), "location_cam": (x / 10, 1.7, 20.0), "rotation_y": 0.0}
     return Object3d(**(fields | {"score": score} | changes))
@@ -520,8 +520,8 @@ def test_no_figure() -> None:
     assert "Pedestrian" not in result.to_json()["loose"]
     flat = car(score=1, dimensions=(-1, -1, -1), location_cam=(-1000, -1000, -1000))
     assert set(evaluate_objects([[car()]], [[flat]]).to_json()["official"]["Car"]) == {"bbox", "aos"}
-    no_picture = car(score=1, bbox_img=(-1, -1, -1, -1))
-    assert set(evaluate_objects([[car()]], [[no_picture]]).to_json()["official"]["Car"]) == {"bev", "3d"}
+    no_image = car(score=1, bbox_img=(-1, -1, -1, -1))
+    assert set(evaluate_objects([[car()]], [[no_image]]).to_json()["official"]["Car"]) == {"bev", "3d"}
     json.dumps(result.to_json(), allow_nan=False)
     with pytest.raises(ValueError, match="difficulty must be one of easy, moderate, hard, got 'medium'"):
         result.ap("Car", "3d", "medium")
@@ -708,9 +708,9 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = json.loads((CASES / "realistic_50.json").read_text())
     ids = tmp_path / "val.txt"
     ids.write_text("".join(f"{path.stem}\n" for path in sorted((case / "data").glob("*.txt"))))
-    out, picture = tmp_path / "new" / "ap.json", tmp_path / "curves.png"
+    out, image = tmp_path / "new" / "ap.json", tmp_path / "curves.png"
     args = ["--labels", str(case / "label_2"), "--results", str(case / "data"), "--ids", str(ids)]
-    args += ["--json", str(out), "--curves", str(picture), "--by-distance", "--classes", "Car", "Cyclist"]
+    args += ["--json", str(out), "--curves", str(image), "--by-distance", "--classes", "Car", "Cyclist"]
     assert main(args) == 0
     written = json.loads(out.read_text())
     for cls in ("Car", "Cyclist"):
@@ -718,7 +718,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert set(written["official"]) == {"Car", "Cyclist"} and list(written["by_distance"]) == ["0-30", "30-50", "50-70"]
     counts = written["counts"]["official"]["Car"]["3d"]
     assert all(tp <= n for tp, n in zip(counts["true_positives"], counts["valid_ground_truth"], strict=True))
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert image.read_bytes().startswith(b"\x89PNG")
     table = capsys.readouterr().out
     assert f"{expected['official']['Car']['3d']['R40'][1]:.2f}" in table and "Depth 30-50 m" in table
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "new", "realistic_50", "val.txt"]

@@ -19,10 +19,10 @@ import yaml
 
 from lib.config import Config, dump_config, parse_config
 from lib.datasets.augmentation import Augmentation
-from lib.engine.export_check import COMPARED, Comparison
+from lib.export.check import COMPARED, Comparison
+from lib.export.onnx_graph import FORMAT, INPUTS, OUTPUTS, ExportableDetector, describe, to_onnx
 from lib.models import build_model
 from lib.models.centernet3d import OBJECT_HEADS
-from lib.models.export import FORMAT, INPUTS, OUTPUTS, ExportableDetector, describe, to_onnx
 from lib.ops.feature_map import STRIDE, find_peaks, gather_cells
 from lib.postprocess import DECODED, DecodeSettings, decode_detections
 from lib.structures import Calibration, FrameInfo
@@ -87,7 +87,7 @@ def settings_of(config, threshold=0.0):
 
 
 def frames(count):
-    """Pictures of different sizes from different cameras, some of which have a fourth column."""
+    """Images of different sizes from different cameras, some of which have a fourth column."""
     rng = np.random.default_rng(5)
     found = []
     for k in range(count):
@@ -103,15 +103,15 @@ def cameras(infos):
     return np.stack([f.calibration.P2 for f in infos]).astype(np.float32), np.float32([f.image_size for f in infos])
 
 
-def small_pictures(count, seed=0):
+def small_images(count, seed=0):
     patches = np.random.default_rng(seed).integers(0, 256, (count, 9, 13, 3), dtype=np.uint8)
     return np.stack([cv2.resize(patch, RESOLUTION, interpolation=cv2.INTER_CUBIC) for patch in patches])
 
 
-def decoded_by_lib(model, config, pictures, infos):
+def decoded_by_lib(model, config, images, infos):
     """Network and decoder as the evaluation runs them."""
     with torch.no_grad():
-        outputs = model(torch.from_numpy(pictures).permute(0, 3, 1, 2), topk=config.tester.topk)
+        outputs = model(torch.from_numpy(images).permute(0, 3, 1, 2), topk=config.tester.topk)
     return outputs, decode_detections({name: outputs[name] for name in DECODED}, infos, settings_of(config))
 
 
@@ -131,8 +131,8 @@ def assert_same_objects(config, values, expected):
         assert np.abs(mine[1]).max(initial=0) <= math.pi + 1e-6
 
 
-def run_session(path_or_content, pictures, infos):
-    inputs = dict(zip(INPUTS, (pictures, *cameras(infos)), strict=True))
+def run_session(path_or_content, images, infos):
+    inputs = dict(zip(INPUTS, (images, *cameras(infos)), strict=True))
     return dict(zip(OUTPUTS, session(path_or_content).run(list(OUTPUTS), inputs), strict=True))
 
 
@@ -206,9 +206,9 @@ def exported(needed, tmp_path_factory):
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_the_file_gives_what_network_and_decoder_give(exported, count):
-    infos, pictures, config = frames(count), small_pictures(count), exported.config
-    values = run_session(str(exported.onnx), pictures, infos)
-    outputs, expected = decoded_by_lib(exported.model, config, pictures, infos)  # BatchNorm as it stands
+    infos, images, config = frames(count), small_images(count), exported.config
+    values = run_session(str(exported.onnx), images, infos)
+    outputs, expected = decoded_by_lib(exported.model, config, images, infos)  # BatchNorm as it stands
     assert sum(map(len, expected)) >= 0.9 * count * config.tester.topk
     assert_same_objects(config, values, expected)
     np.testing.assert_allclose(values["heatmap"], outputs["scores"], rtol=1e-4)
@@ -220,9 +220,9 @@ def test_other_modes_and_classes_come_through_the_file(needed):
     model = PlainNetwork(2)
     content = to_onnx(ExportableDetector(model, config).eval(), 20, describe(config))
     for count in (1, 3):
-        infos, pictures = frames(count), small_pictures(count, 7)
-        outputs, expected = decoded_by_lib(model, config, pictures, infos)
-        values = run_session(content, pictures, infos)
+        infos, images = frames(count), small_images(count, 7)
+        outputs, expected = decoded_by_lib(model, config, images, infos)
+        values = run_session(content, images, infos)
         assert values["bbox"].shape == (count, 7, 4) and outputs["scores"].min() > 0
         assert sum(map(len, expected)) > 0
         assert_same_objects(config, values, expected)
@@ -252,7 +252,7 @@ def test_the_file_tells_what_a_runner_needs(exported):
         ("image_size", "tensor(float)", ["batch", 2]),
     ]
     assert [t.name for t in model.get_outputs()] == list(OUTPUTS)
-    assert "8 pictures in batches of 1 to 3" in exported.said and "opset 18: " in exported.said
+    assert "8 images in batches of 1 to 3" in exported.said and "opset 18: " in exported.said
     assert all(f"output {name}" in exported.said for name in OUTPUTS)
     assert exported.said.count("largest relative difference") == len(COMPARED)
 
@@ -308,21 +308,21 @@ def test_what_cannot_be_exported(refused, exported, tmp_path, monkeypatch):
     assert "its config" not in said  # the fault is in --set
     assert "--opset must be in 18 .." in refused("--opset", "17")
     assert "--opset must be in 18 .." in refused("--opset", "1000")
-    assert "no.png: no such picture" in refused("--pictures", str(tmp_path / "no.png"))
+    assert "no.png: no such image" in refused("--images", str(tmp_path / "no.png"))
     assert "must end in .onnx" in refused("--out", str(tmp_path / "m.pb"))
     monkeypatch.setattr(export_onnx, "to_onnx", lambda *_: b"no model")
     assert "does not take the exported file" in refused()
 
 
 @pytest.mark.usefixtures("refused")  # the exporter itself has had its turn
-def test_an_official_checkpoint_and_a_picture_to_check_with(exported, tmp_path, capsys):
+def test_an_official_checkpoint_and_a_image_to_check_with(exported, tmp_path, capsys):
     torch.save({"epoch": 1, "model_state": exported.model.state_dict()}, tmp_path / "official.pth")
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(dump_config(exported.config)))
     cv2.imwrite(str(tmp_path / "a.png"), np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
     command = ["--checkpoint", str(tmp_path / "official.pth"), "--config", str(tmp_path / "c.yaml")]
-    command += ["--out", str(tmp_path / "m.onnx"), "--pictures", str(tmp_path / "a.png")]
+    command += ["--out", str(tmp_path / "m.onnx"), "--images", str(tmp_path / "a.png")]
     assert export_onnx.main(command) == 0
-    assert "9 pictures" in capsys.readouterr().out
+    assert "9 images" in capsys.readouterr().out
     before = (tmp_path / "m.onnx").stat()
     assert export_onnx.main(command) == 2
     assert "m.onnx exists already; --overwrite" in capsys.readouterr().err
@@ -348,7 +348,7 @@ def test_an_older_pytorch_is_told_apart(monkeypatch):
 
 
 def sides():
-    """One picture with six peaks on a heatmap of two classes: outputs of a file and of PyTorch, and the network's."""
+    """One image with six peaks on a heatmap of two classes: outputs of a file and of PyTorch, and the network's."""
     rng = np.random.default_rng(0)
     heatmap = np.full((1, 2, 6, 20), 0.01, np.float32)
     places = [(0, 1, 1), (1, 1, 4), (0, 4, 7), (1, 4, 10), (0, 1, 13), (1, 1, 16)]
@@ -436,11 +436,11 @@ def test_a_network_that_says_the_same_everywhere_is_not_called_equal():
 
 
 @pytest.mark.parametrize("size", [(1242, 375), (640, 480), (31, 90), (1920, 300)])
-def test_the_runner_warps_pictures_as_the_data_set_does(size):
-    picture = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+def test_the_runner_warps_images_as_the_data_set_does(size):
+    image = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     for resolution in ((1280, 384), RESOLUTION):
-        expected = Augmentation.identity(size).image(picture, resolution)
-        np.testing.assert_array_equal(run_onnx.to_network_input(picture[:, :, ::-1].copy(), resolution), expected)
+        expected = Augmentation.identity(size).image(image, resolution)
+        np.testing.assert_array_equal(run_onnx.to_network_input(image[:, :, ::-1].copy(), resolution), expected)
 
 
 @pytest.mark.parametrize("batch_size", ["1", "3"])
@@ -489,14 +489,14 @@ def test_the_runner_needs_neither_torch_nor_this_project(exported, tiny_kitti, t
 
 
 def test_the_models_own_threshold_holds(exported, tiny_kitti, tmp_path):
-    """And one calibration file will do for all pictures."""
+    """And one calibration file will do for all images."""
     data, out = tiny_kitti / "testing", tmp_path / "o"
     command = ["--model", str(exported.onnx), "--input", str(data / "image_2"), "--out", str(out)]
     assert run_onnx.main([*command, "--calib", str(data / "calib/000000.txt")]) == 0
     model = run_onnx.load_model(exported.onnx)
     assert model.threshold == exported.config.tester.threshold == 0.2
-    picture = cv2.cvtColor(cv2.imread(str(data / "image_2/000000.png")), cv2.COLOR_BGR2RGB)
-    images = torch.from_numpy(Augmentation.identity((1242, 375)).image(picture, RESOLUTION)).permute(2, 0, 1)[None]
+    image = cv2.cvtColor(cv2.imread(str(data / "image_2/000000.png")), cv2.COLOR_BGR2RGB)
+    images = torch.from_numpy(Augmentation.identity((1242, 375)).image(image, RESOLUTION)).permute(2, 0, 1)[None]
     with torch.no_grad():
         scores = exported.model(images, topk=50)["scores"]
     assert len((out / "000000.txt").read_text().splitlines()) == int((scores >= 0.2).sum()) < 50
@@ -519,8 +519,8 @@ def runner(exported, tiny_kitti, tmp_path, capsys):
 
 def test_what_the_runner_refuses(runner, tiny_kitti, tmp_path, monkeypatch):
     data = tiny_kitti / "testing"
-    assert "nothing: no such picture or folder" in runner({"--input": tmp_path / "nothing"})
-    assert "no pictures" in runner({"--input": data / "calib"})
+    assert "nothing: no such image or folder" in runner({"--input": tmp_path / "nothing"})
+    assert "no images" in runner({"--input": data / "calib"})
     assert "no such calibration file, for 000000.png" in runner({"--calib": tmp_path / "nothing.txt"})
     (data / "calib/000001.txt").unlink()
     assert "000001.txt: no such calibration file, for 000001.png" in runner({})
@@ -533,12 +533,12 @@ def test_what_the_runner_refuses(runner, tiny_kitti, tmp_path, monkeypatch):
         (data / "calib/000001.txt").write_text(text)
         assert f"calib/000001.txt{reason}" in runner({})
     (data / "calib/000001.txt").write_text(CALIB)
-    picture = (data / "image_2/000001.png").read_bytes()
-    for content in (b"", b"no picture", picture[:30]):
+    image = (data / "image_2/000001.png").read_bytes()
+    for content in (b"", b"no image", image[:30]):
         (data / "image_2/000001.png").write_bytes(content)
-        assert "000001.png: this picture cannot be decoded" in runner({})
-    (data / "image_2/000001.png").write_bytes(picture)
-    (data / "image_2/000001.jpg").write_bytes(picture)
+        assert "000001.png: this image cannot be decoded" in runner({})
+    (data / "image_2/000001.png").write_bytes(image)
+    (data / "image_2/000001.jpg").write_bytes(image)
     assert "000001.jpg and 000001.png would share one result file" in runner({})
     (data / "image_2/000001.jpg").unlink()
     assert "--batch-size must be >= 1, got 0" in runner({}, "--batch-size", "0")
@@ -552,7 +552,7 @@ def test_what_the_runner_refuses(runner, tiny_kitti, tmp_path, monkeypatch):
     assert "onnxruntime is missing: pip install onnxruntime" in runner({})
 
 
-def test_the_runner_doubts_pictures_of_another_shape():
+def test_the_runner_doubts_images_of_another_shape():
     official, exact = (run_onnx.Model(None, ["Car"], (1280, 384), 0.2, rows) for rows in (True, False))
     wide, kitti = np.zeros((1080, 1920, 3), np.uint8), np.zeros((370, 1224, 3), np.uint8)
     said = official.doubt(Path("a.png"), wide)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lib.config import Config, load_config
 from lib.datasets.checking import check_calibration, check_label, check_split
-from lib.evaluation.parsing import read_annotations
+from lib.evaluation.reading import read_annotations
 from lib.structures import Calibration, read_objects, read_split
 from tests.conftest import CALIB, LABELS, PROJECT
 

@@ -16,11 +16,12 @@ import pytest
 import torch
 
 import make_obj_depth
-from lib.engine import run_lock, trainer
+from lib.engine import trainer
+from lib.system import lock as run_lock
 from lib.engine.checkpoint import read_checkpoint
-from lib.engine.interruption import Interrupted, Interruption
 from lib.engine.run_folder import newest_checkpoint
-from lib.engine.run_lock import is_locked, lock
+from lib.system.interruption import Interrupted, Interruption
+from lib.system.lock import is_locked, lock
 from tests.conftest import PROJECT
 from tools import train_val
 
@@ -31,7 +32,7 @@ dataset:
 model: {backbone: dla34_narrow, pretrained: false}
 lr_scheduler: {warmup_epochs: 2}
 trainer: {max_epoch: 3, save_frequency: 2, eval_frequency: 2, save_interval_minutes: 0.0001, report: false}
-tester: {threshold: 0.0, topk: 5, map_to_image: exact, pictures: 0}
+tester: {threshold: 0.0, topk: 5, map_to_image: exact, images: 0}
 """
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 ENVIRONMENT.pop("RANK", None)
@@ -197,7 +198,7 @@ def test_killed_at_random_moments(folder, workers):
 
 def test_a_second_ctrl_c_quits_at_once(tmp_path):
     code = (
-        "import time, sys\nfrom lib.engine.interruption import Interruption\n"
+        "import time, sys\nfrom lib.system.interruption import Interruption\n"
         "with Interruption() as i, i.deferred():\n    print('in', flush=True)\n    time.sleep(60)\n    time.sleep(60)\n"
     )
     process = subprocess.Popen(
@@ -349,7 +350,7 @@ def test_a_closed_terminal_is_an_interruption_unless_it_is_ignored(set_before, h
 
 
 HOLD_LOCK = (
-    "import sys, time\nfrom pathlib import Path\nfrom lib.engine.run_lock import lock\n"
+    "import sys, time\nfrom pathlib import Path\nfrom lib.system.lock import lock\n"
     "with lock(Path(sys.argv[1])):\n    print('locked', flush=True)\n    time.sleep(60)\n"
 )
 

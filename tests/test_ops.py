@@ -8,9 +8,9 @@ import torch.nn.functional as F
 
 from lib.ops.affine import resolution_for, source_index, window_to_input
 from lib.ops.angles import BIN_SIZE, angle_to_bin, bin_to_angle, wrap_angle
-from lib.ops.background import map_ahead
 from lib.ops.feature_map import find_peaks, gather_cells, gather_windows
 from lib.ops.gaussian import draw_gaussian, gaussian_radius
+from lib.system.threads import map_ahead
 
 
 @pytest.mark.parametrize("angle", np.linspace(-9, 9, 181))
@@ -97,11 +97,11 @@ KITTI_SIZES = ((1242, 375), (1241, 376), (1224, 370), (1238, 374), (1226, 370))
 
 
 @pytest.mark.parametrize("configured", [(1280, 384), (320, 96)])
-def test_kittis_pictures_keep_the_configured_resolution(configured):
+def test_kittis_images_keep_the_configured_resolution(configured):
     assert {resolution_for(size, configured) for size in KITTI_SIZES} == {configured}
 
 
-def test_other_pictures_are_shown_whole_at_the_configured_width():
+def test_other_images_are_shown_whole_at_the_configured_width():
     assert resolution_for((1920, 1080), (1280, 384)) == (1280, 736)
     assert resolution_for((1280, 736), (1280, 384)) == (1280, 736)
     for width in range(60, 4000, 171):

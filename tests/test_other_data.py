@@ -1,4 +1,4 @@
-"""Two made-up classes, JPEG pictures and another camera, by configuration alone, as docs/other_data.md has it."""
+"""Two made-up classes, JPEG images and another camera, by configuration alone, as docs/other_data.md has it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 import make_obj_depth
 from lib.config.dataset import PROTOCOL_TYPES
+from lib.datasets.images import find_image, read_image, read_image_size
 from lib.datasets.kitti import KITTI
-from lib.datasets.pictures import find_picture, read_image_size, read_picture
 from lib.engine.checkpoint import read_checkpoint
 from lib.evaluation import evaluate_kitti
 from lib.evaluation.annotations import TYPE_NAMES
@@ -59,8 +59,8 @@ def root(tmp_path, monkeypatch):
         (root / "training" / name).mkdir(parents=True)
     for k in range(4):
         frame_id = f"hall-{k}"
-        picture = cv2.resize(rng.integers(0, 255, (9, 16, 3), dtype=np.uint8), SIZE)
-        cv2.imwrite(str(root / "training/image_2" / f"{frame_id}.jpg"), picture)
+        image = cv2.resize(rng.integers(0, 255, (9, 16, 3), dtype=np.uint8), SIZE)
+        cv2.imwrite(str(root / "training/image_2" / f"{frame_id}.jpg"), image)
         text = f"# made up\nP2: {' '.join(map(str, P2))}\n"
         (root / "training/calib" / f"{frame_id}.txt").write_text(text.partition("\n")[2])
         poses = (("Forklift", -2.0 + k, 9.0 + k, 0.4), ("Pallet", 1.0, 6.0 + k, -1.2))
@@ -168,7 +168,7 @@ def test_a_class_without_labels_is_told_before_training(root, tmp_path, capsys):
 
 
 def test_jpegs_are_read_as_they_are_stored(root, tmp_path):
-    """With segments before the frame header, a note that the picture should be turned, and bytes after the end."""
+    """With segments before the frame header, a note that the image should be turned, and bytes after the end."""
     folder = root / "training/image_2"
     frames = KITTI(root, "train")
     assert frames.read(0).image.shape == (360, 640, 3)
@@ -178,9 +178,9 @@ def test_jpegs_are_read_as_they_are_stored(root, tmp_path):
     path = tmp_path / "a.jpeg"
     path.write_bytes(turned)
     assert cv2.imread(str(path)).shape == (640, 360, 3)  # the note is heeded by others
-    assert read_image_size(path) == (640, 360) == read_picture(path).shape[1::-1]
-    assert np.array_equal(read_picture(path), frames.read(0).image)
-    assert find_picture(tmp_path, "a") == path and find_picture(tmp_path, "b") == tmp_path / "b.png"
+    assert read_image_size(path) == (640, 360) == read_image(path).shape[1::-1]
+    assert np.array_equal(read_image(path), frames.read(0).image)
+    assert find_image(tmp_path, "a") == path and find_image(tmp_path, "b") == tmp_path / "b.png"
     for broken, said in ((turned[:-3000], "cut off"), (b"\xff\xd8\xff\xd9", "not a JPEG"), (b"", "not a JPEG")):
         path.write_bytes(broken)
         with pytest.raises(ValueError, match=rf"a\.jpeg: .*{said}"):
@@ -190,8 +190,8 @@ def test_jpegs_are_read_as_they_are_stored(root, tmp_path):
 @pytest.mark.parametrize("order", ["little", "big"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_jpegs_are_turned_upright_as_opencv_does_it(tmp_path, order, orientation):
-    picture = cv2.resize(np.random.default_rng(0).integers(0, 255, (4, 6, 3), dtype=np.uint8), (60, 40))
-    content = cv2.imencode(".jpg", picture)[1].tobytes()
+    image = cv2.resize(np.random.default_rng(0).integers(0, 255, (4, 6, 3), dtype=np.uint8), (60, 40))
+    content = cv2.imencode(".jpg", image)[1].tobytes()
     numbers = ((0x2A, 2), (8, 4), (2, 2), (0x10F, 2), (2, 2), (1, 4), (0, 4), (0x112, 2), (3, 2), (1, 4))
     tiff = b"".join(value.to_bytes(size, order) for value, size in (*numbers, (orientation, 2), (0, 2), (0, 4)))
     exif = b"Exif\0\0" + (b"II" if order == "little" else b"MM") + tiff
@@ -199,7 +199,7 @@ def test_jpegs_are_turned_upright_as_opencv_does_it(tmp_path, order, orientation
     path.write_bytes(content[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + content[2:])
     expected = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
     assert (expected.shape == (60, 40, 3)) == (orientation > 4)
-    upright = read_picture(path, upright=True)
+    upright = read_image(path, upright=True)
     assert np.array_equal(upright, expected) and upright.flags["C_CONTIGUOUS"]
     assert read_image_size(path, upright=True) == upright.shape[1::-1]
-    assert read_image_size(path) == (60, 40) == read_picture(path).shape[1::-1]
+    assert read_image_size(path) == (60, 40) == read_image(path).shape[1::-1]

@@ -47,10 +47,10 @@ def pixels(path):
     return cv2.imread(str(path))
 
 
-def shows(picture, colour):
+def shows(image, colour):
     """How many pixels have this colour, '#rrggbb'."""
     bgr = [int(colour[k : k + 2], 16) for k in (5, 3, 1)]
-    return int((np.abs(picture.astype(int) - bgr).max(axis=2) < 12).sum())
+    return int((np.abs(image.astype(int) - bgr).max(axis=2) < 12).sum())
 
 
 def texts(path):
@@ -63,8 +63,8 @@ def test_one_run_is_drawn_into_its_folder(runs, tmp_path, capsys):
         assert plot_run.main([runs[0]]) == 0
     path = tmp_path / "outputs/one/curves.png"
     assert "one (6 epochs)" in capsys.readouterr().out
-    picture = pixels(path)
-    assert shows(picture, "#0072B2") > 500 and shows(picture, "#D55E00") == 0
+    image = pixels(path)
+    assert shows(image, "#0072B2") > 500 and shows(image, "#D55E00") == 0
     assert sorted(p.name for p in path.parent.iterdir()) == ["curves.png", "metrics.jsonl"]
 
 
@@ -72,12 +72,12 @@ def test_several_runs_share_panels_and_a_legend(runs, tmp_path):
     assert plot_run.main([*runs, "--out", "both.svg"]) == 0
     said = texts(tmp_path / "both.svg")
     titles = ["loss: total", "loss: heatmap", "loss: depth", "loss: quasi_isometric", "learning rate"]
-    titles += ["pictures per second", "Car 3D moderate AP40"]
+    titles += ["images per second", "Car 3D moderate AP40"]
     assert [text for text in said if text in titles] == titles
     assert said.count("one") == 1 and [text.strip() for text in said].count("_two$") == 1
     assert plot_run.main(runs) == 0
-    picture = pixels(tmp_path / "curves.png")
-    assert shows(picture, "#0072B2") > 500 and shows(picture, "#D55E00") > 500
+    image = pixels(tmp_path / "curves.png")
+    assert shows(image, "#0072B2") > 500 and shows(image, "#D55E00") > 500
     assert plot_run.main([*runs, "--out", "both.PDF"]) == 0
     assert (tmp_path / "both.PDF").read_bytes().startswith(b"%PDF")
 

@@ -21,7 +21,7 @@ from lib.models.centernet3d import OBJECT_HEADS
 from lib.ops.feature_map import STRIDE
 from lib.postprocess import decode_detections
 from lib.prediction import Detector, load_detector, writing
-from lib.prediction.sources import PictureFile, Video, find_pictures
+from lib.prediction.sources import ImageFile, Video, find_images
 from lib.structures import Calibration, Object3d, read_objects
 from lib.structures.camera import KITTI_P2, assumed_kitti_camera, camera_from_intrinsics
 from lib.visualization.video import VideoFile
@@ -44,11 +44,11 @@ def checkpoint(tmp_path_factory):
     """A model whose heads say something else at every cell: boxes like cars' at about 15 m, of all classes."""
     torch.manual_seed(0)
     model = build_model(CONFIG).eval()
-    picture = torch.from_numpy(texture(320, 96)).permute(2, 0, 1)[None]
+    image = torch.from_numpy(texture(320, 96)).permute(2, 0, 1)[None]
     means = {"heatmap": [-2.0] * 3, "depth": [-math.log(15), 0.0], "size_3d": [1.5, 1.6, 4.0], "size_2d": [8.0, 8.0]}
     spread = {"heatmap": 1.0, "heading": 1.0}
     with torch.no_grad():
-        features = model(picture)["features"]
+        features = model(image)["features"]
         for name in ("heatmap", *OBJECT_HEADS):
             layer = getattr(model, name)[2]
             torch.nn.init.normal_(layer.weight)
@@ -96,7 +96,7 @@ def texture(width, height, seed=0):
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def write_pictures(folder, names, size=(320, 96)):
+def write_images(folder, names, size=(320, 96)):
     folder.mkdir(exist_ok=True)
     for k, name in enumerate(names):
         cv2.imwrite(str(folder / name), texture(*size, seed=k))
@@ -121,20 +121,20 @@ def test_results_on_kitti_are_those_of_the_evaluation(run, checkpoint, tiny_kitt
     assert texts("out/data") == texts(evaluated)
     found = [read_objects(path) for path in sorted(Path("out/data").iterdir())]
     assert [len(objects) for objects in found] == [20] * 4
-    assert sorted(texts("out/pictures")) == [f"00000{k}.png" for k in range(4)]
-    panel, picture = cv2.imread("out/pictures/000002.png"), cv2.imread(str(training / "image_2/000002.png"))
+    assert sorted(texts("out/images")) == [f"00000{k}.png" for k in range(4)]
+    panel, image = cv2.imread("out/images/000002.png"), cv2.imread(str(training / "image_2/000002.png"))
     assert panel.shape == (375, 1242 + 375, 3)
-    assert 0.001 < (panel[:, :1242] != picture).any(axis=2).mean() < 0.9
+    assert 0.001 < (panel[:, :1242] != image).any(axis=2).mean() < 0.9
     record = json.loads(Path("out/predict.json").read_text())
     assert record["depth_scale"] == [1, 1] and len(record["files"]) == 8
     said = capsys.readouterr().out
     assert "1.000 times that of the training (185.9 px at network resolution): that is within 5%" in said
-    assert "network input: 320 x 96" in said and "4 pictures in" in said and "80 detections: out/data" in said
+    assert "network input: 320 x 96" in said and "4 images in" in said and "80 detections: out/data" in said
 
 
 def test_one_jpeg_of_another_shape_with_a_focal_length(run, capsys):
     cv2.imwrite("a b.JPG", texture(640, 480))
-    assert run("--input", "a b.JPG", "--fx", 500, "--classes", "Car", "Cyclist", "--no-pictures") == 0
+    assert run("--input", "a b.JPG", "--fx", 500, "--classes", "Car", "Cyclist", "--no-images") == 0
     assert sorted(path.name for path in Path("out").iterdir()) == ["data", "predict.json"]
     (name,) = texts("out/data")
     assert name == "a b.txt"
@@ -150,15 +150,15 @@ def test_one_jpeg_of_another_shape_with_a_focal_length(run, capsys):
 
 
 def test_folders_come_in_natural_order_with_any_suffix(tmp_path):
-    folder = write_pictures(tmp_path / "in", ["10.png", "2.PNG", "1.jpeg", "b1.jpg"])
+    folder = write_images(tmp_path / "in", ["10.png", "2.PNG", "1.jpeg", "b1.jpg"])
     (folder / "notes.txt").write_text("")
     (folder / "sub").mkdir()
     (folder / ".hidden.png").write_bytes(b"")
-    assert [path.name for path in find_pictures(folder)] == ["1.jpeg", "2.PNG", "10.png", "b1.jpg"]
+    assert [path.name for path in find_images(folder)] == ["1.jpeg", "2.PNG", "10.png", "b1.jpg"]
 
 
 def test_scores_and_classes_are_chosen_and_nothing_else_changes(run, tmp_path):
-    folder = write_pictures(tmp_path / "in", ["0.png", "1.png"])
+    folder = write_images(tmp_path / "in", ["0.png", "1.png"])
     assert run("--input", folder, "--fx", 186, out="all") == 0
     found = [o for name in texts("all/data") for o in read_objects(Path("all/data") / name)]
     score = float(np.median([o.score for o in found if o.type == "Car"])) + 0.005  # two decimals are written
@@ -166,21 +166,21 @@ def test_scores_and_classes_are_chosen_and_nothing_else_changes(run, tmp_path):
     some = [o for name in texts("some/data") for o in read_objects(Path("some/data") / name)]
     assert some == [o for o in found if o.type == "Car" and o.score > score]
     assert 0 < len(some) < sum(o.type == "Car" for o in found) < len(found)
-    assert run("--input", folder, "--fx", 186, "--threshold", 1, "--no-pictures", out="none") == 0
+    assert run("--input", folder, "--fx", 186, "--threshold", 1, "--no-images", out="none") == 0
     assert set(texts("none/data").values()) == {b""}
 
 
-def test_pictures_of_many_sizes_with_a_calibration_each(run, tmp_path, capsys):
+def test_images_of_many_sizes_with_a_calibration_each(run, tmp_path, capsys):
     folder, calib = tmp_path / "in", tmp_path / "calib"
     calib.mkdir()
     for name, size in (("a", (320, 96)), ("b", (160, 120)), ("c", (330, 96)), ("d", (96, 192))):
-        write_pictures(folder, [f"{name}.png"], size)
+        write_images(folder, [f"{name}.png"], size)
         (calib / f"{name}.txt").write_text(f"P2: {size[0]} 0 {size[0] / 2} 0 0 {size[0]} {size[1] / 2} 0 0 0 1 0\n")
     assert run("--input", folder, "--calib", calib) == 0
     assert list(texts("out/data")) == ["a.txt", "b.txt", "c.txt", "d.txt"]
     said = capsys.readouterr().out
-    assert "320 x 96 (2 pictures), 320 x 256 (1 picture), 320 x 640 (1 picture)" in said
-    assert run("--input", folder, "--assume-kitti-camera", "--no-pictures", out="assumed") == 0
+    assert "320 x 96 (2 images), 320 x 256 (1 image), 320 x 640 (1 image)" in said
+    assert run("--input", folder, "--assume-kitti-camera", "--no-images", out="assumed") == 0
 
 
 # --- geometry
@@ -189,7 +189,7 @@ def test_pictures_of_many_sizes_with_a_calibration_each(run, tmp_path, capsys):
 @pytest.mark.parametrize("size", [(1242, 375), (1224, 370), (1920, 1080), (1080, 1920), (640, 480), (4000, 500)])
 @pytest.mark.parametrize("resolution", [None, (640, 384)])
 def test_a_network_that_reads_depth_from_sizes_finds_the_same_box_with_any_camera(detector, size, resolution):
-    """Such a network says z * (focal length of its training) / (focal length it is shown), at any picture size."""
+    """Such a network says z * (focal length of its training) / (focal length it is shown), at any image size."""
     detector = replace(detector, resolution=resolution)
     car = Object3d("Car", 0.0, 0, 0.0, (0, 0, 0, 0), (1.5, 1.6, 4.0), (-1.5, 1.2, 22.0), 0.3)
     for focal in (0.25, 0.8, 1.2, 3.0):
@@ -227,9 +227,9 @@ def perfect_outputs(resolution, on_map, car, alpha, depth):
 
 
 def test_every_pixel_twice_as_fine_gives_the_same_boxes(detector):
-    picture, P2 = texture(640, 192), np.array(KITTI_P2) * [[0.5], [0.5], [1.0]]
-    fine = picture.repeat(2, axis=0).repeat(2, axis=1)
-    plain, twice = detector(picture, P2), detector(fine, P2 * [[2], [2], [1]])
+    image, P2 = texture(640, 192), np.array(KITTI_P2) * [[0.5], [0.5], [1.0]]
+    fine = image.repeat(2, axis=0).repeat(2, axis=1)
+    plain, twice = detector(image, P2), detector(fine, P2 * [[2], [2], [1]])
     assert len(plain) == 20
     for a, b in zip(plain, twice, strict=True):
         assert b.location_cam == pytest.approx(a.location_cam, abs=1e-4) and b.score == pytest.approx(a.score)
@@ -237,12 +237,12 @@ def test_every_pixel_twice_as_fine_gives_the_same_boxes(detector):
 
 
 def test_depth_is_multiplied_beyond_five_percent_only(detector):
-    picture = texture(640, 192)
-    focal = KITTI_FOCAL_NET * 2  # the picture is scaled down by 2
+    image = texture(640, 192)
+    focal = KITTI_FOCAL_NET * 2  # the image is scaled down by 2
 
     def locations(factor, detector=detector):
         camera = camera_from_intrinsics((640, 192), focal * factor)
-        found = detector(picture, camera)
+        found = detector(image, camera)
         return np.array([o.location_cam for o in found]) - [[0, o.dimensions[0] / 2, 0] for o in found], found
 
     plain, objects = locations(1.0)
@@ -292,18 +292,18 @@ def test_a_video_gives_a_video_and_a_file_for_each_frame(run, name, codec, capsy
     assert run("--input", name, "--fx", 150, "--overwrite") == 0, capsys.readouterr().err
     rate, frames = read_video(Path("out") / f"{path.stem}.mp4")
     assert rate == pytest.approx(12.5) and len(frames) == 11
-    assert {frame.shape for frame in frames} == {(288, 960 + 288, 3)}  # three times the picture, and the view beside it
+    assert {frame.shape for frame in frames} == {(288, 960 + 288, 3)}  # three times the image, and the view beside it
     originals = read_video(path)[1]
     plain = [cv2.resize(frame, None, fx=3, fy=3, interpolation=cv2.INTER_LINEAR) for frame in originals]
     for frame, before in zip(frames, plain, strict=True):
         assert (np.abs(frame[:, :960].astype(int) - before).max(axis=2) > 60).mean() > 0.005
     found = texts(Path("out/data") / path.stem)
     assert list(found) == [f"{k:06d}.txt" for k in range(11)]
-    # the same as for its frames as pictures
+    # the same as for its frames as images
     Path("frames").mkdir()
     for k, frame in enumerate(originals):
         cv2.imwrite(f"frames/{k:06d}.png", frame)
-    assert run("--input", "frames", "--fx", 150, "--no-pictures", out="singly") == 0
+    assert run("--input", "frames", "--fx", 150, "--no-images", out="singly") == 0
     assert texts("singly/data") == found
     assert "11 frames in" in capsys.readouterr().out
     assert not list(Path("out").glob(".*"))
@@ -341,7 +341,7 @@ def test_a_video_that_ends_early_is_told(run, capsys):
 
 def test_checkpoints_without_config_or_camera(run, errors, checkpoint, tmp_path, capsys):
     state = read_checkpoint(checkpoint)
-    folder = write_pictures(tmp_path / "in", ["0.png"])
+    folder = write_images(tmp_path / "in", ["0.png"])
     assert run("--input", folder, "--assume-kitti-camera") == 0
     assert "KITTI" not in capsys.readouterr().out
     official = {name: state[name] for name in ("epoch", "model_state", "optimizer_state")}
@@ -364,38 +364,38 @@ def test_checkpoints_without_config_or_camera(run, errors, checkpoint, tmp_path,
 
 
 def test_a_detector_for_a_notebook(run, detector, checkpoint):
-    picture = texture(320, 96)
-    cv2.imwrite("a.png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    image = texture(320, 96)
+    cv2.imwrite("a.png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     assert run("--input", "a.png", "--fx", 100, "--cpu") == 0
     calibration = camera_from_intrinsics((320, 96), 100)
     for camera in (calibration, calibration.P2):
-        objects = detector(picture, camera)
+        objects = detector(image, camera)
         assert "".join(o.to_result_line() + "\n" for o in objects) == Path("out/data/a.txt").read_text()
     assert isinstance(detector, Detector) and detector.focal_net_known
     assert detector.model.obj_depth is None
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in detector.model.modules())
-    assert replace(detector, threshold=1.0)(picture, calibration) == []
-    for bad in (picture[..., 0], picture.astype(np.float32), picture[:0]):
-        with pytest.raises(ValueError, match="expected an RGB picture"):
+    assert replace(detector, threshold=1.0)(image, calibration) == []
+    for bad in (image[..., 0], image.astype(np.float32), image[:0]):
+        with pytest.raises(ValueError, match="expected an RGB image"):
             detector(bad, calibration)
     with pytest.raises(ValueError, match="P2 must be finite"):
-        detector(picture, np.zeros((3, 4)))
+        detector(image, np.zeros((3, 4)))
 
 
 # --- nothing is lost, nothing is half
 
 
 def test_results_are_overwritten_only_when_asked_and_only_results(run, errors, tmp_path):
-    folder = write_pictures(tmp_path / "in", ["0.png", "1.png"])
+    folder = write_images(tmp_path / "in", ["0.png", "1.png"])
     options = ("--input", folder, "--fx", 186)
     assert run(*options) == 0
     before = texts("out/data")
     assert "out: not empty" in errors(*options)
     (folder / "1.png").unlink()
     Path("out/data/mine.txt").write_text("mine")
-    assert run(*options, "--no-pictures", "--overwrite") == 0
+    assert run(*options, "--no-images", "--overwrite") == 0
     assert texts("out/data") == {"0.txt": before["0.txt"], "mine.txt": b"mine"}
-    assert not Path("out/pictures").exists()
+    assert not Path("out/images").exists()
     Path("file").write_text("")
     assert "file: is a file" in errors(*options, out="file")
     assert "lies in the folder of results" in errors(*options, "--overwrite", out=".")
@@ -421,25 +421,25 @@ def test_videos_of_odd_frame_rates_are_written(tmp_path, frame_rate):
 
 def test_kittis_own_matrix_can_be_pasted(run, tmp_path):
     """It has numbers such as -3.454157e-01, which older Pythons take for an option."""
-    folder = write_pictures(tmp_path / "in", ["0.png"])
+    folder = write_images(tmp_path / "in", ["0.png"])
     words = "186 0 160 4.5 0 186 48 -3.454157e-01 0 0 1 4.981016e-03".split()
     assert run("--input", folder, "--p2", *words) == 0
 
 
 def test_an_interrupted_run_leaves_whole_files(run, tmp_path, monkeypatch, capsys):
-    folder = write_pictures(tmp_path / "in", [f"{k}.png" for k in range(20)])
+    folder = write_images(tmp_path / "in", [f"{k}.png" for k in range(20)])
     assert run("--input", folder, "--fx", 186, "--cpu", out="whole") == 0
-    real = PictureFile.read
+    real = ImageFile.read
 
     def read(self):
         if self.path.stem == "15":
             raise KeyboardInterrupt
         return real(self)
 
-    monkeypatch.setattr(PictureFile, "read", read)
+    monkeypatch.setattr(ImageFile, "read", read)
     assert run("--input", folder, "--fx", 186, "--cpu") == 130
     assert "ended by Ctrl-C" in capsys.readouterr().err
-    for part in ("data", "pictures"):
+    for part in ("data", "images"):
         whole, there = texts(f"whole/{part}"), texts(f"out/{part}")
         assert 0 < len(there) < 20 and there.items() <= whole.items()
     assert not list(Path("out").rglob(".*"))
@@ -454,7 +454,7 @@ def test_a_video_that_fails_leaves_none(run, monkeypatch, tmp_path, capsys):
         calls.append(found)
         if len(calls) == 5:
             raise OSError("no space left")
-        return found.picture
+        return found.image
 
     monkeypatch.setattr(writing, "draw", draw)
     assert run("--input", "a.mp4", "--fx", 150) == 2
@@ -469,8 +469,8 @@ def test_bad_input(errors, tmp_path):
     fx = ("--fx", 186)
     assert "nowhere: no such file or folder" in errors("--input", "nowhere", *fx)
     (tmp_path / "empty").mkdir()
-    assert "empty: no picture in this folder (.png, .jpg, .jpeg" in errors("--input", "empty", *fx)
-    folder = write_pictures(tmp_path / "in", ["0.png", "1.jpg", "2.png"])
+    assert "empty: no image in this folder (.png, .jpg, .jpeg" in errors("--input", "empty", *fx)
+    folder = write_images(tmp_path / "in", ["0.png", "1.jpg", "2.png"])
     whole = (folder / "1.jpg").read_bytes()
     (folder / "1.jpg").write_bytes(b"GIF89a")
     assert "1.jpg: not a JPEG" in errors("--input", folder, *fx)
@@ -481,14 +481,14 @@ def test_bad_input(errors, tmp_path):
     assert "2.jpg and 2.png would both be 2.txt" in errors("--input", folder, *fx)
     (folder / "2.jpg").unlink()
     (tmp_path / "a.mp4").write_bytes(b"no video")
-    assert "a.mp4: neither a picture (.png, .jpg, .jpeg) nor a video" in errors("--input", "a.mp4", *fx)
+    assert "a.mp4: neither an image (.png, .jpg, .jpeg) nor a video" in errors("--input", "a.mp4", *fx)
     assert not Path("out").exists()
     # the header is good, the pixels are not
     png = bytearray((folder / "2.png").read_bytes())
     place = png.index(b"IDAT")
     png[place + 4 : place + 200] = b"\0" * 196
     (folder / "2.png").write_bytes(png)
-    assert "2.png: this picture cannot be decoded" in errors("--input", folder, *fx)
+    assert "2.png: this image cannot be decoded" in errors("--input", folder, *fx)
     assert not list(Path("out").rglob(".*"))
 
 
@@ -500,7 +500,7 @@ def test_opencv_does_not_talk_beside_the_error(run, tmp_path, capfd):
 
 
 def test_bad_cameras(errors, tmp_path):
-    folder = write_pictures(tmp_path / "in", ["a.png", "b.png"])
+    folder = write_images(tmp_path / "in", ["a.png", "b.png"])
     said = errors("--input", folder)
     assert "depth" in said and "--fx" in said and "--assume-kitti-camera" in said
     assert "--fx and --p2 exclude each other" in errors("--input", folder, "--fx", 186, "--p2", 1)
@@ -520,7 +520,7 @@ def test_bad_cameras(errors, tmp_path):
     assert "b.txt: no such calibration; 1 of 2 are missing" in said
     (tmp_path / "calib/b.txt").write_text("P1: 1 2 3\n")
     assert "b.txt: no line 'P2: ...'" in errors("--input", folder, "--calib", "calib")
-    write_pictures(folder, ["c.png"], (640, 480))
+    write_images(folder, ["c.png"], (640, 480))
     for camera in (("--fx", 186), ("--p2", *p2), ("--calib", "calib/a.txt")):
         said = errors("--input", folder, *camera)
         assert "a.png is 320 x 96, c.png is 640 x 480" in said and "--calib FOLDER" in said
@@ -528,12 +528,12 @@ def test_bad_cameras(errors, tmp_path):
 
 
 def test_p2_may_be_written_as_it_stands_in_a_file(run, tmp_path):
-    folder = write_pictures(tmp_path / "in", ["a.png"])
+    folder = write_images(tmp_path / "in", ["a.png"])
     numbers = "186 0 160 1.5 0 186 48 -2e-1 0 0 1 0"
     (tmp_path / "one.txt").write_text(f"P2: {numbers}\n")
-    assert run("--input", folder, "--calib", "one.txt", "--no-pictures", out="file") == 0
-    assert run("--input", folder, "--p2", numbers, "--no-pictures", out="text") == 0
-    assert run("--input", folder, "--p2", numbers.replace(" ", ", "), "--no-pictures", out="commas") == 0
+    assert run("--input", folder, "--calib", "one.txt", "--no-images", out="file") == 0
+    assert run("--input", folder, "--p2", numbers, "--no-images", out="text") == 0
+    assert run("--input", folder, "--p2", numbers.replace(" ", ", "), "--no-images", out="commas") == 0
     assert texts("file/data") == texts("text/data") == texts("commas/data")
 
 
@@ -544,18 +544,18 @@ def test_p2_may_be_written_as_it_stands_in_a_file(run, tmp_path):
         (("--threshold", "1.5"), "--threshold must be in [0, 1], got 1.5"),
         (("--min-score", "nan"), "--min-score must be >= 0, got nan"),
         (("--resolution", "320", "100"), "--resolution must be two multiples of 32, got [320, 100]"),
-        (("--resolution", "9600", "9600"), "a.png: a picture of 320 x 96 would need a network input of 9600 x 9600"),
+        (("--resolution", "9600", "9600"), "a.png: an image of 320 x 96 would need a network input of 9600 x 9600"),
         (("--config", "no.yaml"), "no.yaml: no such config file"),
     ],
 )
 def test_bad_choices(errors, tmp_path, options, said):
-    folder = write_pictures(tmp_path / "in", ["a.png"])
+    folder = write_images(tmp_path / "in", ["a.png"])
     assert said in errors("--input", folder, "--fx", 186, *options)
     assert not Path("out").exists()
 
 
 def test_a_camera_that_was_not_given_in_pixels_is_doubted(run, tmp_path, capsys):
-    folder = write_pictures(tmp_path / "in", ["a.png"])
+    folder = write_images(tmp_path / "in", ["a.png"])
     assert run("--input", folder, "--fx", 0.9) == 0
     assert "are the camera's numbers in pixels" in capsys.readouterr().out
 

@@ -19,8 +19,8 @@ import yaml
 
 from lib.config import Config, differences, find_dataroot, load_config, parse_config
 from lib.datasets.kitti import KITTI
-from lib.engine.run_log import read_run_log
-from lib.visualization.report import Folded, Gallery, Picture, Section, Table, build_page
+from lib.pipeline.run_log import read_run_log
+from lib.visualization.html_page import Folded, Gallery, Image, Section, Table, build_page
 from tests.test_train_val import YAML
 from tools import make_report, train_val
 
@@ -41,7 +41,7 @@ NO_FIGURES = ["top", "result", "configuration", "environment", "curves", "files"
 
 
 class Page(HTMLParser):
-    """What a browser would find: headings by id, pictures, links, all text, and whether tags are closed in order."""
+    """What a browser would find: headings by id, images, links, all text, and whether tags are closed in order."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class Page(HTMLParser):
         if self._heading:
             self.headings[self._heading] += data
 
-    def pictures(self):
+    def images(self):
         """Decoded, in order."""
         contents = [base64.b64decode(image["src"].partition(",")[2], validate=True) for image in self.images]
         return [cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) for content in contents]
@@ -97,7 +97,7 @@ def check(path: Path, headings=tuple(HEADINGS)) -> Page:
     assert not {"script", "link", "iframe", "object", "base", "form"} & set(page.tags)
     assert "url(" not in content and "@import" not in content
     assert all(image["alt"] for image in page.images)
-    assert all(picture is not None and picture.shape[0] > 50 for picture in page.pictures())
+    assert all(image is not None and image.shape[0] > 50 for image in page.images())
     assert 0 < len(content) < 5_000_000
     return page
 
@@ -122,7 +122,7 @@ def experiment(folder: Path, data: Path, monkeypatch, *changes: str):
     monkeypatch.chdir(folder)
     (folder / "tiny.yaml").write_text(YAML)
     base = [f"general.dataroot={data}", "general.obj_depth=false", "trainer.max_epoch=2", "trainer.report=true"]
-    return train_val.main(["--config", "tiny.yaml", "--set", *base, "tester.pictures=2", *changes])
+    return train_val.main(["--config", "tiny.yaml", "--set", *base, "tester.images=2", *changes])
 
 
 @pytest.fixture
@@ -148,9 +148,9 @@ def test_a_training_ends_with_a_page(run, tmp_path, tiny_kitti, browser):
     assert (run / "train.log").read_text().count("all on one page: outputs/tiny/report.html") == 1
     assert not list(run.rglob(".*.tmp"))
 
-    pictures = run / "results/checkpoint_epoch_2/val/pictures"
-    assert sorted(p.name for p in pictures.iterdir()) == ["000000.jpg", "000003.jpg"]
-    assert all(cv2.imread(str(p)).shape == (375, 1242 + 375, 3) for p in pictures.iterdir())
+    images = run / "results/checkpoint_epoch_2/val/images"
+    assert sorted(p.name for p in images.iterdir()) == ["000000.jpg", "000003.jpg"]
+    assert all(cv2.imread(str(p)).shape == (375, 1242 + 375, 3) for p in images.iterdir())
 
     # as a browser sees it: the page itself, and in a frame of another page, which counts what was loaded
     dumped = Page(browser(f"file://{run}/report.html", tmp_path / "profile", "--dump-dom"))
@@ -171,8 +171,8 @@ def test_a_training_ends_with_a_page(run, tmp_path, tiny_kitti, browser):
     shot = tmp_path / "shot.png"
     options = ("--window-size=1200,3000", "--hide-scrollbars", f"--screenshot={shot}")
     browser(f"file://{run}/report.html", tmp_path / "profile", *options)
-    picture = cv2.imread(str(shot))
-    assert picture.shape == (3000, 1200, 3) and len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
+    image = cv2.imread(str(shot))
+    assert image.shape == (3000, 1200, 3) and len(np.unique(image.reshape(-1, 3), axis=0)) > 100
 
     # once more by hand, and after the training's data has gone
     before = (run / "report.html").read_text()
@@ -192,7 +192,7 @@ def test_detections_of_the_test_split_are_drawn_without_labels(tiny_kitti, tmp_p
     page = check(run / "report.html", [*NO_FIGURES[:-1], "frames", "files"])
     assert "The split has no labels, so there are no figures." in page.text
     assert sum("Frame 00000" in image["alt"] for image in page.images) == 2
-    folder = run / "results/checkpoint_epoch_1/test/pictures"
+    folder = run / "results/checkpoint_epoch_1/test/images"
     assert sorted(p.name for p in folder.iterdir()) == ["000000.jpg", "000001.jpg"]
 
 
@@ -333,18 +333,18 @@ def png():
 
 def test_everything_is_escaped(tmp_path):
     evil = "</title></pre></style><script>x</script><img src=x onerror='y'>\"&'"
-    picture = Picture(png(), evil, evil)
+    image = Image(png(), evil, evil)
     parts = [evil, Table([evil], [[evil, evil]], evil), Table([evil, evil], [], text=True), Folded(evil, evil)]
     path = tmp_path / "evil.html"
-    path.write_text(build_page(evil, evil, [Section("a", evil, [*parts, Gallery([picture]), Gallery([], True)])]))
+    path.write_text(build_page(evil, evil, [Section("a", evil, [*parts, Gallery([image]), Gallery([], True)])]))
     page = check(path, ["top", "a"])
     assert page.tags.count("img") == 1 and page.images[0]["alt"] == evil and page.headings["a"] == evil
     assert page.text.count(evil) == 15
 
 
-def test_pictures_must_be_pictures():
-    with pytest.raises(ValueError, match="picture 'seven': expected the content of a PNG or JPEG"):
-        build_page("", "", [Section("a", "", [Gallery([Picture(b"GIF89a", "seven")])])])
+def test_images_must_be_images():
+    with pytest.raises(ValueError, match="image 'seven': expected the content of a PNG or JPEG"):
+        build_page("", "", [Section("a", "", [Gallery([Image(b"GIF89a", "seven")])])])
 
 
 def test_a_log_tells_when_and_with_what(tmp_path):
@@ -354,9 +354,9 @@ def test_a_log_tells_when_and_with_what(tmp_path):
     assert read_run_log(log).started is None
     system = "system Linux 6.1, 2 cores, no GPU"
     log.write_text(
-        f"2026-01-31 23:59:58,100 INFO lib.engine.environment: code 0.1.0 (abc), Python 3.10.1, torch 2.2, {system}\n"
+        f"2026-01-31 23:59:58,100 INFO lib.system.environment: code 0.1.0 (abc), Python 3.10.1, torch 2.2, {system}\n"
         "Traceback (most recent call last):\n"
-        f"2026-02-01 08:00:00,000 INFO lib.engine.environment: code 0.1.0 (def), Python 3.11.2, torch 2.3, {system}\n"
+        f"2026-02-01 08:00:00,000 INFO lib.system.environment: code 0.1.0 (def), Python 3.11.2, torch 2.3, {system}\n"
         "2026-02-01 09:00:00,900 INFO lib.engine.trainer: epoch 1/1\n"
     )
     found = read_run_log(log)

@@ -1,4 +1,4 @@
-"""The rendered data set: files, labels that agree with each other and with the picture, reproducibility, refusals."""
+"""The rendered data set: files, labels that agree with each other and with the image, reproducibility, refusals."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.datasets.synthetic import layout_scene, random_scene, render
-from lib.datasets.synthetic.appearance import OBJECT_TYPES, solid_of
-from lib.datasets.synthetic.files import KITTI_P2, NATIVE_SIZE, calibration_text, scale_P2
-from lib.datasets.synthetic.ground import ground_rays
-from lib.datasets.synthetic.labels import clip_box, occlusion_state
-from lib.datasets.synthetic.render import far_to_near
-from lib.datasets.synthetic.scene import Prop, Scene
-from lib.datasets.synthetic.traffic import footprints_overlap
 from lib.structures import Calibration, Object3d, read_objects
+from lib.synthetic import layout_scene, random_scene, render
+from lib.synthetic.appearance import OBJECT_TYPES, solid_of
+from lib.synthetic.files import KITTI_P2, NATIVE_SIZE, calibration_text, scale_P2
+from lib.synthetic.ground import ground_rays
+from lib.synthetic.labels import clip_box, occlusion_state
+from lib.synthetic.render import far_to_near
+from lib.synthetic.scene import Prop, Scene
+from lib.synthetic.traffic import footprints_overlap
 from tests.conftest import PROJECT
 from tools.make_synthetic_kitti import main
 
@@ -77,11 +77,11 @@ def test_files_do_not_depend_on_workers_or_on_the_number_of_frames(written: Path
     single, other_seed = tmp_path / "single", tmp_path / "seed"
     assert main(f"--out {single} --train 1 --val 0 --seed 3 --size 414x125 --workers 1".split()) == 0
     assert main(f"--out {other_seed} --train 1 --val 0 --seed 4 --size 414x125 --workers 1".split()) == 0
-    picture = Path("training/image_2/000000.png")
-    assert (single / picture).read_bytes() == (written / picture).read_bytes()
-    assert (other_seed / picture).read_bytes() != (written / picture).read_bytes()
+    image = Path("training/image_2/000000.png")
+    assert (single / image).read_bytes() == (written / image).read_bytes()
+    assert (other_seed / image).read_bytes() != (written / image).read_bytes()
     testing = Path("testing/image_2/000000.png")
-    assert (single / testing).read_bytes() != (single / picture).read_bytes()
+    assert (single / testing).read_bytes() != (single / image).read_bytes()
 
 
 def test_calibration_file_has_all_keys_of_a_real_one() -> None:
@@ -106,7 +106,7 @@ def projected_box(item: Object3d, calibration: Calibration) -> np.ndarray:
 
 
 @pytest.mark.parametrize("frame", range(4))
-def test_labels_agree_with_each_other_and_with_the_picture(frame: int) -> None:
+def test_labels_agree_with_each_other_and_with_the_image(frame: int) -> None:
     scene = random_scene(11, frame, SMALL)
     rendered = render(scene)
     width, height = scene.size

@@ -13,11 +13,12 @@ import torch
 import yaml
 
 import make_obj_depth
+from lib.analysis.depth_error import depth_errors
 from lib.datasets.object_depth import load_object_depth
 from lib.engine.checkpoint import read_checkpoint
-from lib.engine.interruption import Interrupted
-from lib.evaluation import depth_errors, read_annotations
+from lib.evaluation import read_annotations
 from lib.structures import read_objects
+from lib.system.interruption import Interrupted
 from tests.conftest import PROJECT
 from tools import train_val, visualize
 
@@ -27,7 +28,7 @@ dataset: {batch_size: 2, num_workers: 0, resolution: [320, 96], writelist: [Car,
 model: {backbone: dla34_narrow, pretrained: false}
 lr_scheduler: {warmup_epochs: 2}
 trainer: {max_epoch: 4, save_frequency: 2, report: false}
-tester: {threshold: 0.0, topk: 5, map_to_image: exact, pictures: 0}
+tester: {threshold: 0.0, topk: 5, map_to_image: exact, images: 0}
 """
 
 
@@ -66,7 +67,7 @@ def test_train_then_evaluate_then_evaluate_only(run, tmp_path, tiny_kitti, capsy
         "checkpoint_last.pth",
     ]
     camera = read_checkpoint(out / "checkpoints/checkpoint_last.pth")["camera"]
-    assert camera == {"focal_net": pytest.approx(721.5377 * 320 / 1242)}  # of the pictures at network resolution
+    assert camera == {"focal_net": pytest.approx(721.5377 * 320 / 1242)}  # of the images at network resolution
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [r["epoch"] for r in records] == [1, 2, 3, 4]
     terms = {"heatmap", "offset_2d", "size_2d", "depth", "offset_3d", "size_3d", "heading"}
@@ -82,7 +83,7 @@ def test_train_then_evaluate_then_evaluate_only(run, tmp_path, tiny_kitti, capsy
     assert not (out / "report.html").exists()  # switched off above
     results = out / "results" / "checkpoint_epoch_4" / "val"
     assert sorted(p.name for p in (results / "data").iterdir()) == [f"00000{i}.txt" for i in range(4)]
-    # no pictures, as told
+    # no images, as told
     assert sorted(p.name for p in results.iterdir()) == ["ap.json", "config.yaml", "data", "depth_error.json"]
     assert "official" in json.loads((results / "ap.json").read_text())
     assert json.loads((results / "depth_error.json").read_text()) == expected_depth_errors(tiny_kitti, results)
@@ -99,10 +100,10 @@ def test_train_then_evaluate_then_evaluate_only(run, tmp_path, tiny_kitti, capsy
     test_results = out / "results" / "checkpoint_epoch_2" / "test"
     assert len(list((test_results / "data").iterdir())) == 2 and not (test_results / "ap.json").exists()
 
-    pictures = tmp_path / "pictures"
-    arguments = ["--dataroot", str(tiny_kitti), "--results", str(results / "data"), "--out", str(pictures)]
+    images = tmp_path / "images"
+    arguments = ["--dataroot", str(tiny_kitti), "--results", str(results / "data"), "--out", str(images)]
     assert visualize.main([*arguments, "--count", "2"]) == 0
-    assert sorted(p.name for p in pictures.iterdir()) == ["000000.png", "000001.png"]
+    assert sorted(p.name for p in images.iterdir()) == ["000000.png", "000001.png"]
     assert visualize.main([*arguments, "--ids", "000009"]) == 2
 
     # labels alone, object-wise depth, the network's heatmap
@@ -122,7 +123,7 @@ def test_train_then_evaluate_then_evaluate_only(run, tmp_path, tiny_kitti, capsy
 
 
 def painted(training):
-    """Where frame 000000's depth map may change its picture: at objects, and at the scale below."""
+    """Where frame 000000's depth map may change its image: at objects, and at the scale below."""
     found = load_object_depth(training / "obj_depth_all" / "000000.npy", (1242, 375)) > 0
     found[320:, :320] = True
     return found
@@ -232,7 +233,7 @@ def test_bad_input_is_one_line_before_training_starts(run, tmp_path, tiny_kitti,
     label.write_text(good)
     np.save(tiny_kitti / "training/obj_depth_all/000000.npy", np.zeros((3, 4), np.float32))
     assert "000000.npy: depth map is (3, 4)" in errors(run, capsys)
-    (tiny_kitti / "training/image_2/000002.png").write_bytes(b"no picture")
+    (tiny_kitti / "training/image_2/000002.png").write_bytes(b"no image")
     assert make_obj_depth.main(["--dataroot", str(tiny_kitti), "--force"]) == 2
     assert "000002.png: not a PNG" in capsys.readouterr().err
     assert "000002.png: not a PNG" in errors(run, capsys)
@@ -284,12 +285,12 @@ def test_object_depth_command(tiny_kitti, tmp_path, capsys):
     assert make_obj_depth.main(["--path", str(root), "--force"]) == 0
     assert "8 maps written" in capsys.readouterr().out
     assert make_obj_depth.main(["--path", str(tmp_path / "nowhere")]) == 2
-    assert "no pictures" in capsys.readouterr().err
+    assert "no images" in capsys.readouterr().err
     np.save(training / "obj_depth" / "000001.npy", np.zeros((3, 4), np.float32))
     (training / "image_2" / "000003.png").unlink()
     assert make_obj_depth.main(["--path", str(root)]) == 0
     said = capsys.readouterr().out
-    assert "1 maps written, 5 were there already" in said and "1 label files without a picture" in said
+    assert "1 maps written, 5 were there already" in said and "1 label files without an image" in said
 
 
 def test_the_command_runs_from_an_experiment_folder(tiny_kitti, tmp_path):

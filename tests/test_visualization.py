@@ -39,9 +39,9 @@ def grey() -> np.ndarray:
     return np.full((375, 1242, 3), 90, np.uint8)
 
 
-def shows(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+def shows(image: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     """Where a colour is seen; antialiased thin lines never have it to the full."""
-    return np.abs(picture.astype(int) - colour).max(axis=-1) < 45
+    return np.abs(image.astype(int) - colour).max(axis=-1) < 45
 
 
 def changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -89,7 +89,7 @@ def test_boxes_at_and_behind_the_camera_do_not_crash(grey: np.ndarray, z: float)
     item = replace(CAR, location_cam=(0.8, 1.65, z), rotation_y=-1.57)
     drawn = draw_boxes_3d(grey, [item], CALIBRATION)
     assert drawn.shape == grey.shape
-    assert changed(grey, drawn).any() == (z > -1)  # farther back, what is left lies below the picture
+    assert changed(grey, drawn).any() == (z > -1)  # farther back, what is left lies below the image
 
 
 def test_segment_is_cut_at_the_near_plane() -> None:
@@ -127,11 +127,11 @@ def test_boxes_2d_and_dontcare(grey: np.ndarray) -> None:
 @pytest.mark.parametrize("shape", [(375, 1242), (128, 448)])
 def test_comparison_shows_both_groups_in_both_views(shape: tuple[int, int]) -> None:
     height, width = shape
-    picture = np.full((height, width, 3), 90, np.uint8)
+    image = np.full((height, width, 3), 90, np.uint8)
     scale = np.array([[width / 1242], [height / 375], [1.0]])
     calibration = Calibration(CALIBRATION.P2 * scale)
     detection = replace(CAR, location_cam=(2.0, 1.65, 20.0))
-    panel = draw_comparison(picture, calibration, [CAR], [detection])
+    panel = draw_comparison(image, calibration, [CAR], [detection])
     factor = panel.shape[0] // height
     assert panel.shape == (factor * height, factor * (width + height), 3)
     halves = panel[:, : factor * width], panel[:, factor * width :]
@@ -159,29 +159,29 @@ def test_evenly_spaced_frames(frames: int, count: int, expected: str) -> None:
     assert "".join(evenly_spaced("ABCDEFGHIJ"[:frames], count)) == expected
 
 
-def test_pictures_are_encoded_and_shrunk(grey: np.ndarray) -> None:
+def test_images_are_encoded_and_shrunk(grey: np.ndarray) -> None:
     for suffix, width, size in ((".png", None, (375, 1242)), (".jpg", 621, (188, 621)), (".jpg", 5000, (375, 1242))):
         content = np.frombuffer(encode(grey, suffix, width), np.uint8)
-        picture = cv2.imdecode(content, cv2.IMREAD_COLOR)
-        assert picture.shape[:2] == size and np.abs(picture.astype(int) - 90).max() <= 2
+        image = cv2.imdecode(content, cv2.IMREAD_COLOR)
+        assert image.shape[:2] == size and np.abs(image.astype(int) - 90).max() <= 2
         assert bytes(content[:3]) == (b"\x89PN" if suffix == ".png" else b"\xff\xd8\xff")
 
 
 @pytest.mark.parametrize("shape", [(96, 320), (375, 1242), (1080, 1920), (1920, 1080)])
 def test_detections_are_as_easy_to_see_at_any_size(shape: tuple[int, int]) -> None:
     height, width = shape
-    picture = np.full((height, width, 3), 90, np.uint8)
+    image = np.full((height, width, 3), 90, np.uint8)
     calibration = Calibration(CALIBRATION.P2 * np.array([[width / 1242], [width / 1242], [1.0]]))
-    panel = draw_detections(picture, calibration, [replace(CAR, location_cam=(1.0, 1.65, 14.0))])
+    panel = draw_detections(image, calibration, [replace(CAR, location_cam=(1.0, 1.65, 14.0))])
     factor = panel.shape[0] // height
     assert panel.shape == (factor * height, factor * (width + min(width, height)), 3)
     left, right = panel[:, : factor * width], panel[:, factor * width :]
     share = shows(left, DETECTION_STYLE.colour).mean()
     assert 0.0005 < share < 0.02
     assert shows(right, DETECTION_STYLE.colour).any()
-    farther = draw_detections(picture, calibration, [replace(CAR, location_cam=(1.0, 1.65, 90.0))])
+    farther = draw_detections(image, calibration, [replace(CAR, location_cam=(1.0, 1.65, 90.0))])
     assert not shows(farther[:, factor * width :], DETECTION_STYLE.colour).any()
-    farther = draw_detections(picture, calibration, [replace(CAR, location_cam=(1.0, 1.65, 90.0))], range_m=150.0)
+    farther = draw_detections(image, calibration, [replace(CAR, location_cam=(1.0, 1.65, 90.0))], range_m=150.0)
     assert shows(farther[:, factor * width :], DETECTION_STYLE.colour).any()
 
 
@@ -256,7 +256,7 @@ def test_boxes_of_real_frames_are_drawn_where_the_objects_are() -> None:
     assert len(gaps) >= 15 and np.median(gaps) < 4
 
 
-def test_bad_pictures_are_refused(grey: np.ndarray) -> None:
+def test_bad_images_are_refused(grey: np.ndarray) -> None:
     with pytest.raises(ValueError, match="uint8"):
         draw_boxes_3d(grey.astype(np.float32), [CAR], CALIBRATION)
     with pytest.raises(ValueError, match="uint8"):

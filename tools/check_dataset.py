@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Read every file of a KITTI tree that training would read, and list what is wrong with it.
 
-Checked are the lists of frames, pictures (decoded), calibrations, labels, and object-wise depth maps where there are
+Checked are the lists of frames, images (decoded), calibrations, labels, and object-wise depth maps where there are
 some (painted again and compared). Exit status: 0 nothing is wrong, 1 something is, 2 the check could not be made.
 """
 
@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anyw
 from lib.datasets.checking import TYPES, Fault, Places, check_frame, check_overlap, check_split
 from lib.datasets.kitti import find_data_dir, find_label_dir
 from lib.datasets.object_depth import PAINTED_TYPES
-from lib.engine.runtime import progress_interval, run_command
-from lib.files import atomic_write
-from lib.ops.machine import available_cores, leave_ctrl_c_to_parent
+from lib.system.commands import progress_interval, run_command
+from lib.system.files import atomic_write
+from lib.system.machine import available_cores, leave_ctrl_c_to_parent
 
 SPLITS = ("train", "val", "trainval", "test")
 
@@ -83,7 +83,7 @@ def check_dataset(
 
 
 def find_places(root: Path, half: str) -> Places:
-    """The folders of 'training' or 'testing'. Raises FileNotFoundError where there are no pictures at all."""
+    """The folders of 'training' or 'testing'. Raises FileNotFoundError where there are no images at all."""
     folder = find_data_dir(root, half)
     if half == "testing":
         return Places(folder / "image_2", folder / "calib", None)

@@ -18,19 +18,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
+from lib.comparison.arms import PlannedRun, plan_runs, read_arms, refuse_other_configurations
+from lib.comparison.plot import Panels, Row, plot_arms
+from lib.comparison.run_queue import RunQueue, Slot
+from lib.comparison.statistics import LEVEL
+from lib.comparison.table import Comparison, ap_figures, depth_figures, main_figures
 from lib.config import PROJECT_ROOT, find_dataroot, load_config
 from lib.datasets.kitti import find_data_dir
 from lib.datasets.object_depth import folder_for
-from lib.engine.arms import PlannedRun, plan_runs, read_arms, refuse_other_configurations
-from lib.engine.interruption import Interruption
 from lib.engine.metrics import read_metrics
-from lib.engine.run_queue import RunQueue, Slot
-from lib.engine.runtime import run_command, setup_logging
-from lib.evaluation.comparison import Comparison, ap_figures, depth_figures, main_figures
-from lib.evaluation.statistics import LEVEL
-from lib.files import write_file
-from lib.ops.machine import available_cores
-from lib.visualization.arms import Panels, Row, plot_arms
+from lib.system.commands import run_command, setup_logging
+from lib.system.files import write_file
+from lib.system.interruption import Interruption
+from lib.system.machine import available_cores
 
 logger = logging.getLogger("lib.tools.compare")
 TRAIN_VAL = PROJECT_ROOT / "tools" / "train_val.py"
@@ -92,7 +92,7 @@ def compare(args: argparse.Namespace, interruption: Interruption) -> int:
     logger.info("%d runs, %d of them finished; %s", len(runs), sum(run.finished for run in runs), out)
 
     def on_finished(run: PlannedRun) -> str:
-        report(args, runs, picture=False)
+        report(args, runs, image=False)
         figures = figures_of(run)
         first = main_figures(run.config.dataset.writelist)[0]
         return f"{first} {figures.get(first, math.nan):.2f}"
@@ -178,8 +178,8 @@ def figures_of(run: PlannedRun) -> dict[str, float]:
     return figures | {f"steps with loss 0 [%]: {name}": 100 * zero[name] / len(records) for name in terms}
 
 
-def report(args: argparse.Namespace, runs: Sequence[PlannedRun], picture: bool = True) -> str:
-    """Write all tables of what is finished, and the picture, which takes a second.
+def report(args: argparse.Namespace, runs: Sequence[PlannedRun], image: bool = True) -> str:
+    """Write all tables of what is finished, and the image, which takes a second.
 
     Returns what to print: the main figures, and where the rest is.
     """
@@ -196,7 +196,7 @@ def report(args: argparse.Namespace, runs: Sequence[PlannedRun], picture: bool =
     write_file(out / "comparison.csv", comparison.to_csv().encode())
     write_file(out / "runs.csv", comparison.runs_to_csv().encode())
     places = f"{out / 'comparison.txt'} (all {len(everything)} figures), comparison.csv, runs.csv"
-    if main and picture:
+    if main and image:
         panels = [_panels(comparison, name) for name in main_figures(classes[:1]) if name in main]
         plot_arms(panels, f"{LEVEL:.0%} interval", out / "comparison.png")
         places += ", comparison.png"

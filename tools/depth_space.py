@@ -26,15 +26,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
-from lib.config import Config, Dataset, find_dataroot, load_config
-from lib.datasets.augmentation import Augmentation
-from lib.datasets.kitti import KITTI
-from lib.datasets.samples import Batch, inference_loader, training_loader
-from lib.datasets.targets import encode_targets
-from lib.engine.device import choose_device
-from lib.engine.runtime import progress_interval, run_command, setup_logging
-from lib.engine.step import jitter_colors, prepare
-from lib.evaluation.depth_report import (
+from lib.analysis.depth_report import (
     FINE_BANDS,
     SHARES,
     depth_space_table,
@@ -42,17 +34,26 @@ from lib.evaluation.depth_report import (
     measure_depth_space,
     without_nan,
 )
-from lib.evaluation.depth_space import BoundCounts, Bounds, DescribedObjects, Pairs, all_pairs, principal_components
-from lib.files import atomic_write
+from lib.analysis.depth_space import BoundCounts, Bounds, DescribedObjects, Pairs, all_pairs, principal_components
+from lib.config import Config, Dataset, find_dataroot, load_config
+from lib.datasets.augmentation import Augmentation
+from lib.datasets.kitti import KITTI
+from lib.datasets.samples import Batch, inference_loader, training_loader
+from lib.datasets.targets import encode_targets
+from lib.engine.device import choose_device
+from lib.engine.network import load_network
+from lib.engine.step import jitter_colors, to_channels_last
 from lib.losses.quasi_isometric import object_descriptors
+from lib.models import build_model
 from lib.models.centernet3d import CenterNet3D
 from lib.models.folding import fold_batch_norm
 from lib.ops.depth import decode_depth
-from lib.prediction.network import read_network
 from lib.structures import FrameInfo
+from lib.system.commands import progress_interval, run_command, setup_logging
+from lib.system.files import atomic_write
 from lib.visualization.depth_space import READOUT_STYLES, DepthSpace, PairCloud, draw_depth_spaces
 
-FIGURES, PICTURE = "depth_space.json", "depth_space.png"
+FIGURES, IMAGE = "depth_space.json", "depth_space.png"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,18 +89,18 @@ def depth_space(args: argparse.Namespace) -> int:
     subjects = [read_subject(*parts, args) for parts in zip(names, paths, configs, strict=False)]
     measured = [measure(subject, args.max_frames) for subject in subjects]
     models = [model for model, _ in measured]
-    picture = io.BytesIO()
-    draw_depth_spaces([space for _, space in measured], picture)
+    image = io.BytesIO()
+    draw_depth_spaces([space for _, space in measured], image)
     report = without_nan({"split": args.split, "fit_split": args.fit_split, "models": models})
     for name, content in (
         (FIGURES, (json.dumps(report, indent=1, allow_nan=False) + "\n").encode()),
-        (PICTURE, picture.getvalue()),
+        (IMAGE, image.getvalue()),
     ):
         with atomic_write(args.out / name) as file:
             file.write(content)
     print(f"descriptors of the objects of split {args.split}; depth read-outs learned on split {args.fit_split}\n")
     print(depth_space_table(models))
-    print(f"\nfigures: {args.out / FIGURES}\npicture: {args.out / PICTURE}")
+    print(f"\nfigures: {args.out / FIGURES}\nimage: {args.out / IMAGE}")
     return 0
 
 
@@ -114,7 +115,7 @@ def check(args: argparse.Namespace) -> None:
             raise ValueError(f"{option}: the split 'test' has no labels; choose train, val, or another with labels")
     if args.out.exists() and not args.out.is_dir():
         raise ValueError(f"--out must be a folder; {args.out} is a file")
-    for name in (FIGURES, PICTURE):
+    for name in (FIGURES, IMAGE):
         if (args.out / name).exists() and not args.overwrite:
             raise ValueError(f"{args.out / name} exists already; --overwrite replaces it")
 
@@ -141,7 +142,7 @@ class Subject:
 
 def read_subject(name: str, checkpoint: Path, config: Config, args: argparse.Namespace) -> Subject:
     """Raises FileNotFoundError or ValueError for a checkpoint or data that are missing, broken, or do not fit."""
-    model = read_network(checkpoint, config).model
+    model = load_network(checkpoint, build_model, config).model
     root = find_dataroot(config)
     frames, fit_frames = KITTI(root, args.split), KITTI(root, args.fit_split)
     shared = set(frames.frame_ids) & set(fit_frames.frame_ids)
@@ -176,7 +177,7 @@ def describe_objects(
 
     Raises ValueError where there is no object, or the network's outputs are not finite.
     """
-    prepare(model, device)
+    to_channels_last(model, device)
     config = subject.config.dataset
     numbers = np.linspace(0, len(frames) - 1, min(len(frames), max_frames or len(frames))).round().astype(int).tolist()
     loader = inference_loader(frames, subject.config, numbers=numbers)
@@ -205,7 +206,7 @@ def describe_objects(
 
 
 def targets_of(frames: KITTI, info: FrameInfo, config: Dataset) -> dict[str, np.ndarray]:
-    """Training targets of the whole picture."""
+    """Training targets of the whole image."""
     texts = frames.texts[frames.number[info.frame_id]]
     assert not isinstance(texts, Exception), "a split that allows no bad frames has labels for every frame"
     return encode_targets(texts[1], info.calibration, Augmentation.identity(info.image_size), config)
@@ -219,7 +220,7 @@ def count_training_batches(subject: Subject, max_frames: int | None, device: tor
     Changes the model: its running statistics follow.
     """
     model, frames, general, config = subject.model, subject.fit_frames, subject.config.general, subject.config.dataset
-    prepare(model, device)
+    to_channels_last(model, device)
     model.train()
     bounds = Bounds(general.K, general.B, general.rad)
     number = math.ceil(min(len(frames), max_frames or len(frames)) / config.batch_size)
@@ -244,7 +245,7 @@ def progress(batches: Iterable[Batch], title: str, number: int) -> Iterable[Batc
 
 
 def to_draw(figures: dict[str, Any], pairs: dict[str, Pairs], objects: DescribedObjects) -> DepthSpace:
-    """What the picture shows of one model."""
+    """What the image shows of one model."""
     within_frames, within_batches = (
         PairCloud(
             title,

@@ -17,8 +17,8 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
 from lib.config import PROJECT_ROOT, Config, dump_config
-from lib.engine.runtime import run_command
-from lib.files import write_file
+from lib.system.commands import run_command
+from lib.system.files import write_file
 
 HEAD = """# Configuration
 

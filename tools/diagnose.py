@@ -6,7 +6,7 @@
 
 The first runs the network once, then replaces each quantity by ground truth and evaluates again (MonoDLE, section 3).
 The second needs no network: targets are decoded as if they were outputs; with --labels, --calib and --sizes it needs no
-pictures either. docs/diagnose.md says how to read the tables.
+images either. docs/diagnose.md says how to read the tables.
 """
 
 from __future__ import annotations
@@ -26,24 +26,26 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
+from lib.analysis.ceiling import Ceiling
+from lib.analysis.depth_error import depth_errors
+from lib.analysis.ideal_outputs import memorise
+from lib.analysis.oracle import PREDICTED, QUANTITIES, TITLES, Oracle, replace_and_evaluate
+from lib.analysis.repairs import DecodedFrame, explain_ceiling
 from lib.config import Config, find_dataroot, load_config
+from lib.datasets.images import find_image, read_image_size, read_size_table
 from lib.datasets.kitti import KITTI
-from lib.datasets.memorised import memorise
-from lib.datasets.pictures import find_picture, read_image_size, read_size_table
 from lib.datasets.samples import inference_loader
 from lib.engine.device import choose_device
 from lib.engine.inference import decode_settings, predict
+from lib.engine.network import load_network
 from lib.engine.run_folder import find_checkpoint
-from lib.engine.runtime import progress_interval, run_command, setup_logging
-from lib.evaluation import DIFFICULTIES, Annotations, depth_errors, type_names_for
-from lib.evaluation.ceiling import Ceiling
-from lib.evaluation.oracle import PREDICTED, QUANTITIES, TITLES, Oracle, replace_and_evaluate
-from lib.evaluation.repairs import DecodedFrame, explain_ceiling
-from lib.files import write_file
+from lib.evaluation import DIFFICULTIES, Annotations, type_names_for
+from lib.models import build_model
 from lib.models.folding import fold_batch_norm
 from lib.postprocess import decode_detections
-from lib.prediction.network import read_network
 from lib.structures import Calibration, FrameInfo, Object3d, read_objects, read_split
+from lib.system.commands import progress_interval, run_command, setup_logging
+from lib.system.files import write_file
 from lib.visualization.bars import plot_replaced
 from lib.visualization.evaluation_panels import depth_error_panels
 from lib.visualization.panels import save_panels
@@ -64,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--max-frames", type=int, default=0, metavar="N", help="only the first N frames of the split")
     parser.add_argument("--labels", type=Path, metavar="DIR", help="with --ceiling: label files instead of dataroot's")
     parser.add_argument("--calib", type=Path, metavar="DIR", help="with --labels: calibrations")
-    parser.add_argument("--sizes", type=Path, metavar="FILE.csv", help="with --labels: id,width,height of each picture")
+    parser.add_argument("--sizes", type=Path, metavar="FILE.csv", help="with --labels: id,width,height of each image")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier diagnosis in DIR")
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="SECTION.KEY=VALUE", help="override keys of the YAML"
@@ -114,7 +116,7 @@ def run_network(config: Config, checkpoint: str, split: str, max_frames: int) ->
     """Raises FileNotFoundError or ValueError for a checkpoint or data that cannot be used."""
     path = find_checkpoint(checkpoint, Path("outputs") / config.general.exp_name, "--checkpoint ")
     dataset = KITTI(find_dataroot(config), split, max_frames=max_frames)
-    model = read_network(path, config).model
+    model = load_network(path, build_model, config).model
     device = choose_device(config.trainer.gpu_ids)
     logger.info("%s on the %d frames of split %s below %s", path, len(dataset), split, dataset.data_dir)
     loader = inference_loader(dataset, config)
@@ -205,7 +207,7 @@ def write_ceiling(ceilings: Sequence[Ceiling], frames: Sequence[LabelledFrame], 
 def _frames_of_dataroot(args: argparse.Namespace, config: Config, split: str) -> list[LabelledFrame]:
     dataset = KITTI(find_dataroot(config), split, max_frames=args.max_frames)
     return [
-        LabelledFrame(FrameInfo(i, read_image_size(find_picture(dataset.image_dir, i)), text[0]), text[1])
+        LabelledFrame(FrameInfo(i, read_image_size(find_image(dataset.image_dir, i)), text[0]), text[1])
         for i, text in zip(dataset.frame_ids, dataset.texts, strict=True)
         if not isinstance(text, Exception)
     ]

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.engine.runtime import run_command
 from lib.evaluation import CLASSES, DISTANCE_BANDS, KittiResult, evaluate_kitti
-from lib.files import atomic_write
 from lib.structures import read_split
+from lib.system.commands import run_command
+from lib.system.files import atomic_write
 
 if TYPE_CHECKING:
     from lib.visualization.evaluation_panels import PrecisionCurve
 
-_PICTURES = (".png", ".pdf", ".svg")
+_IMAGES = (".png", ".pdf", ".svg")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -112,8 +112,8 @@ def _check_outputs(args: argparse.Namespace) -> None:
     for path in (args.json, args.curves):
         if path is not None and path.is_dir():
             raise ValueError(f"{path}: is a folder; give the name of a file")
-    if args.curves is not None and args.curves.suffix.lower() not in _PICTURES:
-        raise ValueError(f"--curves must end in {', '.join(_PICTURES)}, got {args.curves.name!r}")
+    if args.curves is not None and args.curves.suffix.lower() not in _IMAGES:
+        raise ValueError(f"--curves must end in {', '.join(_IMAGES)}, got {args.curves.name!r}")
 
 
 if __name__ == "__main__":

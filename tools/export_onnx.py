@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write a checkpoint as one ONNX file that goes from pictures to 3D boxes, and check it against PyTorch.
+"""Write a checkpoint as one ONNX file that goes from images to 3D boxes, and check it against PyTorch.
 
     python tools/export_onnx.py --checkpoint outputs/x/checkpoints/checkpoint_last.pth --out x.onnx
     python tools/run_onnx.py --model x.onnx --input image_2 --calib calib --out results
@@ -27,22 +27,23 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
 from lib.datasets.augmentation import Augmentation
-from lib.datasets.pictures import read_picture
-from lib.engine.export_check import Comparison
-from lib.engine.runtime import progress_interval, run_command, setup_logging
-from lib.engine.step import prepare
-from lib.files import atomic_write
-from lib.models.export import INPUTS, OLDEST_OPSET, OUTPUTS, ExportableDetector, describe, to_onnx
-from lib.prediction.network import read_network
+from lib.datasets.images import read_image
+from lib.engine.network import load_network
+from lib.engine.step import to_channels_last
+from lib.export.check import Comparison
+from lib.export.onnx_graph import INPUTS, OLDEST_OPSET, OUTPUTS, ExportableDetector, describe, to_onnx
+from lib.models import build_model
+from lib.system.commands import progress_interval, run_command, setup_logging
+from lib.system.files import atomic_write
 
 logger = logging.getLogger("lib.tools.export_onnx")
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 BATCH_SIZES = (1, 3, 1, 3)
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""pictures, P2 and sizes, as the exported graph takes them"""
+"""images, P2 and sizes, as the exported graph takes them"""
 Seconds = dict[str, list[float]]
-"""by runtime, of each batch, a picture"""
+"""by runtime, of each batch, an image"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--opset", type=int, default=OLDEST_OPSET, metavar="N", help=f"ONNX operator set; default: {OLDEST_OPSET}"
     )
     parser.add_argument(
-        "--pictures", nargs="+", type=Path, default=[], metavar="FILE", help="to check with, besides random ones"
+        *("--images", "--pictures"), nargs="+", type=Path, default=[], metavar="FILE", help="to check with, too"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier M.onnx")
     args = parser.parse_args(argv)
@@ -77,13 +78,13 @@ def export(args: argparse.Namespace) -> int:
     newest = require_packages().defs.onnx_opset_version()
     if not OLDEST_OPSET <= args.opset <= newest:
         raise ValueError(f"--opset must be in {OLDEST_OPSET} .. {newest} (this onnx's newest), got {args.opset}")
-    config, model = read_network(args.checkpoint, args.config, args.set)[:2]
+    config, model = load_network(args.checkpoint, build_model, args.config, args.set)[:2]
     detector = ExportableDetector(model, config).eval()
     resolution = config.dataset.resolution
-    batches = [*random_batches(resolution), *picture_batches(args.pictures, resolution)]
+    batches = [*random_batches(resolution), *image_batches(args.images, resolution)]
     logger.info("exporting %s, %s, %d x %d", args.checkpoint, config.model.backbone, *resolution)
     content = to_onnx(detector, args.opset, describe(config))
-    logger.info("comparing with PyTorch: %d pictures in batches of 1 to 3", sum(len(b[0]) for b in batches))
+    logger.info("comparing with PyTorch: %d images in batches of 1 to 3", sum(len(b[0]) for b in batches))
     session = open_session(content)
     comparison, seconds = compare(session, detector, batches)
     _report(session, comparison, seconds)
@@ -117,25 +118,25 @@ def open_session(content: bytes) -> Any:
 
 
 def random_batches(resolution: tuple[int, int]) -> Iterator[Batch]:
-    """Patches of random colours under noise, with cameras and picture sizes like KITTI's."""
+    """Patches of random colours under noise, with cameras and image sizes like KITTI's."""
     rng = np.random.default_rng(0)
     for size in BATCH_SIZES:
         patches = rng.integers(0, 256, (size, 6, 20, 3), dtype=np.uint8)
-        pictures = np.stack([cv2.resize(p, resolution, interpolation=cv2.INTER_CUBIC) for p in patches])
-        noise = rng.integers(-40, 41, pictures.shape)
-        yield (np.clip(pictures + noise, 0, 255).astype(np.uint8), *_cameras(rng, size))
+        images = np.stack([cv2.resize(p, resolution, interpolation=cv2.INTER_CUBIC) for p in patches])
+        noise = rng.integers(-40, 41, images.shape)
+        yield (np.clip(images + noise, 0, 255).astype(np.uint8), *_cameras(rng, size))
 
 
-def picture_batches(paths: Sequence[Path], resolution: tuple[int, int]) -> Iterator[Batch]:
-    """Picture files one by one, as the network gets them. Raises FileNotFoundError or ValueError."""
+def image_batches(paths: Sequence[Path], resolution: tuple[int, int]) -> Iterator[Batch]:
+    """Image files one by one, as the network gets them. Raises FileNotFoundError or ValueError."""
     rng = np.random.default_rng(1)
     for path in paths:
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such picture")
-        picture = read_picture(path)
-        size = (picture.shape[1], picture.shape[0])
+            raise FileNotFoundError(f"{path}: no such image")
+        image = read_image(path)
+        size = (image.shape[1], image.shape[0])
         P2, _ = _cameras(rng, 1)
-        yield Augmentation.identity(size).image(picture, resolution)[None], P2, np.array([size], np.float32)
+        yield Augmentation.identity(size).image(image, resolution)[None], P2, np.array([size], np.float32)
 
 
 def _cameras(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -153,7 +154,7 @@ def compare(session: Any, detector: ExportableDetector, batches: Sequence[Batch]
     """Both runtimes on all batches."""
     comparison = Comparison()
     seconds: Seconds = {"onnxruntime": [], "PyTorch": []}
-    prepare(detector, torch.device("cpu"))  # as the evaluation does
+    to_channels_last(detector, torch.device("cpu"))  # as the evaluation does
     for batch in tqdm(batches, "comparing", leave=False, unit="batch", mininterval=progress_interval()):
         started = time.perf_counter()
         exported = session.run(list(OUTPUTS), dict(zip(INPUTS, batch, strict=True)))
@@ -177,7 +178,7 @@ def _report(session: Any, comparison: Comparison, seconds: Seconds) -> None:
             logger.info("  %-6s %-11s %-13s %-25s %s", kind, tensor.name, tensor.type, tensor.shape, said)
     logger.info("%d of %d objects compared", comparison.compared, comparison.objects)
     times = [f"{name} {1000 * statistics.median(s):.0f}" for name, s in seconds.items()]
-    logger.info("rough time on this CPU, ms/picture: %s", ", ".join(times))
+    logger.info("rough time on this CPU, ms/image: %s", ", ".join(times))
 
 
 if __name__ == "__main__":

@@ -20,12 +20,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anyw
 from lib.config import Config, load_config
 from lib.datasets.kitti import KITTI
 from lib.engine.metrics import read_metrics
-from lib.engine.run_log import read_run_log
-from lib.engine.runtime import run_command, setup_logging
-from lib.files import write_file
-from lib.visualization.report import build_page
-from tools.report import run_sections
-from tools.report.evaluation_sections import evaluation
+from lib.pipeline import report_run as run_sections
+from lib.pipeline.report_evaluation import evaluation
+from lib.pipeline.run_log import read_run_log
+from lib.system.commands import run_command, setup_logging
+from lib.system.files import write_file
+from lib.visualization.html_page import build_page
 
 logger = logging.getLogger("lib.tools.make_report")
 NAME = "report.html"

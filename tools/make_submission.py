@@ -5,7 +5,7 @@
     python tools/make_submission.py --results outputs/x/results/checkpoint_epoch_140/test/data --out submission.zip
 
 The server (object detection benchmark, cvlibs.net) expects 000000.txt .. 007517.txt at the top of the zip, one for each
-of the 7518 test pictures, empty where nothing was found, with 16 columns a line.
+of the 7518 test images, empty where nothing was found, with 16 columns a line.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
-from lib.engine.runtime import progress_interval, run_command
-from lib.files import atomic_write
 from lib.structures import Object3d
+from lib.system.commands import progress_interval, run_command
+from lib.system.files import atomic_write
 
 TEST_FRAMES = 7518
 CLASSES = ("Car", "Pedestrian", "Cyclist")

@@ -1,4 +1,4 @@
-"""Render road scenes in KITTI's own layout: pictures, calibrations, labels and split lists."""
+"""Render road scenes in KITTI's own layout: images, calibrations, labels and split lists."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if str(PROJECT_ROOT) not in sys.path:
 
 from tqdm import tqdm  # noqa: E402
 
-from lib.datasets.synthetic import Plan, make_plan, prepare_folder, write_frames  # noqa: E402
-from lib.engine.runtime import progress_interval, run_command  # noqa: E402
-from lib.ops.machine import available_cores  # noqa: E402
+from lib.synthetic import Plan, make_plan, prepare_folder, write_frames  # noqa: E402
+from lib.system.commands import progress_interval, run_command  # noqa: E402
+from lib.system.machine import available_cores  # noqa: E402
 
 DEFAULT_TEST_FRAMES = 4
 SMALLEST, LARGEST = (64, 32), (4096, 2048)
@@ -81,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=parse_size,
         default=None,
         metavar="WxH",
-        help="picture size; the calibration scales with it (default: KITTI's, 1242x375)",
+        help="image size; the calibration scales with it (default: KITTI's, 1242x375)",
     )
     parser.add_argument(
         "--workers", type=count, default=None, metavar="N", help="processes (default: one per core, at most 8)"

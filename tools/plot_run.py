@@ -17,7 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
 from lib.engine.metrics import read_metrics
-from lib.engine.runtime import run_command, setup_logging
+from lib.system.commands import run_command, setup_logging
 from lib.visualization.curves import plot_metrics
 from lib.visualization.panels import check_format
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Detections on your own pictures, without labels: a picture, a folder of pictures, or a video.
+"""Detections on your own images, without labels: an image, a folder of images, or a video.
 
     python tools/predict.py --checkpoint x.pth --input photos --fx 1400 --out found
     python tools/predict.py --checkpoint x.pth --input drive.mp4 --calib camera.txt --out found
@@ -25,16 +25,16 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
 from lib import __version__
-from lib.engine.interruption import Interruption
-from lib.engine.runtime import progress_interval, run_command, setup_logging
 from lib.ops.affine import INPUT_MULTIPLE
 from lib.prediction.cameras import camera_from_words, cameras_from_folder, one_camera
 from lib.prediction.detector import SAME_FOCAL, Detector, load_detector
 from lib.prediction.result_folder import begin_results, refuse_to_overwrite
-from lib.prediction.sources import PictureFile, Video, check_pictures, find_pictures, is_picture
-from lib.prediction.writing import Writing, predict_pictures, predict_video
+from lib.prediction.sources import ImageFile, Video, check_images, find_images, is_image
+from lib.prediction.writing import Writing, predict_images, predict_video
 from lib.structures import Calibration, FrameInfo
 from lib.structures.camera import assumed_kitti_camera, camera_from_intrinsics
+from lib.system.commands import progress_interval, run_command, setup_logging
+from lib.system.interruption import Interruption
 
 logger = logging.getLogger("lib.tools.predict")
 
@@ -49,11 +49,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="--out gets data/<name>.txt (KITTI result format) and pictures/<name>.png; for a video "
+        epilog="--out gets data/<name>.txt (KITTI result format) and images/<name>.png; for a video "
         "data/<name>/<frame>.txt and <name>.mp4; and predict.json, which says what they were made with.",
     )
     parser.add_argument("--checkpoint", required=True, type=Path, metavar="X.pth")
-    parser.add_argument("--input", required=True, type=Path, metavar="PATH", help="picture, folder or video")
+    parser.add_argument("--input", required=True, type=Path, metavar="PATH", help="image, folder or video")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where results go; new or empty")
     parser.add_argument("--overwrite", action="store_true", help="replace earlier results in --out")
     parser.add_argument("--config", type=Path, metavar="X.yaml", help="for checkpoints without one (official ones)")
@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     camera.add_argument("--calib", type=Path, metavar="PATH", help="KITTI calibration file, or folder of <name>.txt")
     camera.add_argument("--fx", type=float, help="focal length [px]; with it, where they differ:")
     camera.add_argument("--fy", type=float, help="vertical focal length [px]; default: --fx")
-    camera.add_argument("--cx", type=float, help="principal point [px]; default: the picture's centre")
+    camera.add_argument("--cx", type=float, help="principal point [px]; default: the image's centre")
     camera.add_argument("--cy", type=float)
     camera.add_argument("--p2", nargs="+", metavar="N", help="projection matrix, 12 numbers by rows")
     camera.add_argument("--assume-kitti-camera", action="store_true", help="as wide an angle as KITTI's: a guess")
@@ -73,9 +73,9 @@ def build_parser() -> argparse.ArgumentParser:
     choice.add_argument("--threshold", type=float, metavar="T", help="lowest heatmap value; default: the config's")
     choice.add_argument("--min-score", type=float, default=0.0, metavar="S", help="lowest score; default: 0")
     choice.add_argument("--classes", nargs="+", metavar="NAME", help="default: all that the model has")
-    choice.add_argument("--no-pictures", action="store_true", help="write text files only")
+    choice.add_argument("--no-images", "--no-pictures", action="store_true", help="write text files only")
     choice.add_argument(
-        "--resolution", nargs=2, type=int, metavar=("W", "H"), help="network input; default: fits each picture"
+        "--resolution", nargs=2, type=int, metavar=("W", "H"), help="network input; default: fits each image"
     )
     return parser
 
@@ -93,8 +93,8 @@ def predict(args: argparse.Namespace) -> int:
     check_options(args)
     source = find_source(args.input)
     video = isinstance(source, Video)
-    pictures: Sequence[PictureFile | Video] = [source] if isinstance(source, Video) else source
-    cameras = find_cameras(args, pictures)
+    images: Sequence[ImageFile | Video] = [source] if isinstance(source, Video) else source
+    cameras = find_cameras(args, images)
     given = [args.input, args.checkpoint, *(path for path in (args.calib, args.config) if path)]
     refuse_to_overwrite(args.out, args.overwrite, given)
     detector = build_detector(args)
@@ -102,8 +102,8 @@ def predict(args: argparse.Namespace) -> int:
     unknown = [name for name in args.classes or () if name not in names]
     if unknown:
         raise ValueError(f"--classes: the model has no class {unknown[0]!r}; it has {', '.join(names)}")
-    frames = make_frames(detector, pictures, cameras)
-    writing = Writing(args.out, args.classes or names, args.min_score, not args.no_pictures)
+    frames = make_frames(detector, images, cameras)
+    writing = Writing(args.out, args.classes or names, args.min_score, not args.no_images)
     logger.info("classes: %s; network input: %s", ", ".join(writing.classes), _inputs(detector, frames))
     logger.info(camera_line(detector, frames))
     begin_results(args.out, writing.planned(source), record(args, detector, frames, writing))
@@ -111,16 +111,16 @@ def predict(args: argparse.Namespace) -> int:
     if isinstance(source, Video):
         counts = list(predict_video(detector, source, frames[0], writing))
     else:
-        counts = list(predict_pictures(detector, source, frames, writing))
+        counts = list(predict_images(detector, source, frames, writing))
     seconds = time.perf_counter() - started
     logger.info(
-        "%s in %.1f s, %.2f pictures/s, %d detections: %s%s",
-        _number(len(counts), "frame" if video else "picture"),
+        "%s in %.1f s, %.2f images/s, %d detections: %s%s",
+        _number(len(counts), "frame" if video else "image"),
         seconds,
         len(counts) / seconds,
         sum(counts),
         args.out / "data" / (args.input.stem if video else ""),
-        f", drawn: {args.out / (f'{args.input.stem}.mp4' if video else 'pictures')}" if writing.draw else "",
+        f", drawn: {args.out / (f'{args.input.stem}.mp4' if video else 'images')}" if writing.draw else "",
     )
     return 0
 
@@ -149,29 +149,29 @@ def check_options(args: argparse.Namespace) -> None:
         raise ValueError(f"--resolution must be two multiples of {INPUT_MULTIPLE}, got {args.resolution}")
 
 
-def find_source(path: Path) -> list[PictureFile] | Video:
-    """Pictures, their headers read, or a video. Raises FileNotFoundError or ValueError naming the file."""
-    found = find_pictures(path)
-    if path.is_file() and not is_picture(path):
+def find_source(path: Path) -> list[ImageFile] | Video:
+    """Images, their headers read, or a video. Raises FileNotFoundError or ValueError naming the file."""
+    found = find_images(path)
+    if path.is_file() and not is_image(path):
         return Video.from_file(path)
-    checked = check_pictures(found)
+    checked = check_images(found)
     few = len(found) < 500
     return list(tqdm(checked, "headers", len(found), False, mininterval=progress_interval(), disable=few))
 
 
-def find_cameras(args: argparse.Namespace, pictures: Sequence[PictureFile | Video]) -> list[Calibration]:
-    """The camera of each picture. Raises FileNotFoundError or ValueError naming a file or an option."""
+def find_cameras(args: argparse.Namespace, images: Sequence[ImageFile | Video]) -> list[Calibration]:
+    """The camera of each image. Raises FileNotFoundError or ValueError naming a file or an option."""
     if args.assume_kitti_camera:
-        return [assumed_kitti_camera(picture.image_size) for picture in pictures]
+        return [assumed_kitti_camera(image.image_size) for image in images]
     if args.calib is not None:
         if args.calib.is_dir():
-            return cameras_from_folder(args.calib, pictures)
+            return cameras_from_folder(args.calib, images)
         if not args.calib.is_file():
             raise FileNotFoundError(f"{args.calib}: no such calibration file or folder (--calib)")
-        return one_camera(pictures, lambda _: Calibration.from_file(args.calib))
+        return one_camera(images, lambda _: Calibration.from_file(args.calib))
     if args.p2 is not None:
-        return one_camera(pictures, lambda _: camera_from_words(args.p2))
-    return one_camera(pictures, lambda size: camera_from_intrinsics(size, args.fx, args.fy, args.cx, args.cy))
+        return one_camera(images, lambda _: camera_from_words(args.p2))
+    return one_camera(images, lambda size: camera_from_intrinsics(size, args.fx, args.fy, args.cx, args.cy))
 
 
 def build_detector(args: argparse.Namespace) -> Detector:
@@ -188,15 +188,15 @@ def build_detector(args: argparse.Namespace) -> Detector:
 
 
 def make_frames(
-    detector: Detector, pictures: Sequence[PictureFile | Video], cameras: Sequence[Calibration]
+    detector: Detector, images: Sequence[ImageFile | Video], cameras: Sequence[Calibration]
 ) -> list[FrameInfo]:
-    """Raises ValueError naming a picture that the network cannot take."""
+    """Raises ValueError naming an image that the network cannot take."""
     frames = []
-    for picture, camera in zip(pictures, cameras, strict=True):
+    for image, camera in zip(images, cameras, strict=True):
         try:
-            frames.append(detector.frame(picture.path.stem, picture.image_size, camera))
+            frames.append(detector.frame(image.path.stem, image.image_size, camera))
         except ValueError as error:
-            raise ValueError(f"{picture.path}: {error}") from None
+            raise ValueError(f"{image.path}: {error}") from None
     return frames
 
 
@@ -210,13 +210,13 @@ def camera_line(detector: Detector, frames: Sequence[FrameInfo]) -> str:
     elif not changed:
         treatment = f"that is within {SAME_FOCAL:.0%}, depths are left as they are"
     elif changed < len(frames):
-        treatment = f"depths of {changed} pictures, those beyond {SAME_FOCAL:.0%}, are multiplied by it"
+        treatment = f"depths of {changed} images, those beyond {SAME_FOCAL:.0%}, are multiplied by it"
     else:
         treatment = "depths are multiplied by it"
     of = f"{detector.focal_net:.1f} px at network resolution"
     if not detector.focal_net_known:
         of += ", that of KITTI, since the checkpoint does not say"
-    doubt = "; that is far off: are the camera's numbers in pixels of these pictures?"
+    doubt = "; that is far off: are the camera's numbers in pixels of these images?"
     return (
         f"focal length: {low if low == high else f'{low} .. {high}'} times that of the training ({of}): {treatment}"
         f"{doubt if min(ratios) < 0.2 or max(ratios) > 5 else ''}"
@@ -225,7 +225,7 @@ def camera_line(detector: Detector, frames: Sequence[FrameInfo]) -> str:
 
 def _inputs(detector: Detector, frames: Sequence[FrameInfo]) -> str:
     found = Counter(detector.settings(frame.image_size).resolution for frame in frames).items()
-    return ", ".join(f"{w} x {h}" + (f" ({_number(n, 'picture')})" if len(found) > 1 else "") for (w, h), n in found)
+    return ", ".join(f"{w} x {h}" + (f" ({_number(n, 'image')})" if len(found) > 1 else "") for (w, h), n in found)
 
 
 def _number(count: int, noun: str) -> str:

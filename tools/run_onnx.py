@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Pictures -> KITTI result files, with an exported detector (tools/export_onnx.py).
+"""Images -> KITTI result files, with an exported detector (tools/export_onnx.py).
 
     python tools/run_onnx.py --model x.onnx --input image_2 --calib calib --out results
     python tools/run_onnx.py --model x.onnx --input a.png --p2 720 0 610 45 0 720 173 0.2 0 0 1 0.003 --out results
@@ -28,7 +28,7 @@ PROVIDERS = ["CPUExecutionProvider"]
 FORMAT = "ddml-monodle detector, 1"
 SUFFIXES = (".png", ".jpg", ".jpeg")
 LARGEST_RATIO_DIFFERENCE = 0.03
-"""between a picture's width / height and the network input's, in a model with the official map of rows"""
+"""between an image's width / height and the network input's, in a model with the official map of rows"""
 NEGATIVE_NUMBER = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 
 
@@ -37,13 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser._negative_number_matcher = NEGATIVE_NUMBER  # older Pythons take -3.4e-01 for an option
     parser.add_argument("--model", required=True, type=Path, metavar="M.onnx")
-    parser.add_argument("--input", required=True, type=Path, metavar="PATH", help="a picture, or a folder of them")
+    parser.add_argument("--input", required=True, type=Path, metavar="PATH", help="an image, or a folder of them")
     camera = parser.add_mutually_exclusive_group(required=True)
     camera.add_argument(
-        "--calib", type=Path, metavar="PATH", help="KITTI calibration: one file for all, or a folder of <picture>.txt"
+        "--calib", type=Path, metavar="PATH", help="KITTI calibration: one file for all, or a folder of <image>.txt"
     )
     camera.add_argument("--p2", nargs=12, type=float, metavar="N", help="projection matrix of all, row by row")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where <picture>.txt go")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where <image>.txt go")
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="default: 1")
     parser.add_argument("--threshold", type=float, metavar="T", help="lowest heatmap value; default: the model's own")
     parser.add_argument("--overwrite", action="store_true", help="replace result files that exist")
@@ -65,30 +65,30 @@ def run(args: argparse.Namespace) -> int:
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise ValueError(f"--threshold must be in [0, 1], got {args.threshold:g}")
     model = load_model(args.model)
-    pictures = find_pictures(args.input)
-    cameras = [check_p2(args.p2, "--p2") if args.p2 else read_p2(find_calibration(args.calib, p)) for p in pictures]
+    images = find_images(args.input)
+    cameras = [check_p2(args.p2, "--p2") if args.p2 else read_p2(find_calibration(args.calib, p)) for p in images]
     if args.out.exists() and not args.out.is_dir():
         raise ValueError(f"--out {args.out} must be a folder")
-    targets = [args.out / f"{path.stem}.txt" for path in pictures]
+    targets = [args.out / f"{path.stem}.txt" for path in images]
     present = [path for path in targets if path.exists()]
     if present and not args.overwrite:
         raise ValueError(f"{present[0]} exists already; --overwrite replaces it")
     threshold = model.threshold if args.threshold is None else args.threshold
-    print(f"{len(pictures)} pictures, {model.resolution[0]} x {model.resolution[1]}, threshold {threshold:g}")
+    print(f"{len(images)} images, {model.resolution[0]} x {model.resolution[1]}, threshold {threshold:g}")
     started = told = time.perf_counter()
     texts: list[str] = []
-    for k in range(0, len(pictures), args.batch_size):
+    for k in range(0, len(images), args.batch_size):
         end = k + args.batch_size
-        texts += detect(model, pictures[k:end], cameras[k:end], threshold)
+        texts += detect(model, images[k:end], cameras[k:end], threshold)
         if time.perf_counter() - told > 10:
             told = time.perf_counter()
-            print(f"{len(texts)} of {len(pictures)} pictures", flush=True)
+            print(f"{len(texts)} of {len(images)} images", flush=True)
     seconds = time.perf_counter() - started
     args.out.mkdir(parents=True, exist_ok=True)
     for path, text in zip(targets, texts, strict=True):
         write(path, text)
     objects = sum(text.count("\n") for text in texts)
-    print(f"{objects} objects, {1000 * seconds / len(pictures):.0f} ms/picture: {args.out}")
+    print(f"{objects} objects, {1000 * seconds / len(images):.0f} ms/image: {args.out}")
     return 0
 
 
@@ -102,18 +102,18 @@ class Model:
     """network input (width, height) [px]"""
     threshold: float
     official_rows: bool
-    """rows are mapped by the ratio of heights, which is right for pictures of the input's own shape alone"""
+    """rows are mapped by the ratio of heights, which is right for images of the input's own shape alone"""
 
-    def doubt(self, path: Path, picture: np.ndarray) -> str:
-        """What to say of a picture whose boxes come out at wrong rows; empty for all others."""
-        height, width = picture.shape[:2]
+    def doubt(self, path: Path, image: np.ndarray) -> str:
+        """What to say of an image whose boxes come out at wrong rows; empty for all others."""
+        height, width = image.shape[:2]
         ratio = (width / height) / (self.resolution[0] / self.resolution[1])
         if not self.official_rows or abs(ratio - 1) <= LARGEST_RATIO_DIFFERENCE:
             return ""
         return (
             f"warning: {path}: {width} x {height} is not of the shape {self.resolution[0]} x {self.resolution[1]} that "
             "this model maps rows for, so boxes come out too high or too low; export it with --set "
-            "tester.map_to_image=exact, or use tools/predict.py, which fits the network to the picture"
+            "tester.map_to_image=exact, or use tools/predict.py, which fits the network to the image"
         )
 
 
@@ -141,30 +141,30 @@ def load_model(path: Path) -> Model:
         raise ValueError(f"{path}: not written by tools/export_onnx.py: its metadata do not say {FORMAT!r}") from None
 
 
-def find_pictures(path: Path) -> list[Path]:
+def find_images(path: Path) -> list[Path]:
     """A file, or a folder's PNGs and JPEGs by name."""
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise FileNotFoundError(f"{path}: no such picture or folder")
+        raise FileNotFoundError(f"{path}: no such image or folder")
     found = sorted(
         p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")
     )
     if not found:
-        raise FileNotFoundError(f"{path}: no pictures ({', '.join(SUFFIXES)}) in this folder")
+        raise FileNotFoundError(f"{path}: no images ({', '.join(SUFFIXES)}) in this folder")
     by_stem: dict[str, Path] = {}
-    for picture in found:
-        if picture.stem in by_stem:
-            raise ValueError(f"{by_stem[picture.stem]} and {picture.name} would share one result file")
-        by_stem[picture.stem] = picture
+    for image in found:
+        if image.stem in by_stem:
+            raise ValueError(f"{by_stem[image.stem]} and {image.name} would share one result file")
+        by_stem[image.stem] = image
     return found
 
 
-def find_calibration(path: Path, picture: Path) -> Path:
-    """The calibration file of a picture."""
-    found = path / f"{picture.stem}.txt" if path.is_dir() else path
+def find_calibration(path: Path, image: Path) -> Path:
+    """The calibration file of an image."""
+    found = path / f"{image.stem}.txt" if path.is_dir() else path
     if not found.is_file():
-        raise FileNotFoundError(f"{found}: no such calibration file, for {picture.name}")
+        raise FileNotFoundError(f"{found}: no such calibration file, for {image.name}")
     return found
 
 
@@ -192,14 +192,14 @@ def check_p2(values: Sequence[float], where: str) -> np.ndarray:
 
 
 def detect(model: Model, paths: Sequence[Path], cameras: Sequence[np.ndarray], threshold: float) -> list[str]:
-    """The texts of the pictures' result files."""
-    pictures = [read_picture(path) for path in paths]
-    doubts = [model.doubt(path, picture) for path, picture in zip(paths, pictures, strict=True)]
+    """The texts of the images' result files."""
+    images = [read_image(path) for path in paths]
+    doubts = [model.doubt(path, image) for path, image in zip(paths, images, strict=True)]
     print(*filter(None, doubts), sep="\n", end="\n" if any(doubts) else "")
     inputs = {
-        "images": np.stack([to_network_input(picture, model.resolution) for picture in pictures]),
+        "images": np.stack([to_network_input(image, model.resolution) for image in images]),
         "P2": np.stack(cameras),
-        "image_size": np.array([picture.shape[1::-1] for picture in pictures], np.float32),
+        "image_size": np.array([image.shape[1::-1] for image in images], np.float32),
     }
     names = [output.name for output in model.session.get_outputs()]
     values = dict(zip(names, model.session.run(names, inputs), strict=True))
@@ -214,24 +214,24 @@ def detect(model: Model, paths: Sequence[Path], cameras: Sequence[np.ndarray], t
     ]
 
 
-def read_picture(path: Path) -> np.ndarray:
+def read_image(path: Path) -> np.ndarray:
     """(H, W, 3) uint8, BGR; a JPEG's note that it should be turned is not heeded."""
     content = np.frombuffer(path.read_bytes(), np.uint8)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    picture = cv2.imdecode(content, flags) if len(content) else None
-    if picture is None:
-        raise ValueError(f"{path}: this picture cannot be decoded; expected a PNG or JPEG")
-    return picture
+    image = cv2.imdecode(content, flags) if len(content) else None
+    if image is None:
+        raise ValueError(f"{path}: this image cannot be decoded; expected a PNG or JPEG")
+    return image
 
 
-def to_network_input(picture: np.ndarray, resolution: tuple[int, int]) -> np.ndarray:
+def to_network_input(image: np.ndarray, resolution: tuple[int, int]) -> np.ndarray:
     """(H, W, 3) BGR -> (h, w, 3) RGB: scaled by the widths' ratio, centres on each other, black outside."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     scale = resolution[0] / width
     shift_y = resolution[1] / 2 - scale * height / 2
     # cv2 counts from pixel centres
     inverse = np.array([[1 / scale, 0, 0.5 / scale - 0.5], [0, 1 / scale, (0.5 - shift_y) / scale - 0.5]])
-    four = cv2.cvtColor(picture, cv2.COLOR_BGR2RGBA)  # OpenCV warps four channels faster than three
+    four = cv2.cvtColor(image, cv2.COLOR_BGR2RGBA)  # OpenCV warps four channels faster than three
     four = cv2.warpAffine(four, inverse, resolution, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     return cv2.cvtColor(four, cv2.COLOR_RGBA2RGB)
 

@@ -24,25 +24,25 @@ from lib.datasets.samples import training_loader
 from lib.engine.checkpoint import load_model_state, read_checkpoint
 from lib.engine.device import existing_gpus, seed_torch
 from lib.engine.distributed import join, launch, leave, lost_contact, own_rank, report, started_by_torchrun
-from lib.engine.environment import log_versions
-from lib.engine.interruption import Interrupted, Interruption
 from lib.engine.metrics import add_ap_to_last, read_metrics
-from lib.engine.optim import build_optimizer
+from lib.engine.network import load_network
+from lib.engine.optimizer import build_optimizer
 from lib.engine.run_folder import LAST, find_checkpoint, refuse_to_lose, warn_of_differences
-from lib.engine.run_lock import lock
-from lib.engine.runtime import run_command, setup_logging
 from lib.engine.step import Parts
 from lib.engine.trainer import begin, train
 from lib.evaluation import CLASSES
-from lib.files import remove_leftovers
 from lib.losses import Criterion
 from lib.models import build_model
 from lib.models.pretrained import load_imagenet_weights
-from lib.prediction.network import read_network
+from lib.pipeline.checkpoints import NEWEST, left_to_evaluate, results_name, to_evaluate, to_resume
+from lib.pipeline.evaluation import Job, evaluate_model, write_config
+from lib.system.commands import run_command, setup_logging
+from lib.system.environment import log_versions
+from lib.system.files import remove_leftovers
+from lib.system.interruption import Interrupted, Interruption
+from lib.system.lock import lock
 from lib.visualization.curves import plot_metrics
 from tools.make_report import report_after_training
-from tools.train.choosing import NEWEST, left_to_evaluate, results_name, to_evaluate, to_resume
-from tools.train.evaluating import Job, evaluate_model, write_config
 
 logger = logging.getLogger("lib.tools.train_val")
 
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         epilog="Everything goes to outputs/<exp_name>/ below the working directory: config.yaml, train.log, "
         "metrics.jsonl, curves.png, report.html (all on one page), checkpoints/, results/<checkpoint>/<split>/ (KITTI "
-        "text files, ap.json, depth_error.json, some pictures).",
+        "text files, ap.json, depth_error.json, some images).",
     )
     parser.add_argument("--config", required=True, metavar="X.yaml", help="the experiment")
     parser.add_argument(
@@ -140,7 +140,7 @@ def train_and_evaluate(job: Job, evaluate_only: bool, overwrite: bool, resume: s
         final = run_training(job, overwrite, resume)
         checkpoints = left_to_evaluate(config, run_dir, final)
     for path in checkpoints:
-        model = read_network(path, config).model
+        model = load_network(path, build_model, config).model
         logger.info("evaluating %s", path)
         ap = evaluate_model(job, model, results_name(path, run_dir))
         if ap and path == final:

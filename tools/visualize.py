@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw KITTI result files beside the labels: each frame as one picture with 3D boxes and a bird's-eye view.
+"""Draw KITTI result files beside the labels: each frame as one image with 3D boxes and a bird's-eye view.
 
     python tools/visualize.py --dataroot D --results R --out O
     python tools/visualize.py --dataroot D --out O --maps --checkpoint x.pth
@@ -24,13 +24,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anyw
 
 from lib.datasets.kitti import KITTI
 from lib.datasets.object_depth import paint_object_depth
-from lib.engine.runtime import progress_interval, run_command
-from lib.files import write_file
 from lib.structures import Object3d, read_objects
+from lib.system.commands import progress_interval, run_command
+from lib.system.files import write_file
 from lib.visualization import draw_comparison, draw_heatmap, draw_object_depth
 
 MIN_SCORE = 0.2
-"""of detections in pictures that are drawn without being asked for"""
+"""of detections in images that are drawn without being asked for"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataroot", required=True, metavar="DIR", help="KITTI folder (ImageSets/, training/)")
     parser.add_argument("--results", metavar="DIR", help="result files, <frame id>.txt; default: draw labels alone")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where the pictures go, <frame id>.png")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the images go, <frame id>.png")
     parser.add_argument("--split", default="val", choices=("train", "val", "trainval", "test"), help="default: val")
     parser.add_argument("--ids", nargs="+", metavar="ID", help="default: the first --count frames of the split")
     parser.add_argument("--count", type=int, default=8, metavar="N", help="default: 8")
@@ -74,19 +74,19 @@ def visualize(args: argparse.Namespace) -> int:
         write_file(out / f"{frame_id}.png", encode(panel, ".png"))
         if args.maps or draw_heatmaps:
             frame = dataset.read(dataset.number[frame_id])
-            picture = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
+            image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
             if args.maps:
-                depth_map = paint_object_depth(frame.objects, (picture.shape[1], picture.shape[0]))
-                write_file(out / f"{frame_id}_depth.png", encode(draw_object_depth(picture, depth_map), ".png"))
+                depth_map = paint_object_depth(frame.objects, (image.shape[1], image.shape[0]))
+                write_file(out / f"{frame_id}_depth.png", encode(draw_object_depth(image, depth_map), ".png"))
             if draw_heatmaps:
                 write_file(out / f"{frame_id}_heatmap.png", encode(draw_heatmaps(frame.image), ".png"))
-    print(f"{len(ids)} pictures, {'labels beside detections' if results else 'labels'}: {out}")
+    print(f"{len(ids)} images, {'labels beside detections' if results else 'labels'}: {out}")
     return 0
 
 
 def heatmap_drawer(checkpoint: Path, config: Path | None) -> Callable[[np.ndarray], np.ndarray]:
-    """What draws a network's heatmap over a picture (H, W, 3) uint8, RGB. Raises ValueError naming the checkpoint."""
-    from lib.prediction import load_detector  # torch takes seconds to import, and pictures of results need none
+    """What draws a network's heatmap over an image (H, W, 3) uint8, RGB. Raises ValueError naming the checkpoint."""
+    from lib.prediction import load_detector  # torch takes seconds to import, and images of results need none
 
     detector = load_detector(checkpoint, config)
 
@@ -105,7 +105,7 @@ def comparison_panels(
 
     None instead of detections: labels alone.
 
-    Raises ValueError or OSError, naming the file, for a picture that cannot be read.
+    Raises ValueError or OSError, naming the file, for an image that cannot be read.
     """
     interval = progress_interval()
     for frame_id, found in tqdm(detections.items(), "drawing", unit="frame", mininterval=interval, delay=1):
@@ -117,7 +117,7 @@ def comparison_panels(
 def draw_some(dataset: KITTI, detections: Mapping[str, Sequence[Object3d]], count: int, folder: Path) -> None:
     """``folder/<frame id>.jpg`` of ``count`` frames of the split, with detections of ``MIN_SCORE`` or more.
 
-    Older pictures there are deleted first.
+    Older images there are deleted first.
     """
     shutil.rmtree(folder, ignore_errors=True)
     chosen = evenly_spaced(dataset.frame_ids, count)
@@ -138,7 +138,7 @@ def evenly_spaced(frame_ids: Sequence[str], count: int) -> list[str]:
 
 
 def encode(panel: np.ndarray, suffix: str, largest_width: int | None = None) -> bytes:
-    """A picture file's content. ``suffix``: '.png' or '.jpg'; a wider panel is shrunk to ``largest_width`` [px]."""
+    """An image file's content. ``suffix``: '.png' or '.jpg'; a wider panel is shrunk to ``largest_width`` [px]."""
     height, width = panel.shape[:2]
     if largest_width and width > largest_width:
         size = (largest_width, round(height * largest_width / width))

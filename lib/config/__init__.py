@@ -1,7 +1,7 @@
 """YAML -> frozen, validated dataclasses."""
 
-from lib.config.dataset import CLASS_NAMES, MEAN_SIZES, Dataset
-from lib.config.loading import (
+from .dataset import CLASS_NAMES, MEAN_SIZES, Dataset
+from .loading import (
     PROJECT_ROOT,
     differences,
     dump_config,
@@ -12,7 +12,7 @@ from lib.config.loading import (
     parse_config,
     read_yaml,
 )
-from lib.config.schema import (
+from .schema import (
     Config,
     General,
     LrScheduler,

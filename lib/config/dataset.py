@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from lib.config.checks import one_of, require
+from .checks import one_of, require
 
 CLASS_NAMES = ("Pedestrian", "Car", "Cyclist")
 """KITTI's heatmap channels, in order. Fixed by official checkpoints."""
@@ -24,7 +24,7 @@ class Dataset:
     type: str = "kitti"
     """'kitti' is the only one"""
     batch_size: int = 16
-    """pictures of one optimizer step, over all GPUs and processes together"""
+    """images of one optimizer step, over all GPUs and processes together"""
     num_workers: int = 4
     """loader processes, shared between the training processes; 0 loads in the main process"""
     train_split: str = "train"
@@ -54,10 +54,10 @@ class Dataset:
     scale: float = 0.4
     """standard deviation, and largest deviation from 1, of the crop's scale"""
     shift: float = 0.1
-    """standard deviation of the crop's shift, as a share of the picture; cut at twice that"""
+    """standard deviation of the crop's shift, as a share of the image; cut at twice that"""
     cache: str = "none"
-    """'ram': decoded training pictures stay in memory, shared by the loaders of a process; KITTI's train split takes
-    5.2 GB in each training process. 'none': every picture is read and decoded again in every epoch"""
+    """'ram': decoded training images stay in memory, shared by the loaders of a process; KITTI's train split takes
+    5.2 GB in each training process. 'none': every image is read and decoded again in every epoch"""
     obj_depth_source: str = "files"
     """object-wise depth maps: 'files' of make_obj_depth.py, or painted from the 'labels' when they are needed"""
     on_bad_frame: str = "stop"

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from lib.config.schema import Config
+from .schema import Config
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -30,6 +30,8 @@ _GENERAL_ALIASES = {
 }
 """keys of section general that other files have at the top level, or in one of the sections below"""
 _ALIAS_SECTIONS = ("general", "dataset", "trainer", "tester")
+_RENAMED = {("tester", "pictures"): "images"}
+"""keys of version 0.1 that have another name now: its runs and checkpoints still load"""
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -176,7 +178,8 @@ def _by_section(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         if not isinstance(content, Mapping):
             raise ValueError(f"section {name} must be a mapping of keys, got {content!r}")
         own = {f.name for f in dataclasses.fields(_SECTIONS[name])}
-        for key, value in content.items():
+        for written, value in content.items():
+            key = _RENAMED.get((name, written), written)
             if key in own:
                 put(name, key, value, f"{name}.{key}")
             elif key in _GENERAL_ALIASES and name in _ALIAS_SECTIONS:
@@ -193,6 +196,7 @@ def _split_override(override: str) -> tuple[str, str, Any]:
         raise ValueError(f"--set {override!r}: expected section.key=value, such as trainer.max_epoch=20")
     if section not in _SECTIONS:
         raise ValueError(f"--set {override!r}: unknown section {section!r}{_hint(section, _SECTIONS)}")
+    key = _RENAMED.get((section, key), key)
     own = [f.name for f in dataclasses.fields(_SECTIONS[section])]
     if key not in own and key in _GENERAL_ALIASES and section in _ALIAS_SECTIONS:
         section, key = "general", _GENERAL_ALIASES[key]

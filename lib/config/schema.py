@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from lib.config.checks import one_of, require
-from lib.config.dataset import CLASS_NAMES, Dataset
+from .checks import one_of, require
+from .dataset import CLASS_NAMES, Dataset
 
 
 @dataclass(frozen=True)
@@ -160,14 +160,14 @@ class Tester:
     threshold: float = 0.2
     """lowest heatmap value of a detection"""
     topk: int = 50
-    """most detections of a picture"""
-    pictures: int = 4
-    """evaluated frames, evenly spaced over the split, that are drawn to results/<checkpoint>/<split>/pictures/: labels
+    """most detections of an image"""
+    images: int = 4
+    """evaluated frames, evenly spaced over the split, that are drawn to results/<checkpoint>/<split>/images/: labels
     beside detections with a score of 0.2 or more; 0: none"""
     overlaps: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """{class: [official, loose]}: least overlap of a match, for classes that are not KITTI's; default [0.5, 0.25]"""
     map_to_image: str = "official"
-    """'official': map rows to picture rows by height ratio, right only where width / height of picture and input
+    """'official': map rows to image rows by height ratio, right only where width / height of image and input
     agree (KITTI at 1280 x 384: within 0.7 %); 'exact': the inverse of the input's own map"""
 
     def __post_init__(self) -> None:
@@ -177,7 +177,7 @@ class Tester:
         one_of("tester.mode", self.mode, ("single", "all"))
         require(0 <= self.threshold <= 1, "tester.threshold", self.threshold, "in [0, 1]")
         require(1 <= self.topk <= 1000, "tester.topk", self.topk, "in 1..1000")
-        require(self.pictures >= 0, "tester.pictures", self.pictures, ">= 0")
+        require(self.images >= 0, "tester.images", self.images, ">= 0")
         for name, pair in self.overlaps.items():
             require(name not in CLASS_NAMES, "tester.overlaps", name, "a class of your own: KITTI's three have KITTI's")
             fits = len(pair) == 2 and 0 <= pair[1] <= pair[0] < 1

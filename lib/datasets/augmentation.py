@@ -1,4 +1,4 @@
-"""Flip and random crop as one immutable value, applied alike to picture, labels' projections and depth map."""
+"""Flip and random crop as one immutable value, applied alike to image, labels' projections and depth map."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from lib.ops.affine import ScaleShift, source_index, window_to_input
-from lib.ops.angles import wrap_angle
-from lib.structures import Object3d
+from ..ops.affine import ScaleShift, source_index, window_to_input
+from ..ops.angles import wrap_angle
+from ..structures import Object3d
 
 
 class RandomSource(Protocol):
@@ -24,22 +24,22 @@ class RandomSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """What happens to one picture between the file and the network: a flip first, then a window is cut out."""
+    """What happens to one image between the file and the network: a flip first, then a window is cut out."""
 
     image_size: tuple[int, int]
-    """(width, height) of the original picture [px]"""
+    """(width, height) of the original image [px]"""
     flip: bool
     """mirrored left to right"""
     crop: bool
     """whether the window was drawn at random; such samples train no 3D term"""
     window_scale: float
-    """width of the window as a share of the picture's; depths are multiplied by it"""
+    """width of the window as a share of the image's; depths are multiplied by it"""
     window_center: tuple[float, float]
-    """(x, y) [px], in the (flipped) picture"""
+    """(x, y) [px], in the (flipped) image"""
 
     @classmethod
     def identity(cls, image_size: tuple[int, int]) -> Augmentation:
-        """The whole picture, as at validation."""
+        """The whole image, as at validation."""
         width, height = image_size
         return cls(image_size, flip=False, crop=False, window_scale=1.0, window_center=(width / 2, height / 2))
 
@@ -64,18 +64,18 @@ class Augmentation:
         return cls(image_size, flip, crop=True, window_scale=window_scale, window_center=(x, y))
 
     def to_input(self, resolution: tuple[int, int]) -> ScaleShift:
-        """The map from the (flipped) picture to the network input of ``resolution`` (width, height)."""
+        """The map from the (flipped) image to the network input of ``resolution`` (width, height)."""
         return window_to_input(self.window_center, self.image_size[0] * self.window_scale, resolution)
 
     def points(self, points_img: np.ndarray) -> np.ndarray:
-        """(N, 2) [px of the original picture] -> the same points of the (flipped) picture."""
+        """(N, 2) [px of the original image] -> the same points of the (flipped) image."""
         points_img = np.array(points_img, dtype=np.float64)
         if self.flip:
             points_img[:, 0] = self.image_size[0] - points_img[:, 0]
         return points_img
 
     def object3d(self, obj: Object3d) -> Object3d:
-        """Mirror what the picture shows of a label: 2D box, alpha and rotation_y. Its location stays.
+        """Mirror what the image shows of a label: 2D box, alpha and rotation_y. Its location stays.
 
         A mirrored location would need a mirrored P2; the official code mirrors projections instead (:meth:`points`).
         """
@@ -91,7 +91,7 @@ class Augmentation:
         )
 
     def image(self, image: np.ndarray, resolution: tuple[int, int]) -> np.ndarray:
-        """(H, W, 3) uint8 -> network input (h, w, 3) uint8, bilinear, black outside the picture."""
+        """(H, W, 3) uint8 -> network input (h, w, 3) uint8, bilinear, black outside the image."""
         to_input = self.to_input(resolution)
         inverse = np.zeros((2, 3))
         # cv2 counts from pixel centres, ScaleShift from pixel corners

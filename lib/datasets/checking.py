@@ -10,18 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.datasets.object_depth import (
+from ..structures import Calibration, Object3d, read_split
+from .images import find_image, read_image, read_image_size
+from .object_depth import (
     PAINTED_TYPES,
     find_object_depth,
     load_object_depth,
     paint_object_depth,
 )
-from lib.datasets.pictures import find_picture, read_image_size, read_picture
-from lib.structures import Calibration, Object3d, read_split
 
 TYPES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc", "DontCare")
 BOX_SLACK = 1.0
-"""[px] that a 2D box may reach over the picture's edge: annotation tools differ in where a pixel ends"""
+"""[px] that a 2D box may reach over the image's edge: annotation tools differ in where a pixel ends"""
 
 
 @dataclass(frozen=True, order=True)
@@ -50,8 +50,8 @@ class Places:
 
 
 def check_frame(places: Places, frame_id: str, types: Sequence[str] = TYPES) -> list[Fault]:
-    """Every file of a frame, read as training reads it: the picture is decoded, the depth maps are painted again."""
-    faults, size = check_picture(find_picture(places.images, frame_id))
+    """Every file of a frame, read as training reads it: the image is decoded, the depth maps are painted again."""
+    faults, size = check_image(find_image(places.images, frame_id))
     faults += check_calibration(places.calibrations / f"{frame_id}.txt")
     if places.labels is None:
         return faults
@@ -63,20 +63,20 @@ def check_frame(places: Places, frame_id: str, types: Sequence[str] = TYPES) -> 
     return faults
 
 
-def check_picture(path: Path) -> tuple[list[Fault], tuple[int, int] | None]:
+def check_image(path: Path) -> tuple[list[Fault], tuple[int, int] | None]:
     """Also returns (width, height) [px], or None where nothing could be read."""
     try:
         size = read_image_size(path)
     except FileNotFoundError:
-        return [Fault("missing file", path, 0, "missing picture")], None
+        return [Fault("missing file", path, 0, "missing image")], None
     except (ValueError, OSError) as error:
-        return [Fault("unreadable picture", path, 0, _without(path, error))], None
+        return [Fault("unreadable image", path, 0, _without(path, error))], None
     try:
-        image = read_picture(path)
+        image = read_image(path)
     except ValueError as error:
-        return [Fault("unreadable picture", path, 0, _without(path, error))], size
+        return [Fault("unreadable image", path, 0, _without(path, error))], size
     if image.shape[:2] != size[::-1]:
-        return [Fault("unreadable picture", path, 0, f"its header says {size}, it has {image.shape[1::-1]}")], size
+        return [Fault("unreadable image", path, 0, f"its header says {size}, it has {image.shape[1::-1]}")], size
     return [], size
 
 
@@ -102,7 +102,7 @@ def check_calibration(path: Path) -> list[Fault]:
 def check_label(
     path: Path, size: tuple[int, int] | None, types: Sequence[str] = TYPES
 ) -> tuple[list[Fault], list[Object3d]]:
-    """A label file, against its picture's size (width, height) [px] if that is known; and the objects it holds."""
+    """A label file, against its image's size (width, height) [px] if that is known; and the objects it holds."""
     try:
         lines = path.read_text(encoding="ascii").splitlines()
     except FileNotFoundError:
@@ -141,7 +141,7 @@ def object_faults(obj: Object3d, size: tuple[int, int] | None, types: Sequence[s
         found.append(("box without area", f"2D box {obj.bbox_img}"))
     width, height = size or (math.inf, math.inf)
     if min(x1, y1) < -BOX_SLACK or x2 > width + BOX_SLACK or y2 > height + BOX_SLACK:
-        found.append(("box outside the picture", f"2D box {obj.bbox_img}, picture {width} x {height}"))
+        found.append(("box outside the image", f"2D box {obj.bbox_img}, image {width} x {height}"))
     if obj.type == "DontCare":
         return found
     if min(obj.dimensions) <= 0:
@@ -161,7 +161,7 @@ def object_faults(obj: Object3d, size: tuple[int, int] | None, types: Sequence[s
 def check_depth_map(
     path: Path, label: Path, objects: Sequence[Object3d] | None, size: tuple[int, int] | None
 ) -> list[Fault]:
-    """An object-wise depth map against its picture's size, its label's age, and (with ``objects``) its content."""
+    """An object-wise depth map against its image's size, its label's age, and (with ``objects``) its content."""
     if not path.is_file():
         return [Fault("missing file", path, 0, "missing object-wise depth map; make it with make_obj_depth.py")]
     if size is None:
@@ -169,7 +169,7 @@ def check_depth_map(
     try:
         depth_map = load_object_depth(path, size)
     except (ValueError, OSError) as error:
-        kind = "depth map of another size" if "its picture needs" in str(error) else "unreadable depth map"
+        kind = "depth map of another size" if "its image needs" in str(error) else "unreadable depth map"
         return [Fault(kind, path, 0, _without(path, error))]
     if objects is None:  # the label has faults of its own
         return []

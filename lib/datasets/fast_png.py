@@ -1,6 +1,6 @@
 """PNGs for OpenCV's decoder with their pixels inflated already, where the package ``isal`` is installed.
 
-Three quarters of the time that decoding a KITTI picture takes is spent in zlib. ISA-L inflates the same data in less
+Three quarters of the time that decoding a KITTI image takes is spent in zlib. ISA-L inflates the same data in less
 than half of that, and what it gives is put back into the PNG as deflate's stored blocks, which are merely copied.
 libpng then does the rest, so that pixels are the same whoever inflates them.
 """

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.datasets.object_depth import (
+from ..structures import Calibration, Object3d, focal_net, read_objects, read_split
+from .image_cache import ImageCache
+from .images import IMAGE_SUFFIXES, find_image, read_image, read_image_size
+from .object_depth import (
     PAINTED_TYPES,
     SUFFIXES,
     check_object_depth,
@@ -17,14 +20,11 @@ from lib.datasets.object_depth import (
     map_object_depth,
     paint_object_depth,
 )
-from lib.datasets.picture_cache import PictureCache
-from lib.datasets.pictures import PICTURE_SUFFIXES, find_picture, read_image_size, read_picture
-from lib.structures import Calibration, Object3d, focal_net, read_objects, read_split
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What KITTI stores about one picture."""
+    """What KITTI stores about one image."""
 
     frame_id: str
     image: np.ndarray
@@ -37,12 +37,12 @@ class Frame:
 
 
 def find_data_dir(root: Path, name: str) -> Path:
-    """``root/name`` or MonoDLE's older ``root/object/name``, whichever holds pictures. Raises FileNotFoundError."""
+    """``root/name`` or MonoDLE's older ``root/object/name``, whichever holds images. Raises FileNotFoundError."""
     candidates = [root / name, root / "object" / name]
     for folder in candidates:
         if (folder / "image_2").is_dir():
             return folder
-    raise FileNotFoundError(f"no pictures: neither {candidates[0]}/image_2 nor {candidates[1]}/image_2 exists")
+    raise FileNotFoundError(f"no images: neither {candidates[0]}/image_2 nor {candidates[1]}/image_2 exists")
 
 
 def find_label_dir(data_dir: Path) -> Path:
@@ -59,7 +59,7 @@ class KITTI:
         split: 'train', 'val', 'trainval' or 'test'. Labels are expected in all but 'test'.
         obj_depth_folder: 'obj_depth' or 'obj_depth_all' for object-wise depth maps with each frame.
         paint_obj_depth: paint those maps from the labels instead of reading their files.
-        cache: keep decoded pictures in memory (see ``PictureCache``).
+        cache: keep decoded images in memory (see ``ImageCache``).
         allow_bad_frames: a frame whose files are missing or broken raises in :meth:`read` instead of here.
         max_frames: only the first so many frames of the split; 0: all.
 
@@ -94,7 +94,7 @@ class KITTI:
         self.texts: list[tuple[Calibration, tuple[Object3d, ...]] | Exception] = []
         """each frame's calibration and labels, or why it has none"""
         self.image_sizes: list[tuple[int, int]] = []
-        """(width, height) of each picture [px]; zeros where it has none"""
+        """(width, height) of each image [px]; zeros where it has none"""
         for frame_id in self.frame_ids:
             try:
                 size, calibration, objects = self._check(frame_id)
@@ -105,7 +105,7 @@ class KITTI:
                     raise
                 self.image_sizes.append((0, 0))
                 self.texts.append(error)
-        self.cache = PictureCache(self.image_sizes) if cache else None
+        self.cache = ImageCache(self.image_sizes) if cache else None
 
     def __len__(self) -> int:
         return len(self.frame_ids)
@@ -118,7 +118,7 @@ class KITTI:
         calibration, objects = texts
         image = self.cache.get(index) if self.cache else None
         if image is None:
-            image = read_picture(find_picture(self.image_dir, frame_id))
+            image = read_image(find_image(self.image_dir, frame_id))
             if self.cache:
                 self.cache.put(index, image)
         size, obj_depth = (image.shape[1], image.shape[0]), None
@@ -138,7 +138,7 @@ class KITTI:
         return statistics.median(focals) if focals else None
 
     def _require_all(self) -> None:
-        self._require_files(self.image_dir, PICTURE_SUFFIXES)
+        self._require_files(self.image_dir, IMAGE_SUFFIXES)
         if self.obj_depth_dir is not None:
             self._require_files(self.obj_depth_dir, SUFFIXES, "; make them with make_obj_depth.py")
         self._require_files(self.calib_dir, (".txt",))
@@ -155,8 +155,8 @@ class KITTI:
             )
 
     def _check(self, frame_id: str) -> tuple[tuple[int, int], Calibration, tuple[Object3d, ...]]:
-        """Size and text files; of the others what the first bytes tell: a picture, a depth map of its size."""
-        size = read_image_size(find_picture(self.image_dir, frame_id))
+        """Size and text files; of the others what the first bytes tell: an image, a depth map of its size."""
+        size = read_image_size(find_image(self.image_dir, frame_id))
         if self.obj_depth_dir is not None:
             check_object_depth(find_object_depth(self.obj_depth_dir, frame_id), size)
         calibration = Calibration.from_file(self.calib_dir / f"{frame_id}.txt")

@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.files import atomic_write
-from lib.structures import Object3d
+from ..structures import Object3d
+from ..system.files import atomic_write
 
 CAR_FOLDER, ALL_FOLDER = "obj_depth", "obj_depth_all"
 PAINTED_TYPES: dict[str, tuple[str, ...] | None] = {CAR_FOLDER: ("Car",), ALL_FOLDER: None}
@@ -71,7 +71,7 @@ def write_object_depth(path: Path, depth_map: np.ndarray) -> None:
 
 
 def load_object_depth(path: Path, image_size: tuple[int, int]) -> np.ndarray:
-    """Read a map and check it against its picture.
+    """Read a map and check it against its image.
 
     Raises FileNotFoundError, or ValueError when the file is no float32 map of ``image_size`` (width, height).
     """
@@ -94,7 +94,7 @@ def map_object_depth(path: Path, image_size: tuple[int, int]) -> np.ndarray:
     width, height = image_size
     if not isinstance(depth_map, np.ndarray) or depth_map.shape != (height, width) or depth_map.dtype != np.float32:
         found = f"{getattr(depth_map, 'shape', '')} {getattr(depth_map, 'dtype', 'no array')}"
-        raise ValueError(f"{path}: depth map is {found}, its picture needs ({height}, {width}) float32; {_CURE}")
+        raise ValueError(f"{path}: depth map is {found}, its image needs ({height}, {width}) float32; {_CURE}")
     return depth_map
 
 

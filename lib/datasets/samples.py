@@ -17,17 +17,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lib.config import Config
-from lib.datasets.augmentation import Augmentation
-from lib.datasets.kitti import KITTI, Frame
-from lib.datasets.targets import empty_targets, encode_targets
-from lib.ops.feature_map import STRIDE
-from lib.ops.machine import available_cores, keep_freed_memory
-from lib.structures import FrameInfo
+from ..config import Config
+from ..ops.feature_map import STRIDE
+from ..structures import FrameInfo
+from ..system.machine import available_cores, keep_freed_memory
+from .augmentation import Augmentation
+from .kitti import KITTI, Frame
+from .targets import empty_targets, encode_targets
 
 
 class Sample(NamedTuple):
-    """One picture."""
+    """One image."""
 
     image: Tensor
     """(3, H, W) uint8, RGB, network resolution"""
@@ -44,7 +44,7 @@ class Unreadable(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Pictures and targets of ``Sample``, stacked (B, ..); B may be 0."""
+    """Images and targets of ``Sample``, stacked (B, ..); B may be 0."""
 
     images: Tensor
     targets: dict[str, Tensor]
@@ -73,7 +73,7 @@ class TrainingSamples(Dataset[Sample | Unreadable]):
         return self._sample(epoch, frame)
 
     def nothing(self) -> Batch:
-        """A batch without pictures: a process's share of a batch may be that."""
+        """A batch without images: a process's share of a batch may be that."""
         width, height = self.config.dataset.resolution
         size = (width // STRIDE, height // STRIDE)
         empty = empty_targets(*size, len(self.config.dataset.class_names))
@@ -102,7 +102,7 @@ class TrainingSamples(Dataset[Sample | Unreadable]):
 
 
 class InferenceSamples(Dataset[Sample]):
-    """Whole pictures at network resolution, without targets."""
+    """Whole images at network resolution, without targets."""
 
     def __init__(self, frames: KITTI, resolution: tuple[int, int]) -> None:
         self.frames, self.resolution = frames, resolution
@@ -142,7 +142,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack pictures and targets."""
+    """Stack images and targets."""
     targets = {name: torch.stack([s.targets[name] for s in samples]) for name in samples[0].targets}
     images = torch.stack([s.image.permute(1, 2, 0) for s in samples]).permute(0, 3, 1, 2)  # channels last in memory
     return Batch(images, targets, [s.info for s in samples], [])
@@ -188,7 +188,7 @@ def _loader(
 
 def _init_worker(_: int) -> None:
     cv2.setNumThreads(0)  # the workers themselves are the parallelism
-    keep_freed_memory()  # every sample takes pictures of the same sizes
+    keep_freed_memory()  # every sample takes images of the same sizes
     # Terminals and torchrun signal whole process groups. The main process then finishes its step, which must not fail
     # for want of a loader; so SIGTERM counts only where it comes from there.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,6 +1,6 @@
 """Labels -> training targets at stride 4, by the rules of the official code (MonoDLE, kitti_dataset).
 
-Frames: ``_img`` pixels of the picture, ``_net`` network input, ``_map`` stride-4 cells.
+Frames: ``_img`` pixels of the image, ``_net`` network input, ``_map`` stride-4 cells.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lib.config import Dataset
-from lib.datasets.augmentation import Augmentation
-from lib.ops.angles import angle_to_bin
-from lib.ops.feature_map import STRIDE
-from lib.ops.gaussian import draw_gaussian, gaussian_radius
-from lib.structures import Calibration, Object3d
+from ..config import Dataset
+from ..ops.angles import angle_to_bin
+from ..ops.feature_map import STRIDE
+from ..ops.gaussian import draw_gaussian, gaussian_radius
+from ..structures import Calibration, Object3d
+from .augmentation import Augmentation
 
 MAX_OBJECTS = 50
 MIN_DEPTH, MAX_DEPTH = 2.0, 65.0
@@ -68,7 +68,7 @@ def encode_targets(
 
 
 def exclusion(line: int, obj: Object3d, config: Dataset) -> str | None:
-    """Why the label on ``line`` (from 0) is not encoded, whatever the picture; None: it is, if its cell is in the map.
+    """Why the label on ``line`` (from 0) is not encoded, whatever the image; None: it is, if its cell is in the map.
 
     'line': beyond the 50 slots; 'class': not in the writelist; 'difficulty': 'UnKnown'; 'near', 'far': nearer than 2 m,
     farther than 65 m.

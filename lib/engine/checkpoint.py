@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib import __version__
-from lib.files import atomic_write
+from .. import __version__
+from ..system.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def save_checkpoint(
     """Write the official ``epoch`` (epochs done), ``model_state``, ``optimizer_state``; and what this project adds.
 
     That is config, best AP, version, ``progress`` (see ``Progress.state``), the states of the random generators and,
-    under ``camera``, the ``focal_net`` of the training pictures: a focal length at network resolution [px].
+    under ``camera``, the ``focal_net`` of the training images: a focal length at network resolution [px].
     All of it is tensors and plain values. The file appears whole or not at all; raises OSError where it cannot be
     written, and an older file of that name is then as it was.
     """

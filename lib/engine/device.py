@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from lib.ops.machine import keep_freed_memory
+from ..system.machine import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 

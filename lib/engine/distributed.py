@@ -23,9 +23,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from lib.engine.device import choose_device, existing_gpus
-from lib.engine.sync_batch_norm import convert_batch_norm
-from lib.ops.machine import available_cores
+from ..system.machine import available_cores
+from .device import choose_device, existing_gpus
+from .sync_batch_norm import convert_batch_norm
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Pictures -> detections -> KITTI result files."""
+"""Images -> detections -> KITTI result files."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from lib.config import Config
-from lib.engine.runtime import progress_interval
-from lib.engine.step import prepare
-from lib.ops.background import map_ahead
-from lib.postprocess import DECODED, DecodeSettings, decode_detections
-from lib.structures import FrameInfo, Object3d
+from ..config import Config
+from ..postprocess import DECODED, DecodeSettings, decode_detections
+from ..structures import FrameInfo, Object3d
+from ..system.commands import progress_interval
+from ..system.threads import map_ahead
+from .step import to_channels_last
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class InferenceBatch:
-    """Pictures at network resolution and what it takes to decode their detections."""
+    """Images at network resolution and what it takes to decode their detections."""
 
     images: Tensor
     """(B, 3, H, W) uint8, RGB"""
     frames: Sequence[FrameInfo]
     settings: DecodeSettings
     """its resolution is that of the images"""
-    pictures: Sequence[np.ndarray] = ()
+    originals: Sequence[np.ndarray] = ()
     """the originals (h, w, 3) uint8, RGB, where somebody wants to draw on them"""
 
 
@@ -47,7 +47,7 @@ def detect(
     Always in float32: bfloat16 has 8 bits, too few to tell neighbouring peaks apart or to code a depth of 40 m to
     better than 0.3 m. Leaves the model in eval mode.
     """
-    prepare(model, device)
+    to_channels_last(model, device)
     model.eval()
 
     def outputs() -> Iterator[tuple[InferenceBatch, dict[str, Tensor]]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from lib.files import atomic_write
+from ..system.files import atomic_write
 
 logger = logging.getLogger(__name__)
 

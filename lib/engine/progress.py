@@ -21,12 +21,12 @@ class Progress:
     """best AP so far [%]"""
     frames_done: int = 0
     """frames of the running epoch that have had their turn; with those that could not be read"""
-    pictures: int = 0
+    images: int = 0
     """those of them that were trained on"""
     sums: dict[str, float] = field(default_factory=dict)
-    """loss terms of the running epoch, summed over its pictures"""
+    """loss terms of the running epoch, summed over its images"""
     steps: int = 0
-    """of the running epoch, those without pictures left out"""
+    """of the running epoch, those without images left out"""
     zeros: dict[str, int] = field(default_factory=dict)
     """how many of these steps a loss term was exactly 0 in, which trains nothing; terms that never were are left out"""
     seconds: float = 0.0
@@ -58,6 +58,8 @@ class Progress:
                 f"{origin}: no epoch in this checkpoint; use trainer.pretrain_model to start from its weights"
             )
         stored = state.get("progress") or {}
+        if isinstance(stored, dict) and "pictures" in stored:  # its name in version 0.1
+            stored = {"images" if name == "pictures" else name: value for name, value in stored.items()}
         names = {f.name for f in dataclasses.fields(cls)} - {"epoch", "best"}
         if not isinstance(stored, dict) or not set(stored) <= names:
             raise ValueError(f"{origin}: its 'progress' is not one that this version knows")
@@ -74,7 +76,7 @@ class Progress:
 
     def begin_epoch(self) -> None:
         """Nothing of the running epoch is done."""
-        self.frames_done, self.pictures, self.sums, self.seconds, self.skipped_now = 0, 0, {}, 0.0, 0
+        self.frames_done, self.images, self.sums, self.seconds, self.skipped_now = 0, 0, {}, 0.0, 0
         self.steps, self.zeros = 0, {}
 
     def finish_epoch(self, rate: float) -> None:
@@ -84,7 +86,7 @@ class Progress:
             "epoch": self.epoch,
             "lr": rate,
             "losses": self.means(),
-            "samples_per_second": self.pictures / max(self.seconds, 1e-9),
+            "samples_per_second": self.images / max(self.seconds, 1e-9),
         }
         if self.zeros:
             self.record["zero_share"] = {name: count / self.steps for name, count in sorted(self.zeros.items())}
@@ -92,16 +94,16 @@ class Progress:
             self.record["skipped_frames"] = self.skipped_now
         self.begin_epoch()
 
-    def add(self, losses: dict[str, float], pictures: int) -> None:
+    def add(self, losses: dict[str, float], images: int) -> None:
         """A step's terms."""
-        self.pictures += pictures
-        self.steps += pictures > 0
+        self.images += images
+        self.steps += images > 0
         for name, value in losses.items():
-            if pictures and value == 0:
+            if images and value == 0:
                 self.zeros[name] = self.zeros.get(name, 0) + 1
         for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value * pictures
+            self.sums[name] = self.sums.get(name, 0.0) + value * images
 
     def means(self) -> dict[str, float]:
-        """Of the running epoch's terms, over the pictures so far."""
-        return {name: value / max(self.pictures, 1) for name, value in self.sums.items()}
+        """Of the running epoch's terms, over the images so far."""
+        return {name: value / max(self.images, 1) for name, value in self.sums.items()}

@@ -7,8 +7,8 @@ import logging
 import re
 from pathlib import Path
 
-from lib.config import PROJECT_ROOT, Config, dump_config, find_file, flatten
-from lib.engine.checkpoint import read_checkpoint
+from ..config import PROJECT_ROOT, Config, dump_config, find_file, flatten
+from .checkpoint import read_checkpoint
 
 logger = logging.getLogger(__name__)
 

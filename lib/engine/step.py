@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lib.config import Config
-from lib.engine.distributed import Ranks
-from lib.engine.interruption import Interruption
-from lib.structures import FrameInfo
+from ..config import Config
+from ..structures import FrameInfo
+from ..system.interruption import Interruption
+from .distributed import Ranks
 
 Criterion = Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]
 
@@ -44,7 +44,7 @@ class Parts:
         return len(cast(Any, self.loader.dataset))
 
 
-def prepare(model: nn.Module, device: torch.device) -> None:
+def to_channels_last(model: nn.Module, device: torch.device) -> None:
     """Bring ``model`` to ``device``, in the memory format that convolutions are fastest in."""
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -64,7 +64,7 @@ class _Compiled(nn.Module):
         self.eager, self.fast = eager, fast
 
     def forward(self, images: Tensor, indices: Tensor) -> Any:
-        if not len(images):  # a share without pictures: not worth a compilation
+        if not len(images):  # a share without images: not worth a compilation
             return self.eager(images, indices)
         try:
             return self.fast(images, indices)
@@ -88,7 +88,7 @@ class Figures:
     """What a step has to tell the host: on its way from the device until it is read."""
 
     def __init__(self, terms: dict[str, Tensor], counts: Tensor, frames: Sequence[FrameInfo]) -> None:
-        """``terms``: scalars, their 'total' among them. ``counts`` (2,): pictures, and how many ranks are to stop."""
+        """``terms``: scalars, their 'total' among them. ``counts`` (2,): images, and how many ranks are to stop."""
         self.names, self.frames = list(terms), frames
         numbers = torch.cat([torch.stack(list(terms.values())), counts]).detach()
         self.arrived: torch.cuda.Event | None = None
@@ -104,13 +104,13 @@ class Figures:
         """Wait until they are there.
 
         Returns:
-            the whole batch's terms and their 'total'; its number of pictures; whether a process was asked to stop.
+            the whole batch's terms and their 'total'; its number of images; whether a process was asked to stop.
 
         Raises FloatingPointError where the loss is not finite.
         """
         if self.arrived is not None:
             self.arrived.synchronize()
-        *numbers, pictures, stop = self.numbers.tolist()
+        *numbers, images, stop = self.numbers.tolist()
         values = dict(zip(self.names, numbers, strict=True))
         if not math.isfinite(values["total"]):
             shown = ", ".join(f"{name}={value:g}" for name, value in values.items())
@@ -118,7 +118,7 @@ class Figures:
                 f"the loss is not finite: {shown}; frames {', '.join(f.frame_id for f in self.frames)}; "
                 "nothing of this step is saved. Lower optimizer.lr, or look at these frames' labels"
             )
-        return values, round(pictures), stop > 0
+        return values, round(images), stop > 0
 
 
 def train_step(
@@ -153,7 +153,7 @@ def train_step(
 def jitter_colors(
     images: Tensor, strengths: Sequence[float], seed: int, epoch: int, frames: Sequence[FrameInfo]
 ) -> Tensor:
-    """torchvision's ColorJitter, drawn for each picture from (seed, epoch, frame id). (B, 3, H, W) uint8 -> same."""
+    """torchvision's ColorJitter, drawn for each image from (seed, epoch, frame id). (B, 3, H, W) uint8 -> same."""
     from torchvision.transforms import v2  # takes two seconds to import
 
     jitter = v2.ColorJitter(*strengths)

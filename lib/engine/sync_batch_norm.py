@@ -1,4 +1,4 @@
-"""BatchNorm over the pictures of all processes, on the CPU: torch's own SyncBatchNorm runs on GPUs only.
+"""BatchNorm over the images of all processes, on the CPU: torch's own SyncBatchNorm runs on GPUs only.
 
 Sums are taken in float64, so that the statistics, and with them all that follows, do not depend on how a batch is
 shared out: rounding them in float32 would be enough to flip ReLUs, and to change some gradients by a percent.
@@ -16,7 +16,7 @@ Total = Callable[[Tensor], Tensor]
 
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):
-    """``nn.BatchNorm2d`` whose training statistics are those of all processes' pictures; a process may have none.
+    """``nn.BatchNorm2d`` whose training statistics are those of all processes' images; a process may have none.
 
     Where all have none, it leaves the statistics as they are.
     """
@@ -37,7 +37,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         here = torch.tensor([x.numel() // self.num_features], dtype=torch.float64)
         sums_and_count = self.total(torch.cat([x.sum(axes, dtype=torch.float64), here]))
         count = sums_and_count[-1].detach()
-        if count == 0:  # no process has a picture (dataset.on_bad_frame: skip); a gradient of 0, and nothing learnt
+        if count == 0:  # no process has an image (dataset.on_bad_frame: skip); a gradient of 0, and nothing learnt
             return x * self.weight[:, None, None] + self.bias[:, None, None]
         dtype = self.running_mean.dtype  # x may be half as wide, under autocast
         mean = (sums_and_count[:-1] / count).to(dtype)

@@ -15,21 +15,21 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from lib.config import dump_config
-from lib.engine.checkpoint import (
+from ..config import dump_config
+from ..system.commands import progress_interval
+from ..system.interruption import Interrupted
+from .checkpoint import (
     load_model_state,
     load_optimizer_state,
     read_checkpoint,
     save_checkpoint,
     set_random_state,
 )
-from lib.engine.interruption import Interrupted
-from lib.engine.metrics import MetricsLog
-from lib.engine.optim import learning_rate, set_learning_rate
-from lib.engine.progress import Progress
-from lib.engine.run_folder import LAST, list_checkpoints
-from lib.engine.runtime import progress_interval
-from lib.engine.step import Figures, Parts, compiled, prefetch, prepare, train_step
+from .metrics import MetricsLog
+from .optimizer import learning_rate, set_learning_rate
+from .progress import Progress
+from .run_folder import LAST, list_checkpoints
+from .step import Figures, Parts, compiled, prefetch, to_channels_last, train_step
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def begin(parts: Parts, resume: Path | None) -> Progress:
 
     Raises FileNotFoundError, or ValueError for a checkpoint that does not fit.
     """
-    prepare(parts.model, parts.device)
+    to_channels_last(parts.model, parts.device)
     order = (parts.config.general.random_seed, parts.frames)
     if resume is None:
         return Progress(order=order)
@@ -159,8 +159,8 @@ def train_one_epoch(parts: Parts, forward: nn.Module, progress: Progress) -> Non
 
 def _book(progress: Progress, figures: Figures, batch_size: int, frames: int) -> bool:
     """Add a step to ``progress``; returns whether a process was asked to stop."""
-    losses, pictures, stop = figures.read()
-    progress.add(losses, pictures)
+    losses, images, stop = figures.read()
+    progress.add(losses, images)
     progress.frames_done = min(progress.frames_done + batch_size, frames)
     return stop
 
@@ -257,6 +257,6 @@ def _refuse_too_many(parts: Parts, progress: Progress) -> None:
 
 def _summary(record: dict[str, Any], epochs: int) -> str:
     losses = " ".join(f"{name} {value:.4f}" for name, value in record["losses"].items())
-    speed = f"{record['samples_per_second']:.2f} pictures/s"
+    speed = f"{record['samples_per_second']:.2f} images/s"
     skipped = f"  {record['skipped_frames']} frames skipped" if "skipped_frames" in record else ""
     return f"epoch {record['epoch']}/{epochs}  lr {record['lr']:.6f}  {losses}  {speed}{skipped}"

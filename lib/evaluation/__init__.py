@@ -1,11 +1,8 @@
 """Result files and label files -> average precision, by KITTI's protocol. numpy and numba only."""
 
-from lib.evaluation.annotations import Annotations
-from lib.evaluation.depth_error import DEPTH_BANDS, DepthError, DepthErrors, depth_errors
-from lib.evaluation.folder import FolderFigures, evaluate_folder
-from lib.evaluation.frames import FrameScores, frame_scores
-from lib.evaluation.iou import bbox_overlaps
-from lib.evaluation.kitti import (
+from .annotations import Annotations
+from .iou import bbox_overlaps
+from .kitti import (
     CLASSES,
     DISTANCE_BANDS,
     evaluate_annotations,
@@ -13,13 +10,12 @@ from lib.evaluation.kitti import (
     evaluate_objects,
     type_names_for,
 )
-from lib.evaluation.parsing import read_annotations
-from lib.evaluation.result import DIFFICULTIES, METRICS, OVERLAPS, RECALLS, Curve, KittiResult
-from lib.evaluation.rotated_iou import rotated_overlaps
+from .reading import read_annotations
+from .result import DIFFICULTIES, METRICS, OVERLAPS, RECALLS, Curve, KittiResult
+from .rotated_iou import rotated_overlaps
 
 __all__ = [
     "CLASSES",
-    "DEPTH_BANDS",
     "DIFFICULTIES",
     "DISTANCE_BANDS",
     "METRICS",
@@ -27,18 +23,11 @@ __all__ = [
     "RECALLS",
     "Annotations",
     "Curve",
-    "DepthError",
-    "DepthErrors",
-    "FolderFigures",
-    "FrameScores",
     "KittiResult",
     "bbox_overlaps",
-    "depth_errors",
     "evaluate_annotations",
-    "evaluate_folder",
     "evaluate_kitti",
     "evaluate_objects",
-    "frame_scores",
     "read_annotations",
     "rotated_overlaps",
     "type_names_for",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.structures import Object3d
+from ..structures import Object3d
 
 TYPE_NAMES = ("Car", "Pedestrian", "Cyclist", "Van", "Person_sitting", "DontCare")
 """The types that the protocol knows, in the order of their codes."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from lib.evaluation.annotations import BBOX, LENGTH, OTHER_TYPE, WIDTH, Annotations, X, Z
+from .annotations import BBOX, LENGTH, OTHER_TYPE, WIDTH, Annotations, X, Z
 
 
 def candidate_pairs(labels: Annotations, detections: Annotations) -> tuple[np.ndarray, np.ndarray]:

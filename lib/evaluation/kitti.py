@@ -15,7 +15,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from lib.evaluation.annotations import (
+from ..structures import Object3d
+from .annotations import (
     ALPHA,
     BBOX,
     BOX_3D,
@@ -31,13 +32,12 @@ from lib.evaluation.annotations import (
     Y,
     Z,
 )
-from lib.evaluation.iou import bbox_overlaps, candidate_pairs
-from lib.evaluation.matching import Case, precision_recall
-from lib.evaluation.parsing import list_ids, read_annotations
-from lib.evaluation.result import DIFFICULTIES, Curve, KittiResult, overlaps_for
-from lib.evaluation.rotated_iou import rotated_overlaps
-from lib.evaluation.validity import detection_states, label_states
-from lib.structures import Object3d
+from .ignore_rules import detection_states, label_states
+from .iou import bbox_overlaps, candidate_pairs
+from .matching import Case, precision_recall
+from .reading import list_ids, read_annotations
+from .result import DIFFICULTIES, Curve, KittiResult, overlaps_for
+from .rotated_iou import rotated_overlaps
 
 logger = logging.getLogger(__name__)
 

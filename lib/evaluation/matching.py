@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from lib.evaluation.result import N_SAMPLES, Curve
-from lib.evaluation.validity import IGNORED, STUFF, UNUSED, VALID
+from .ignore_rules import IGNORED, STUFF, UNUSED, VALID
+from .result import N_SAMPLES, Curve
 
 # The devkit starts its search for the best score here: a score that is not larger is never matched.
 _NO_DETECTION = -10000000.0

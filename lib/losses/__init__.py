@@ -1,5 +1,5 @@
 """Predictions + targets -> named scalars."""
 
-from lib.losses.criterion import Criterion
+from .criterion import Criterion
 
 __all__ = ["Criterion"]

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lib.config import General
-from lib.losses import functional as terms
-from lib.losses.quasi_isometric import object_descriptors, quasi_isometric_loss
-from lib.ops.depth import decode_depth
+from ..config import General
+from ..ops.depth import decode_depth
+from . import functional as terms
+from .quasi_isometric import object_descriptors, quasi_isometric_loss
 
 _HALF = (torch.bfloat16, torch.float16)
 

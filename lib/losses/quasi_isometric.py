@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.ops.feature_map import gather_windows
+from ..ops.feature_map import gather_windows
 
 MIN_DEPTH_DISTANCE = 1e-12
 """pairs of equal depth do not count (official code)"""

@@ -1,5 +1,5 @@
 """Tensors -> predictions."""
 
-from lib.models.centernet3d import CenterNet3D, build_model
+from .centernet3d import CenterNet3D, build_model
 
 __all__ = ["CenterNet3D", "build_model"]

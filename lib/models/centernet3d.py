@@ -1,6 +1,6 @@
 """MonoDLE's detector: DLA, DLAUp and seven heads, and DDML's object-wise depth head.
 
-B pictures, K cells a picture, C channels, h x w the stride-4 map. Parameter names are those of official checkpoints.
+B images, K cells an image, C channels, h x w the stride-4 map. Parameter names are those of official checkpoints.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.config import Config
-from lib.models.dla import DLA, build_dla
-from lib.models.dla_up import DLAUp
-from lib.ops.feature_map import find_peaks, gather_windows
+from ..config import Config
+from ..ops.feature_map import find_peaks, gather_windows
+from .dla import DLA, build_dla
+from .dla_up import DLAUp
 
 OBJECT_HEADS = {"offset_2d": 2, "size_2d": 2, "depth": 2, "offset_3d": 2, "size_3d": 3, "heading": 24}
 """heads that are only ever read at objects, and their channels"""
@@ -23,7 +23,7 @@ IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class CenterNet3D(nn.Module):
-    """Pictures -> heatmap, and each object head at given cells (training) or at the heatmap's peaks (inference)."""
+    """Images -> heatmap, and each object head at given cells (training) or at the heatmap's peaks (inference)."""
 
     image_mean: Tensor
     image_std: Tensor
@@ -65,7 +65,7 @@ class CenterNet3D(nn.Module):
         return outputs | {"indices": indices} | self.object_heads(features, indices)
 
     def extract_features(self, images: Tensor) -> Tensor:
-        """The neck's features, which all heads read: pictures as in :meth:`forward` -> (B, C, h, w)."""
+        """The neck's features, which all heads read: images as in :meth:`forward` -> (B, C, h, w)."""
         if not images.is_floating_point():
             images = images.to(self.image_mean.dtype).sub_(self.image_mean).div_(self.image_std)
         return self.neck(self.backbone(images)[FIRST_LEVEL:])

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.config.schema import one_of
+from ..config.schema import one_of
 
 
 class BasicBlock(nn.Module):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.models.dla import init_convolution
+from .dla import init_convolution
 
 
 class ConvBNReLU(nn.Module):

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lib.config import find_file
-from lib.models.dla import BACKBONES, DLA
+from ..config import find_file
+from .dla import BACKBONES, DLA
 
 logger = logging.getLogger(__name__)
 

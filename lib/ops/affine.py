@@ -1,4 +1,4 @@
-"""The one geometric map from a picture to the network's input: a scale for both axes and a shift.
+"""The one geometric map from an image to the network's input: a scale for both axes and a shift.
 
 Pixel coordinates are continuous: pixel (i, j) covers [j, j + 1) x [i, i + 1), its centre is at + 0.5, as in PIL.
 """
@@ -23,7 +23,7 @@ class ScaleShift:
     shift_y: float
 
     def apply(self, points_img: np.ndarray) -> np.ndarray:
-        """(..., 2) [px of the picture] -> (..., 2) [px of the network input]."""
+        """(..., 2) [px of the image] -> (..., 2) [px of the network input]."""
         return np.asarray(points_img, dtype=np.float64) * self.scale + (self.shift_x, self.shift_y)
 
 
@@ -40,9 +40,9 @@ def window_to_input(
 
 
 def resolution_for(image_size: tuple[int, int], configured: tuple[int, int]) -> tuple[int, int]:
-    """The network input (width, height) that shows a whole picture of ``image_size`` at the configured width.
+    """The network input (width, height) that shows a whole image of ``image_size`` at the configured width.
 
-    A picture of nearly the configured ratio, such as KITTI's, keeps the configured resolution, as in training; a few
+    An image of nearly the configured ratio, such as KITTI's, keeps the configured resolution, as in training; a few
     of its rows may then be cut off. Any other gets the height, a multiple of 32, that all its rows fit into.
     """
     (width, height), (net_width, net_height) = image_size, configured

@@ -1,4 +1,4 @@
-"""Reading feature maps at cells, and finding the cells to read. B batch, C channels, H x W map, K cells a picture.
+"""Reading feature maps at cells, and finding the cells to read. B batch, C channels, H x W map, K cells an image.
 
 A cell's index is ``y * W + x``.
 """
@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.ops.affine import ScaleShift
+from .affine import ScaleShift
 
 STRIDE = 4
 """pixels of the network input per cell of the maps"""
 
 
 def cells_to_image(to_input: ScaleShift) -> np.ndarray:
-    """(2, 3) affine, cells of a map (corner of the first one at 0) -> pixels of the picture that ``to_input`` maps."""
+    """(2, 3) affine, cells of a map (corner of the first one at 0) -> pixels of the image that ``to_input`` maps."""
     scale, x, y = to_input.scale, to_input.shift_x, to_input.shift_y
     return np.array([[STRIDE / scale, 0, -x / scale], [0, STRIDE / scale, -y / scale]])
 

@@ -1,5 +1,5 @@
-"""Pictures and videos without labels -> detections, by a checkpoint alone."""
+"""Images and videos without labels -> detections, by a checkpoint alone."""
 
-from lib.prediction.detector import Detection, Detector, load_detector
+from .detector import Detection, Detector, load_detector
 
 __all__ = ["Detection", "Detector", "load_detector"]

@@ -1,4 +1,4 @@
-"""Which camera a picture was taken with."""
+"""Which camera an image was taken with."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.prediction.sources import PictureFile, Video
-from lib.structures import Calibration
+from ..structures import Calibration
+from .sources import ImageFile, Video
 
 
-def cameras_from_folder(folder: Path, pictures: Sequence[PictureFile | Video]) -> list[Calibration]:
-    """``folder/<name>.txt`` for each picture. Raises FileNotFoundError or ValueError naming the first bad one."""
-    paths = [folder / f"{picture.path.stem}.txt" for picture in pictures]
+def cameras_from_folder(folder: Path, images: Sequence[ImageFile | Video]) -> list[Calibration]:
+    """``folder/<name>.txt`` for each image. Raises FileNotFoundError or ValueError naming the first bad one."""
+    paths = [folder / f"{image.path.stem}.txt" for image in images]
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise FileNotFoundError(f"{missing[0]}: no such calibration; {len(missing)} of {len(paths)} are missing")
@@ -21,21 +21,21 @@ def cameras_from_folder(folder: Path, pictures: Sequence[PictureFile | Video]) -
 
 
 def one_camera(
-    pictures: Sequence[PictureFile | Video], make: Callable[[tuple[int, int]], Calibration]
+    images: Sequence[ImageFile | Video], make: Callable[[tuple[int, int]], Calibration]
 ) -> list[Calibration]:
     """The same for all, made for their size (width, height).
 
     Raises ValueError, naming two of them, where sizes differ: focal length and principal point are in pixels.
     """
-    first = pictures[0]
-    for other in pictures:
+    first = images[0]
+    for other in images:
         if other.image_size != first.image_size:
             (w, h), (w2, h2) = first.image_size, other.image_size
             raise ValueError(
-                f"one camera does not fit pictures of different sizes: {first.path.name} is {w} x {h}, "
-                f"{other.path.name} is {w2} x {h2}; give each its own: --calib FOLDER with <name>.txt for every picture"
+                f"one camera does not fit images of different sizes: {first.path.name} is {w} x {h}, "
+                f"{other.path.name} is {w2} x {h2}; give each its own: --calib FOLDER with <name>.txt for every image"
             )
-    return [make(first.image_size)] * len(pictures)
+    return [make(first.image_size)] * len(images)
 
 
 def camera_from_words(words: Sequence[str]) -> Calibration:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lib.files import remove_leftovers, write_file
+from ..system.files import remove_leftovers, write_file
 
 RECORD = "predict.json"
 """what a prediction was made with, and the files that it was to write"""
@@ -37,7 +37,7 @@ def begin_results(folder: Path, files: Sequence[str], record: dict[str, Any]) ->
     if own.is_file():
         for name in _recorded(own):
             _remove(folder, name)
-        for part in ("data", "pictures"):
+        for part in ("data", "images"):
             remove_leftovers(folder / part)
             with contextlib.suppress(OSError):  # not empty, or not there
                 (folder / part).rmdir()

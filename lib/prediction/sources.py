@@ -1,4 +1,4 @@
-"""Pictures and videos without labels, as people have them: found, looked at, and read one after the other."""
+"""Images and videos without labels, as people have them: found, looked at, and read one after the other."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.datasets.pictures import PICTURE_SUFFIXES, read_image_size, read_picture
+from ..datasets.images import IMAGE_SUFFIXES, read_image, read_image_size
 
-_SUFFIXES = ", ".join(PICTURE_SUFFIXES)
+_SUFFIXES = ", ".join(IMAGE_SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
-class PictureFile:
+class ImageFile:
     """A PNG or JPEG whose header was read."""
 
     path: Path
@@ -26,7 +26,7 @@ class PictureFile:
 
     def read(self) -> np.ndarray:
         """(H, W, 3) uint8, RGB, upright. Raises ValueError or OSError naming the file."""
-        image = read_picture(self.path, upright=True)
+        image = read_image(self.path, upright=True)
         if image.shape[1::-1] != self.image_size:
             raise ValueError(f"{self.path}: decoded to {image.shape[1::-1]}, its header says {self.image_size}")
         return image
@@ -54,7 +54,7 @@ class Video:
         finally:
             capture.release()
         if not found or first is None:
-            raise ValueError(f"{path}: neither a picture ({_SUFFIXES}) nor a video that OpenCV can read")
+            raise ValueError(f"{path}: neither an image ({_SUFFIXES}) nor a video that OpenCV can read")
         known = math.isfinite(frames) and 0 < frames < 1e9
         rate = rate if 0 < rate <= 1000 else math.nan
         return cls(path, (first.shape[1], first.shape[0]), rate, round(frames) if known else 0)
@@ -74,13 +74,13 @@ class Video:
             capture.release()
 
 
-def is_picture(path: Path) -> bool:
+def is_image(path: Path) -> bool:
     """By the name."""
-    return path.suffix.lower() in PICTURE_SUFFIXES
+    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def find_pictures(path: Path) -> list[Path]:
-    """A picture itself, or the pictures of a folder (not of its subfolders), 2.png before 10.png.
+def find_images(path: Path) -> list[Path]:
+    """An image itself, or the images of a folder (not of its subfolders), 2.png before 10.png.
 
     Raises FileNotFoundError where there is none, and ValueError where two differ in their suffix alone.
     """
@@ -88,15 +88,15 @@ def find_pictures(path: Path) -> list[Path]:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file or folder")
         return [path]
-    found = sorted((p for p in path.iterdir() if is_picture(p) and p.is_file() and p.name[0] != "."), key=natural_key)
+    found = sorted((p for p in path.iterdir() if is_image(p) and p.is_file() and p.name[0] != "."), key=natural_key)
     if not found:
-        raise FileNotFoundError(f"{path}: no picture in this folder ({_SUFFIXES}; subfolders are not looked into)")
+        raise FileNotFoundError(f"{path}: no image in this folder ({_SUFFIXES}; subfolders are not looked into)")
     names: dict[str, Path] = {}
-    for picture in found:
-        if picture.stem in names:
-            first = names[picture.stem].name
-            raise ValueError(f"{path}: {first} and {picture.name} would both be {picture.stem}.txt; rename one")
-        names[picture.stem] = picture
+    for image in found:
+        if image.stem in names:
+            first = names[image.stem].name
+            raise ValueError(f"{path}: {first} and {image.name} would both be {image.stem}.txt; rename one")
+        names[image.stem] = image
     return found
 
 
@@ -106,19 +106,19 @@ def natural_key(path: Path) -> list[int | str]:
     return [int(part) if k % 2 else part for k, part in enumerate(parts)]
 
 
-def check_pictures(paths: Iterable[Path]) -> Iterator[PictureFile]:
-    """Reads the headers. Raises ValueError naming the first file that does not begin or end like a picture."""
+def check_images(paths: Iterable[Path]) -> Iterator[ImageFile]:
+    """Reads the headers. Raises ValueError naming the first file that does not begin or end like an image."""
     for path in paths:
         size = read_image_size(path, upright=True)
         if 0 in size:
-            raise ValueError(f"{path}: a picture of {size[0]} x {size[1]} pixels")
-        yield PictureFile(path, size)
+            raise ValueError(f"{path}: an image of {size[0]} x {size[1]} pixels")
+        yield ImageFile(path, size)
 
 
 def _open(path: Path) -> cv2.VideoCapture:
     before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # what cannot be read, we say ourselves
     try:
-        # by name, since others take the digits of a file's name for those of a series of pictures
+        # by name, since others take the digits of a file's name for those of a series of images
         return cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     finally:
         cv2.utils.logging.setLogLevel(before)

@@ -1,4 +1,4 @@
-"""A detector's results as files: KITTI text, annotated pictures, an annotated video."""
+"""A detector's results as files: KITTI text, annotated images, an annotated video."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from lib.engine.inference import result_text
-from lib.engine.runtime import progress_interval
-from lib.files import write_file
-from lib.ops.background import map_ahead
-from lib.ops.machine import available_cores
-from lib.prediction.detector import Detection, Detector
-from lib.prediction.sources import PictureFile, Video
-from lib.structures import FrameInfo, Object3d
-from lib.visualization import draw_detections
-from lib.visualization.birds_eye import RANGE_M
-from lib.visualization.video import VideoFile
+from ..engine.inference import result_text
+from ..structures import FrameInfo, Object3d
+from ..system.commands import progress_interval
+from ..system.files import write_file
+from ..system.machine import available_cores
+from ..system.threads import map_ahead
+from ..visualization import draw_detections
+from ..visualization.birds_eye import RANGE_M
+from ..visualization.video import VideoFile
+from .detector import Detection, Detector
+from .sources import ImageFile, Video
 
 logger = logging.getLogger(__name__)
 
@@ -46,28 +46,28 @@ class Writing:
         """Those of the classes and scores that were asked for."""
         return [o for o in objects if o.type in self.classes and (o.score or 0.0) >= self.min_score]
 
-    def planned(self, source: Sequence[PictureFile] | Video) -> list[str]:
+    def planned(self, source: Sequence[ImageFile] | Video) -> list[str]:
         """The files of a source's results, relative to ``out``; a folder of text files ends in /."""
         if isinstance(source, Video):
             return [f"data/{source.path.stem}/"] + [f"{source.path.stem}.mp4"] * self.draw
-        names = [picture.path.stem for picture in source]
-        return [f"data/{name}.txt" for name in names] + [f"pictures/{name}.png" for name in names if self.draw]
+        names = [image.path.stem for image in source]
+        return [f"data/{name}.txt" for name in names] + [f"images/{name}.png" for name in names if self.draw]
 
 
-def predict_pictures(
-    detector: Detector, pictures: Sequence[PictureFile], frames: Sequence[FrameInfo], writing: Writing
+def predict_images(
+    detector: Detector, images: Sequence[ImageFile], frames: Sequence[FrameInfo], writing: Writing
 ) -> Iterator[int]:
-    """Write data/<name>.txt and pictures/<name>.png of each picture; yields its number of detections.
+    """Write data/<name>.txt and images/<name>.png of each image; yields its number of detections.
 
-    ``frames``: one for each picture, their ids the pictures' names.
+    ``frames``: one for each image, their ids the images' names.
     """
-    files = {frame.frame_id: picture for frame, picture in zip(frames, pictures, strict=True)}
+    files = {frame.frame_id: image for frame, image in zip(frames, images, strict=True)}
 
     def save(found: Detection) -> int:
         objects, name = writing.wanted(found.objects), found.frame.frame_id
         if writing.draw:
             png = cv2.imencode(".png", draw(found, objects))[1]
-            write_file(writing.out / "pictures" / f"{name}.png", png.tobytes())
+            write_file(writing.out / "images" / f"{name}.png", png.tobytes())
         write_file(writing.out / "data" / f"{name}.txt", result_text(objects).encode("ascii"))
         return len(objects)
 
@@ -78,7 +78,7 @@ def predict_pictures(
         found = detector.stream(frames, lambda frame: files[frame.frame_id].read(), threads)
         stack.enter_context(contextlib.closing(found))
         saved = stack.enter_context(contextlib.closing(map_ahead(save, found, threads, threads)))
-        yield from tqdm(saved, "pictures", len(frames), unit="picture", mininterval=progress_interval())
+        yield from tqdm(saved, "images", len(frames), unit="image", mininterval=progress_interval())
 
 
 def predict_video(detector: Detector, video: Video, first: FrameInfo, writing: Writing) -> Iterator[int]:
@@ -117,8 +117,8 @@ def predict_video(detector: Detector, video: Video, first: FrameInfo, writing: W
 
 
 def draw(found: Detection, objects: Sequence[Object3d]) -> np.ndarray:
-    """The annotated picture, BGR; its view from above reaches as far as the camera sees as well as in training."""
-    picture = cv2.cvtColor(found.picture, cv2.COLOR_RGB2BGR)
+    """The annotated image, BGR; its view from above reaches as far as the camera sees as well as in training."""
+    image = cv2.cvtColor(found.image, cv2.COLOR_RGB2BGR)
     reach = math.ceil(RANGE_M * found.frame.depth_scale / 10) * 10.0
     reach = min(max(reach, _NEAREST_REACH_M), _FARTHEST_REACH_M)
-    return draw_detections(picture, found.frame.calibration, objects, reach)
+    return draw_detections(image, found.frame.calibration, objects, reach)

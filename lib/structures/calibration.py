@@ -1,6 +1,6 @@
 """The part of a KITTI calibration file that a monocular detector uses: P2, the left colour camera.
 
-``P2`` (3, 4) maps rectified camera coordinates [m] to pixels of the original picture.
+``P2`` (3, 4) maps rectified camera coordinates [m] to pixels of the original image.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from lib.ops.angles import wrap_angle
+from ..ops.angles import wrap_angle
 
 Real = TypeVar("Real", float, np.ndarray)
 
@@ -62,7 +62,7 @@ class Calibration:
         raise ValueError(f"{path}: no line 'P2: ...' (12 numbers); is this a KITTI calibration file?")
 
     def project(self, points_cam: np.ndarray) -> np.ndarray:
-        """(N, 3) [m] -> (N, 2) [px of the original picture]. Points at z <= 0 give no meaningful pixel."""
+        """(N, 3) [m] -> (N, 2) [px of the original image]. Points at z <= 0 give no meaningful pixel."""
         points_cam = np.asarray(points_cam, dtype=np.float64)
         return (points_cam @ self.P2[:2, :3].T + self.P2[:2, 3]) / points_cam[:, 2:3]
 

@@ -26,13 +26,13 @@ class Object3d:
     type: str
     """'Car', 'Van', 'Truck', 'Pedestrian', 'Person_sitting', 'Cyclist', 'Tram', 'Misc' or 'DontCare'"""
     truncated: float
-    """share of the object outside the picture, 0..1; -1 for DontCare"""
+    """share of the object outside the image, 0..1; -1 for DontCare"""
     occluded: int
     """0 visible, 1 partly, 2 largely occluded, 3 unknown; -1 for DontCare"""
     alpha: float
     """observation angle [rad]; -10 where unknown"""
     bbox_img: tuple[float, float, float, float]
-    """2D box (x1, y1, x2, y2) [px of the original picture]"""
+    """2D box (x1, y1, x2, y2) [px of the original image]"""
     dimensions: tuple[float, float, float]
     """(height, width, length) [m]"""
     location_cam: tuple[float, float, float]

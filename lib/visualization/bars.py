@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lib.files import atomic_write
+from ..system.files import atomic_write
 
 _DIFFICULTIES = ("easy", "moderate", "hard")
 _COLOURS = ("#56B4E9", "#0072B2", "#000000")

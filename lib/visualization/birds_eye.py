@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from lib.structures import Calibration, Object3d
-from lib.visualization.style import DETECTION_STYLE, Style, put_text
+from ..structures import Calibration, Object3d
+from .style import DETECTION_STYLE, Style, put_text
 
 RANGE_M = 70.0
 _BACKGROUND = (38, 38, 38)
@@ -75,7 +75,7 @@ def _draw_grid(view: np.ndarray, range_m: float) -> None:
 
 
 def _draw_field_of_view(view: np.ndarray, calibration: Calibration, image_width: int, range_m: float) -> None:
-    """Rays through the picture's left and right border."""
+    """Rays through the image's left and right border."""
     size = (view.shape[1], view.shape[0])
     for column in (0.0, image_width - 1.0):
         ray = np.array([calibration.back_project(column, calibration.cv, depth) for depth in (0.01, 1.5 * range_m)])

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lib.visualization.panels import Line, Panel, save_panels
+from .panels import Line, Panel, save_panels
 
 Records = Sequence[Mapping[str, Any]]
 """the lines of a metrics.jsonl"""
-_RATE, _SPEED = "learning rate", "pictures per second"
+_RATE, _SPEED = "learning rate", "images per second"
 _AP = 3
 """the group of AP, which comes last"""
 

@@ -1,4 +1,4 @@
-"""The depth space of one or more models as a picture: pairs against the bounds, read-out errors, descriptors.
+"""The depth space of one or more models as an image: pairs against the bounds, read-out errors, descriptors.
 
 Colours are viridis and Okabe & Ito's palette: told apart with every kind of colour vision, and lines by dashes and
 markers besides.

@@ -1,6 +1,6 @@
-"""3D and 2D boxes on a picture, and the panel that compares labels with detections.
+"""3D and 2D boxes on an image, and the panel that compares labels with detections.
 
-Nothing here changes its input: every function returns a new BGR picture (H, W, 3) uint8.
+Nothing here changes its input: every function returns a new BGR image (H, W, 3) uint8.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from lib.structures import Calibration, Object3d
-from lib.visualization.birds_eye import RANGE_M, draw_birds_eye
-from lib.visualization.style import (
+from ..structures import Calibration, Object3d
+from .birds_eye import RANGE_M, draw_birds_eye
+from .style import (
     DETECTION_STYLE,
     DONT_CARE_COLOUR,
     LABEL_STYLE,
@@ -108,10 +108,10 @@ def draw_comparison(
     labels: Sequence[Object3d] | None,
     detections: Sequence[Object3d] | None,
 ) -> np.ndarray:
-    """One panel: the picture with both groups of 3D boxes, and beside it the bird's-eye view of the same.
+    """One panel: the image with both groups of 3D boxes, and beside it the bird's-eye view of the same.
 
-    Labels are wide and orange, detections thin and blue on top of them. Small pictures are enlarged by a whole factor,
-    so that the text can be read; the panel is as high as the picture then is, and that much wider for the square view.
+    Labels are wide and orange, detections thin and blue on top of them. Small images are enlarged by a whole factor,
+    so that the text can be read; the panel is as high as the image then is, and that much wider for the square view.
     None instead of either group leaves it out, of the legend too: there are no labels in the test split. Text is
     written at the detections, or at labels that stand alone.
     """
@@ -129,9 +129,9 @@ def draw_comparison(
 def draw_detections(
     image_bgr: np.ndarray, calibration: Calibration, detections: Sequence[Object3d], range_m: float = RANGE_M
 ) -> np.ndarray:
-    """One panel: the picture with the 3D boxes, and beside it, no wider than the picture, the view from above.
+    """One panel: the image with the 3D boxes, and beside it, no wider than the image, the view from above.
 
-    That view shows ``range_m`` ahead. Small pictures are enlarged as in :func:`draw_comparison`; on large ones lines
+    That view shows ``range_m`` ahead. Small images are enlarged as in :func:`draw_comparison`; on large ones lines
     and text grow with the height, so that they can still be seen when the whole panel is.
     """
     image, calibration = _enlarged(image_bgr, calibration)

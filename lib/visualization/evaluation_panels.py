@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lib.visualization.panels import Line, Panel
+from .panels import Line, Panel
 
 _METRIC_TITLES = {"bbox": "2D box", "bev": "bird's eye view", "3d": "3D box"}
 _DIFFICULTIES = ("easy", "moderate", "hard")
@@ -15,7 +15,7 @@ _DEPTH_FIGURES: dict[str, tuple[str, str, float, tuple[float, float | None] | No
     "median_absolute": ("median of |e|", "m", 1.0, (0, None)),
     "mean_relative": ("mean of |e| / z", "%", 100.0, (0, None)),
     "mean_signed": ("mean of e (positive: too far)", "m", 1.0, None),
-    "recall": ("found in the picture", "%", 100.0, (-4, 104)),
+    "recall": ("found in the image", "%", 100.0, (-4, 104)),
 }
 """by field of ``DepthError``: title, unit, what a figure is multiplied by, limits of y; e is the error of depth z"""
 

@@ -1,6 +1,6 @@
-"""Maps on a picture: the heatmap's peaks, and the object-wise depth map with its scale.
+"""Maps on an image: the heatmap's peaks, and the object-wise depth map with its scale.
 
-Nothing here changes its input: every function returns a new BGR picture (H, W, 3) uint8.
+Nothing here changes its input: every function returns a new BGR image (H, W, 3) uint8.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from lib.visualization.style import Colour, checked_copy, put_text
+from .style import Colour, checked_copy, put_text
 
 CLASS_COLOURS: tuple[Colour, ...] = ((0, 159, 230), (233, 180, 86), (115, 158, 0), (167, 121, 204), (66, 228, 240))
 """orange, sky blue, green, purple, yellow of Okabe & Ito's palette, for the heatmap's channels in turn"""
@@ -25,7 +25,7 @@ def draw_heatmap(
 
     Args:
         heatmap: (C, h, w), 0..1, one channel for each of ``class_names``.
-        map_to_image: (2, 3) affine, cells (corner of the first one at 0) -> pixels of the picture.
+        map_to_image: (2, 3) affine, cells (corner of the first one at 0) -> pixels of the image.
     """
     image = checked_copy(image_bgr)
     if heatmap.ndim != 3 or len(heatmap) != len(class_names):
@@ -44,13 +44,13 @@ def draw_heatmap(
 
 
 def draw_object_depth(image_bgr: np.ndarray, depth_map: np.ndarray, farthest: float = 65.0) -> np.ndarray:
-    """An object-wise depth map over its picture, near bright and far dark, with a scale in metres.
+    """An object-wise depth map over its image, near bright and far dark, with a scale in metres.
 
     ``depth_map``: (H, W) [m], 0 where there is no object. ``farthest``: where the scale ends [m].
     """
     image = checked_copy(image_bgr)
     if depth_map.shape != image.shape[:2]:
-        raise ValueError(f"the depth map is {depth_map.shape}, its picture {image.shape[:2]}")
+        raise ValueError(f"the depth map is {depth_map.shape}, its image {image.shape[:2]}")
     painted = depth_map > 0
     colours = _depth_colours(depth_map, farthest)
     blended = cv2.addWeighted(colours, _DEPTH_OPACITY, image, 1 - _DEPTH_OPACITY, 0)

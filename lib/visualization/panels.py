@@ -1,4 +1,4 @@
-"""Small line plots ("panels"): many in one figure, or each as a picture of its own.
+"""Small line plots ("panels"): many in one figure, or each as an image of its own.
 
 Plots of trainings, of precision and of depth errors are lists of panels; how they look is decided here. Lines differ in
 colour (told apart with every kind of colour vision) and in style (told apart in black and white).
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from lib.files import atomic_write
+from ..system.files import atomic_write
 
 FORMATS = (".png", ".pdf", ".svg")
 PANEL_SIZE = (3.2, 2.4)
@@ -108,7 +108,7 @@ def save_panels(panels: Sequence[Panel], path: Path, columns: int = 3, shared_le
 
 
 def panel_png(panel: Panel) -> bytes:
-    """One panel as a picture of its own."""
+    """One panel as an image of its own."""
     with matplotlib.rc_context({"text.parse_math": False}):
         figure = Figure(figsize=PANEL_SIZE, layout="constrained")
         FigureCanvasAgg(figure)

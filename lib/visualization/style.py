@@ -1,4 +1,4 @@
-"""Colours, line widths and text that all pictures share."""
+"""Colours, line widths and text that all images share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from lib.structures import Object3d
+from ..structures import Object3d
 
 Colour = tuple[int, int, int]
 """BGR, 0..255"""
@@ -34,9 +34,9 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def checked_copy(image_bgr: np.ndarray) -> np.ndarray:
-    """A writable copy of a picture; ValueError unless it is (H, W, 3) uint8."""
+    """A writable copy of an image; ValueError unless it is (H, W, 3) uint8."""
     if image_bgr.ndim != 3 or image_bgr.shape[2] != 3 or image_bgr.dtype != np.uint8:
-        raise ValueError(f"expected a BGR picture (H, W, 3) uint8, got {image_bgr.shape} {image_bgr.dtype}")
+        raise ValueError(f"expected a BGR image (H, W, 3) uint8, got {image_bgr.shape} {image_bgr.dtype}")
     return np.array(image_bgr, order="C")
 
 

@@ -27,7 +27,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from lib.evaluation import evaluate_kitti
-from lib.files import atomic_write
+from lib.system.files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[2]
 _TYPES = ("Car", "Pedestrian", "Cyclist", "Van", "Truck", "Misc")

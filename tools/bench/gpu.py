@@ -31,7 +31,7 @@ import torch
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from lib.engine.runtime import run_command
+from lib.system.commands import run_command
 from tools.bench.gpu_job import OUT_OF_TIME, Job, failure, not_measured
 from tools.bench.report import Report, Row, machine, make_row
 

@@ -1,4 +1,4 @@
-"""Section of tools/bench/gpu.py about inference: latency of one picture, throughput of batches, memory, decoding."""
+"""Section of tools/bench/gpu.py about inference: latency of one image, throughput of batches, memory, decoding."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ COMPILED, GRAPH = "torch.compile reduce-overhead", "CUDA graph"
 """all of this code's ways run the network with folded BatchNorm; the last three have torch's default precision"""
 WARM_UP = 3
 DECODED = 8
-"""pictures that are decoded at once"""
+"""images that are decoded at once"""
 
 
 def inference(job: Job) -> Iterator[Row]:
-    """From pictures in the host's memory to the network's outputs on the device."""
+    """From images in the host's memory to the network's outputs on the device."""
     ways = (PLAIN, FLOAT32, EAGER) if job.cuda else (PLAIN, FLOAT32)  # a CPU has no TF32
     for way in ways:
         yield from attempt(job, _latency_name(way), partial(latency, job, way))
     yield from attempt(job, "decoding of 50 detections", partial(decoding, job))
-    for batch in job.sizes.pictures:
+    for batch in job.sizes.images:
         for way in ways:
             yield from attempt(job, _rate_name(way, batch), partial(throughput, job, way, batch))
     if not job.cuda:
@@ -78,7 +78,7 @@ def latency(job: Job, way: str) -> list[Row]:
 
 
 def throughput(job: Job, way: str, batch: int) -> list[Row]:
-    """Pictures per second, one batch after the other, and the memory that it takes."""
+    """Images per second, one batch after the other, and the memory that it takes."""
     device = job.begin()
     with precision(tf32=way not in (PLAIN, FLOAT32)):
         bench = Bench(job.config(batch), batch, device=device)
@@ -90,30 +90,30 @@ def throughput(job: Job, way: str, batch: int) -> list[Row]:
         seconds = statistics.median(seconds_in_a_row(run, job.sizes.steps, device))
         peak = allocated_megabytes(job, peak=True) - before
     name, plain = _rate_name(way, batch), _rate_name(PLAIN, batch)
-    rows = [make_row(name, batch / seconds, "pictures/s", against=plain, better="more", kind="inference")]
+    rows = [make_row(name, batch / seconds, "images/s", against=plain, better="more", kind="inference")]
     if job.cuda:
         facts: dict[str, Any] = {"against": f"peak memory, {plain}", "better": "less"}
         bar = job.bar(1.0) if way != PLAIN else None
-        rows.append(make_row(f"peak memory, {name}", peak / batch, "MB/picture", bar=bar, **facts))
+        rows.append(make_row(f"peak memory, {name}", peak / batch, "MB/image", bar=bar, **facts))
     return rows
 
 
 def decoding(job: Job) -> list[Row]:
-    """Outputs on the host to objects; and all from one picture in the host's memory to its objects."""
+    """Outputs on the host to objects; and all from one image in the host's memory to its objects."""
     device = job.begin()
     rows = []
-    for name, run, pictures in (
+    for name, run, images in (
         ("decoding of 50 detections", Bench(job.config(DECODED), DECODED, device=device).decoding(), DECODED),
-        ("picture to detections, eager, batch 1", Bench(job.config(1), 1, device=device).inference(), 1),
+        ("image to detections, eager, batch 1", Bench(job.config(1), 1, device=device).inference(), 1),
     ):
         seconds_one_by_one(run, WARM_UP, device)
         seconds = statistics.median(seconds_one_by_one(run, job.sizes.calls, device))
-        rows.append(make_row(name, 1000 * seconds / pictures, "ms/picture"))
+        rows.append(make_row(name, 1000 * seconds / images, "ms/image"))
     return rows
 
 
 def forward(bench: Bench, way: str) -> Callable[[], Outputs]:
-    """What runs the network once in one of the ways, the pictures' transfer included."""
+    """What runs the network once in one of the ways, the images' transfer included."""
     if way == PLAIN:
         return _eager(bench.plain_network(), bench.normalised, bench.device)
     network = bench.folded_network()
@@ -136,20 +136,20 @@ def _eager(network: Callable[[Tensor], Outputs], images: Tensor, device: torch.d
 @torch.no_grad()
 def _graph(network: nn.Module, images: Tensor, device: torch.device) -> Callable[[], Outputs]:
     """The network's kernels, recorded once. The outputs are overwritten by the next call."""
-    pictures = images.to(device)
+    images = images.to(device)
     # torch asks for warm-up calls on another stream than the default one
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP):
-            network(pictures)
+            network(images)
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        outputs: Outputs = network(pictures)
+        outputs: Outputs = network(images)
 
     def run() -> Outputs:
-        pictures.copy_(images, non_blocking=True)
+        images.copy_(images, non_blocking=True)
         graph.replay()
         return outputs
 

@@ -32,12 +32,12 @@ class Sizes:
     """rows and columns of the matrices"""
     batches: tuple[int, ...] = (16, 32, 64)
     """of training; the first one is what the bars are about"""
-    pictures: tuple[int, ...] = (1, 8, 32, 64)
+    images: tuple[int, ...] = (1, 8, 32, 64)
     """batches of inference"""
     steps: int = 12
     """timed, of training and of inference in batches; the median counts"""
     calls: int = 100
-    """timed, of inference on one picture"""
+    """timed, of inference on one image"""
     frames: int = 96
     """rendered for the training loop"""
     copies: int = 6
@@ -55,7 +55,7 @@ QUICK = Sizes(
     backbone="dla34_narrow",
     resolution=(96, 64),
     batches=(2,),
-    pictures=(1, 2),
+    images=(1, 2),
     steps=2,
     calls=3,
     frames=4,

@@ -18,7 +18,7 @@ from lib.datasets.kitti import KITTI
 from lib.datasets.object_depth import folder_for
 from lib.datasets.samples import training_loader
 from lib.engine.checkpoint import save_checkpoint
-from lib.engine.optim import build_optimizer, learning_rate, set_learning_rate
+from lib.engine.optimizer import build_optimizer, learning_rate, set_learning_rate
 from lib.engine.progress import Progress
 from lib.engine.step import Parts, compiled
 from lib.engine.trainer import begin, train_one_epoch
@@ -90,7 +90,7 @@ def loop(job: Job, compile: bool = False) -> Iterator[Row]:
         return
     root = repeated_frames(job)
     run = begin_run(job, root, compile)
-    yield make_row(f"first epoch, {name}", run.epoch(), "s", note="decodes the pictures; cuDNN and torch get ready")
+    yield make_row(f"first epoch, {name}", run.epoch(), "s", note="decodes the images; cuDNN and torch get ready")
     yield from epochs(job, run, name)
     yield from attempt(job, f"profile, {name}", lambda: profile(job, run, name))
 
@@ -147,7 +147,7 @@ def epochs(job: Job, run: Run, name: str) -> Iterator[Row]:
     yield make_row(f"checkpoint, {name}", saving, "s")
     minutes = EPOCHS * (epoch * FRAMES / frames + saving) / 60
     note = (
-        f"extrapolated: time per frame and a checkpoint an epoch as above, pictures cached, {EPOCHS * FRAMES} frames; "
+        f"extrapolated: time per frame and a checkpoint an epoch as above, images cached, {EPOCHS * FRAMES} frames; "
         "without start, first decoding and evaluation"
     )
     yield make_row(f"{EPOCHS} epochs, {name}", minutes, "min", MINUTES / minutes, job.bar(1.0), note=note)

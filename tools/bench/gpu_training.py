@@ -141,7 +141,7 @@ def measure(job: Job, variant: Variant, batch: int) -> list[Row]:
     if job.cuda:
         facts = {"against": f"peak memory, {plain}", "better": "less"}
         bar = job.bar(1.0) if ours else None
-        rows.append(make_row(f"peak memory, {name}", peak / batch, "MB/picture", bar=bar, **facts))
+        rows.append(make_row(f"peak memory, {name}", peak / batch, "MB/image", bar=bar, **facts))
     return rows
 
 
@@ -182,7 +182,7 @@ def flops(job: Job) -> Iterator[Row]:
     batch = 2
     bench = Bench(job.config(batch), batch, device=torch.device("cpu"))
     count = flops_of(bench.training()) / batch
-    yield make_row("FLOPs of a training picture", count / 1e9, "GFLOP", kind="flops")
+    yield make_row("FLOPs of a training image", count / 1e9, "GFLOP", kind="flops")
 
 
 def flops_of(run: Callable[[], object]) -> int:

@@ -3,7 +3,7 @@
     python tools/bench/growth.py                        # DLA-34, about ten minutes on two cores
     python tools/bench/growth.py --json growth.json
 
-Ratios are costs per picture against the first row of their group. How samples, depth maps and the evaluator grow with
+Ratios are costs per image against the first row of their group. How samples, depth maps and the evaluator grow with
 the number of frames: tools/bench/evaluator.py has a row for it, the other two work frame by frame.
 """
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="OUT")
     args = parser.parse_args(argv)
     choose_device([0])
-    report = Report(f"Growth, {args.backbone}; costs per picture against the first of each group")
+    report = Report(f"Growth, {args.backbone}; costs per image against the first of each group")
     base = Config(general=General(qi=True, obj_depth=True), model=Model(backbone=args.backbone, pretrained=False))
     for group, configs in groups(base).items():
         seconds: dict[str, float] = {}
@@ -50,12 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         for kind in ("training", "inference"):
             rows = {name: value for name, value in seconds.items() if name.startswith(kind)}
             for name, value in rows.items():
-                report.add(name, value, "s/picture", value / next(iter(rows.values())))
+                report.add(name, value, "s/image", value / next(iter(rows.values())))
     return report.show(args.json)
 
 
 def groups(base: Config) -> dict[str, dict[str, tuple[Config, int]]]:
-    """By group and name: the configuration, and the objects of a picture."""
+    """By group and name: the configuration, and the objects of an image."""
 
     def at(resolution: tuple[int, int], batch: int) -> Config:
         return replace(base, dataset=Dataset(resolution=resolution, batch_size=batch))
@@ -64,12 +64,12 @@ def groups(base: Config) -> dict[str, dict[str, tuple[Config, int]]]:
     return {
         "resolution": {f"{w} x {h}, batch 2": (at((w, h), 2), OBJECTS) for w, h in RESOLUTIONS},
         "batch": {f"{full[0]} x {full[1]}, batch {n}": (at(full, n), OBJECTS) for n in BATCHES},
-        "objects": {f"{n} objects a picture": (at(full, 2), n) for n in OBJECT_COUNTS},
+        "objects": {f"{n} objects an image": (at(full, 2), n) for n in OBJECT_COUNTS},
     }
 
 
 def measure(bench: Bench, run: Callable[[], object], repeats: int) -> float:
-    """Seconds a picture."""
+    """Seconds an image."""
 
     def once() -> None:
         run()

@@ -27,8 +27,8 @@ if __name__ == "__main__":
 from lib.config import CLASS_NAMES, Config, Dataset, General, Model, Trainer
 from lib.datasets.targets import empty_targets
 from lib.engine.device import choose_device
-from lib.engine.optim import build_optimizer
-from lib.engine.step import Figures, Parts, compiled, prepare, train_step
+from lib.engine.optimizer import build_optimizer
+from lib.engine.step import Figures, Parts, compiled, to_channels_last, train_step
 from lib.losses import Criterion
 from lib.models import build_model
 from lib.models.folding import fold_batch_norm
@@ -41,7 +41,7 @@ from tools.bench.side import Side
 
 P2 = "721.5377 0 609.5593 44.85728 0 721.5377 172.854 0.2163791 0 0 1 0.002745884"
 OBJECTS = 6
-"""of a picture, about KITTI's mean"""
+"""of an image, about KITTI's mean"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,15 +62,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         sides = {name: Side(side, config_for(args), args.batch, name) for name in (f"plain_{kind}", kind)}
         if args.only != "memory":
             seconds = time_in_turn(sides, args.repeats)
-            report.add_sides(seconds, "s/picture", args.batch, {kind: 2.0})
+            report.add_sides(seconds, "s/image", args.batch, {kind: 2.0})
         plain, ours = (each.peak() / args.batch for each in sides.values())
-        report.add(f"peak memory, plain_{kind}", plain, "MB/picture")
-        report.add(f"peak memory, {kind}", ours, "MB/picture", plain / ours, 1.0)
+        report.add(f"peak memory, plain_{kind}", plain, "MB/image")
+        report.add(f"peak memory, {kind}", ours, "MB/image", plain / ours, 1.0)
         for each in sides.values():
             each.close()
     if args.only in (None, "decoding"):
         decoding = {"decoding of 50 detections": Bench(config_for(args), args.batch).decoding()}
-        report.add_sides(time_in_turn(decoding, 4 * args.repeats), "ms/picture", args.batch, {})
+        report.add_sides(time_in_turn(decoding, 4 * args.repeats), "ms/image", args.batch, {})
     return report.show(args.json)
 
 
@@ -94,8 +94,8 @@ class Bench:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         rng = np.random.default_rng(0)
         width, height = config.dataset.resolution
-        pictures = rng.integers(0, 256, (batch, height, width, 3), dtype=np.uint8)
-        self.images = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+        images = rng.integers(0, 256, (batch, height, width, 3), dtype=np.uint8)
+        self.images = torch.from_numpy(images).permute(0, 3, 1, 2)
         self.normalised = ((self.images.float() - 128) / 60).contiguous()
         self.targets = random_targets(rng, batch, width // 4, height // 4, objects)
         if self.device.type == "cuda":  # as the loader hands them over
@@ -114,7 +114,7 @@ class Bench:
         """This code's step, whose figures are still on their way."""
         torch.manual_seed(0)
         model = build_model(self.config)
-        prepare(model, self.device)
+        to_channels_last(model, self.device)
         optimizer = build_optimizer(model, self.config.optimizer, fused=self.device.type == "cuda")
         criterion = Criterion(self.config.general)
         parts = Parts(model, criterion, optimizer, None, self.device, self.config, Path())  # type: ignore[arg-type]
@@ -167,11 +167,11 @@ class Bench:
         """This code's network for inference, on the device."""
         torch.manual_seed(0)
         model = fold_batch_norm(build_model(self._without_obj_depth()))
-        prepare(model, self.device)
+        to_channels_last(model, self.device)
         return model
 
     def plain_network(self) -> nn.Module:
-        """The same, with the same weights, run plainly; takes ``normalised`` pictures."""
+        """The same, with the same weights, run plainly; takes ``normalised`` images."""
         torch.manual_seed(0)
         return DenseHeads(self._without_obj_depth()).to(self.device).eval()
 
@@ -180,7 +180,7 @@ class Bench:
         return replace(self.config, general=replace(self.config.general, obj_depth=False))
 
     def decoding(self) -> Callable[[], Any]:
-        """Outputs on the host -> objects, 50 a picture."""
+        """Outputs on the host -> objects, 50 an image."""
         rng = np.random.default_rng(1)
         shapes = {"offset_2d": 2, "size_2d": 2, "depth": 2, "offset_3d": 2, "heading": 24}
         outputs = {name: torch.from_numpy(rng.normal(size=(self.batch, 50, n))) for name, n in shapes.items()}
@@ -195,8 +195,8 @@ class Bench:
 def random_targets(
     rng: np.random.Generator, batch: int, width: int, height: int, objects: int = OBJECTS
 ) -> dict[str, Tensor]:
-    """Targets of pictures with so many objects each, and a depth map that covers a fifth."""
-    pictures = []
+    """Targets of images with so many objects each, and a depth map that covers a fifth."""
+    images = []
     for _ in range(batch):
         targets = empty_targets(width, height)
         for slot in range(objects):
@@ -208,8 +208,8 @@ def random_targets(
             targets["depth"][slot] = rng.uniform(3, 60)
             targets["mask_2d"][slot] = targets["mask_3d"][slot] = True
         depth_map = np.where(rng.random((1, height, width)) < 0.2, rng.uniform(3, 60), 0).astype(np.float32)
-        pictures.append(targets | {"obj_depth": depth_map})
-    return {name: torch.from_numpy(np.stack([p[name] for p in pictures])) for name in pictures[0]}
+        images.append(targets | {"obj_depth": depth_map})
+    return {name: torch.from_numpy(np.stack([p[name] for p in images])) for name in images[0]}
 
 
 def side(config: Config, batch: int, name: str) -> Callable[[], Any]:

@@ -85,15 +85,15 @@ def measure(training: Path, count: int, repeats: int, only: str | None) -> Repor
 
 
 def make_tree(training: Path, labels: Path | None, count: int) -> int:
-    """Pictures of KITTI's size (one file, under many names) and labels. Returns the number of frames."""
+    """Images of KITTI's size (one file, under many names) and labels. Returns the number of frames."""
     (training / "image_2").mkdir(parents=True)
     (training / "label_2").mkdir()
-    picture = training.parent / "black.png"
-    cv2.imwrite(str(picture), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+    image = training.parent / "black.png"
+    cv2.imwrite(str(image), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
     texts = generated_labels(count) if labels is None else [p.read_text() for p in sorted(labels.glob("*.txt"))[:count]]
     for k, text in enumerate(texts):
         (training / "label_2" / f"{k:06d}.txt").write_text(text)
-        (training / "image_2" / f"{k:06d}.png").hardlink_to(picture)
+        (training / "image_2" / f"{k:06d}.png").hardlink_to(image)
     return len(texts)
 
 

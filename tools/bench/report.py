@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from lib.files import atomic_write
+from lib.system.files import atomic_write
 
 
 def time_in_turn(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:

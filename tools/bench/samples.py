@@ -26,7 +26,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from lib.config import Config, Dataset, General
-from lib.datasets import pictures
+from lib.datasets import images
 from lib.datasets.kitti import KITTI
 from lib.datasets.object_depth import (
     ALL_FOLDER,
@@ -36,7 +36,7 @@ from lib.datasets.object_depth import (
     write_object_depth,
 )
 from lib.datasets.samples import TrainingSamples
-from lib.ops.machine import keep_freed_memory
+from lib.system.machine import keep_freed_memory
 from tools.bench.plain import plain_sample, synthetic_tree
 from tools.bench.report import Report, time_in_turn
 from tools.bench.side import Side
@@ -69,10 +69,10 @@ def measure(root: Path, count: int, repeats: int) -> Report:
         "labels": "isal and OpenCV, depth maps painted",
         "cache": "cache: ram, depth maps painted",
     }
-    if not pictures.isal_zlib:
+    if not images.isal_zlib:
         print("the package isal is not installed: two rows are left out")
         del names["files"], names["labels"]
-    bars = {"files" if pictures.isal_zlib else "zlib": 3.0, "cache": 8.0}
+    bars = {"files" if images.isal_zlib else "zlib": 3.0, "cache": 8.0}
     sides = {name: Side(side, root, count, name) for name in names}
     seconds = {names[name]: values for name, values in time_in_turn(sides, repeats).items()}
     report.add_sides(seconds, "ms/sample", count, {names[name]: bar for name, bar in bars.items()})
@@ -83,7 +83,7 @@ def measure(root: Path, count: int, repeats: int) -> Report:
     paths = [files.image_dir / f"{i}.png" for i in files.frame_ids[:count]]
     decoding = {
         "decoding alone, OpenCV": lambda: [cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) for path in paths],
-        "decoding alone, isal where it is installed": lambda: [pictures.read_picture(path) for path in paths],
+        "decoding alone, isal where it is installed": lambda: [images.read_image(path) for path in paths],
     }
     report.add_sides(time_in_turn(decoding, repeats), "ms/sample", count, {})
     report.add_sides(time_in_turn(_depth_sides(files, count), repeats), "ms/sample", count, {})
@@ -102,7 +102,7 @@ def side(root: Path, count: int, name: str) -> Callable[[], None]:
     """What a process of its own runs: ``count`` samples."""
     one_core()
     if name == "zlib":
-        pictures.isal_zlib = None
+        images.isal_zlib = None
     frames = KITTI(root, "train", ALL_FOLDER, paint_obj_depth=name in ("labels", "cache"), cache=name == "cache")
     if name == "plain":
         rng = np.random.default_rng(0)

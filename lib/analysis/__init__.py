@@ -1,0 +1,1 @@
+"""What a network, or the representation itself, gets wrong."""

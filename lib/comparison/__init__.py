@@ -1,0 +1,1 @@
+"""Arms x seeds: plan the runs, run them, compare them."""

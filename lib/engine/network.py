@@ -1,0 +1,69 @@
+"""Checkpoint -> the network that it holds, as inference needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from ..config import Config, load_config, parse_config
+from .checkpoint import load_model_state, read_checkpoint
+from .run_folder import EVALUATION_KEYS, warn_of_differences
+
+
+class TrainedNetwork(NamedTuple):
+    """What a checkpoint says."""
+
+    config: Config
+    """that it is used with: its own, or the one that was named"""
+    model: Any
+    """without the obj_depth head, which is for training only"""
+    state: dict[str, Any]
+    """the whole checkpoint"""
+
+
+def load_network(
+    path: Path,
+    build_model: Callable[[Config], nn.Module],
+    config: str | Path | Config | None = None,
+    overrides: Sequence[str] = (),
+) -> TrainedNetwork:
+    """The network of a checkpoint, official ones included; warns where ``EVALUATION_KEYS`` were others in training.
+
+    Args:
+        build_model: ``lib.models.build_model``; passed in, since the engine knows no model.
+        config: a YAML file or its content; None: what the checkpoint itself holds.
+        overrides: 'section.key=value'; not with a ``Config``, which has them.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file and what is wrong.
+    """
+    if isinstance(config, Config) and overrides:
+        raise ValueError(f"overrides go with a YAML file or a checkpoint's own config, got {list(overrides)}")
+    state = read_checkpoint(path)
+    stored = state.get("config")
+    own = config is None
+    if config is None:
+        config = _stored_config(path, stored, overrides)
+    elif not isinstance(config, Config):
+        config = load_config(config, overrides)
+    warn_of_differences(path, stored, config, EVALUATION_KEYS)
+    try:
+        model = build_model(replace(config, general=replace(config.general, obj_depth=False)))
+    except ValueError as error:
+        raise ValueError(f"{path}: the model of its config cannot be built: {error}" if own else str(error)) from None
+    load_model_state(model, state["model_state"], path)
+    return TrainedNetwork(config, model, state)
+
+
+def _stored_config(path: Path, stored: object, overrides: Sequence[str]) -> Config:
+    if not isinstance(stored, dict) or not stored:
+        raise ValueError(f"{path}: it has no config, as official checkpoints have none; name its YAML with --config")
+    try:
+        config = parse_config(stored)
+    except ValueError as error:
+        raise ValueError(f"{path}: its config: {error}; name a YAML with --config") from None
+    return parse_config(stored, overrides) if overrides else config
