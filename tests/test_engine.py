@@ -3,6 +3,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from lib.engine.inference import write_results
 from lib.engine.metrics import MetricsLog, read_metrics
 from lib.engine.optimizer import build_optimizer, learning_rate
 from lib.engine.progress import Progress
-from lib.engine.step import Parts, compiled, to_channels_last, train_step
+from lib.engine.trainer import Trainer
 from lib.losses import Criterion
 from lib.models import build_model
 from lib.structures import FrameInfo
@@ -24,7 +25,7 @@ from lib.system.commands import run_command
 from lib.system.environment import git_commit, versions
 from lib.system.files import atomic_write, remove_leftovers
 from tests.conftest import DATA, PROJECT
-from tools.bench.network import random_targets
+from tools.bench.network import make_random_targets
 
 SCHEDULE = json.loads((DATA / "schedule.json").read_text())
 NARROW = parse_config({"model": {"backbone": "dla34_narrow"}})
@@ -243,6 +244,14 @@ def test_steps_without_a_term_are_counted():
     assert "zero_share" not in resumed.record
 
 
+def test_progress_of_version_0_1_is_read():
+    old = {"frames_done": 4, "pictures": 3, "order": [3, 12], "sums": {"depth": 6.0}}
+    progress = Progress.from_checkpoint({"epoch": 2, "best": 1.5, "progress": old}, Path("x"), (3, 12))
+    assert (progress.epoch, progress.frames_done, progress.images, progress.means()) == (2, 4, 3, {"depth": 2.0})
+    with pytest.raises(ValueError, match="not one that this version knows"):
+        Progress.from_checkpoint({"epoch": 2, "progress": {"photos": 3}}, Path("x"), (3, 12))
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [
@@ -288,19 +297,19 @@ def test_a_compiled_step_is_the_step():
     config = Config(general=general, model=Model(backbone="dla34_narrow"), optimizer=optimizer)
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.integers(0, 256, (2, 3, 64, 96), dtype=np.uint8))
-    targets = random_targets(rng, 2, 24, 16)
+    targets = make_random_targets(rng, 2, 24, 16)
     frames = [FrameInfo(f"{k:06d}", (96, 64), None) for k in range(2)]
     found = []
     for compile_it in (False, True):
         torch.manual_seed(0)
-        model = build_model(config)
-        to_channels_last(model, torch.device("cpu"))
-        model.double().train()
+        model = build_model(config).double()
+        config = replace(config, trainer=replace(config.trainer, compile=compile_it))
         loss, steps = Criterion(config.general), build_optimizer(model, config.optimizer)
-        parts = Parts(model, loss, steps, None, torch.device("cpu"), config, Path())
-        forward = compiled(model) if compile_it else model
-        terms, images, stop = train_step(parts, forward, 0, images, targets, frames).read()
-        assert images == 2 and not stop and len(terms) == 10
+        loader = torch.utils.data.DataLoader(range(2))
+        trainer = Trainer(model, loss, steps, loader, config, Path(), torch.device("cpu"), lambda *_: {})
+        model.train()
+        terms, count, stop = trainer.step(images, targets, frames).read()
+        assert count == 2 and not stop and len(terms) == 10
         found.append((terms, model.state_dict()))
     (terms, weights), (others, other_weights) = found
     assert others == pytest.approx(terms, rel=1e-9)
@@ -309,15 +318,15 @@ def test_a_compiled_step_is_the_step():
 
 
 @pytest.mark.slow
-def test_a_machine_that_cannot_compile_is_told(tmp_path):
+def test_a_machine_that_cannot_compile_is_named(tmp_path):
     code = """
 import torch
-from lib.engine.step import compiled
+from lib.engine.step import CompiledForward
 class Model(torch.nn.Module):
     def forward(self, images, indices):
         return images * 2
 try:
-    compiled(Model())(torch.ones(2), None)
+    CompiledForward(Model())(torch.ones(2), None)
 except ValueError as error:
     print(error)
 """

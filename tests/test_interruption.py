@@ -266,8 +266,8 @@ def test_reading_figures_late_changes_nothing(folder, monkeypatch, capsys, inter
         return train_val.main(["--config", "tiny.yaml", *arguments, "--set", *settings])
 
     assert train("whole") == 0
-    monkeypatch.setattr(trainer, "prefetch", lambda device: 1)
-    steps, step = [], trainer.train_step
+    monkeypatch.setattr(trainer, "steps_in_flight", lambda device: 1)
+    steps, step = [], trainer.Trainer.step
 
     def interrupted_in_the_third(*arguments):
         steps.append(1)
@@ -275,7 +275,7 @@ def test_reading_figures_late_changes_nothing(folder, monkeypatch, capsys, inter
             signal.raise_signal(signal.SIGTERM)
         return step(*arguments)
 
-    monkeypatch.setattr(trainer, "train_step", interrupted_in_the_third)
+    monkeypatch.setattr(trainer.Trainer, "step", interrupted_in_the_third)
     assert train("parts") == 143
     assert len(steps) == 4  # one later, since it is read one later
     assert checkpoint(folder / "outputs/parts")["progress"]["frames_done"] == 8

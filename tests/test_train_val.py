@@ -14,9 +14,11 @@ import yaml
 
 import make_obj_depth
 from lib.analysis.depth_error import depth_errors
-from lib.datasets.object_depth import load_object_depth
+from lib.datasets.object_depth import read_object_depth
 from lib.engine.checkpoint import read_checkpoint
 from lib.evaluation import read_annotations
+from lib.pipeline import run as pipeline_run
+from lib.pipeline.evaluation import Evaluator
 from lib.structures import read_objects
 from lib.system.interruption import Interrupted
 from tests.conftest import PROJECT
@@ -124,7 +126,7 @@ def test_train_then_evaluate_then_evaluate_only(run, tmp_path, tiny_kitti, capsy
 
 def painted(training):
     """Where frame 000000's depth map may change its image: at objects, and at the scale below."""
-    found = load_object_depth(training / "obj_depth_all" / "000000.npy", (1242, 375)) > 0
+    found = read_object_depth(training / "obj_depth_all" / "000000.npy", (1242, 375)) > 0
     found[320:, :320] = True
     return found
 
@@ -159,12 +161,12 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(run, tmp_path, capsys
 
 
 def test_evaluation_during_training_keeps_the_best(run, tmp_path, monkeypatch):
-    scores, real = iter([3.0, float("nan"), 7.0, 5.0]), train_val.evaluate_model
+    scores, real = iter([3.0, float("nan"), 7.0, 5.0]), Evaluator.__call__
 
     def evaluate(*arguments):
         return {name: next(scores) for name in list(real(*arguments))[:1]}
 
-    monkeypatch.setattr(train_val, "evaluate_model", evaluate)
+    monkeypatch.setattr(Evaluator, "__call__", evaluate)
     assert run("--set", "trainer.eval_frequency=1", "dataset.train_split=trainval", "tester.split=trainval") == 0
     folders = sorted(p.name for p in (tmp_path / "outputs/tiny/results").iterdir())
     assert folders == [f"checkpoint_epoch_{n}" for n in (1, 2, 3, 4)]
@@ -400,7 +402,8 @@ def test_the_advice_after_an_interruption_can_be_followed(run, capsys, monkeypat
     def interrupted(*arguments):
         raise Interrupted(signal.SIGINT)
 
-    monkeypatch.setattr(train_val, "train_and_evaluate", interrupted)
+    for name in ("build_trainer", "evaluate_checkpoints"):
+        monkeypatch.setattr(pipeline_run, name, interrupted)
     assert run(*options) == 130
     assert capsys.readouterr().err.splitlines()[-1].endswith(advice)
     assert run("-e") == 130
@@ -439,7 +442,7 @@ def test_a_path_that_means_two_files_is_refused(run, tmp_path, capsys):
     """README.md is here and in the project."""
     (tmp_path / "README.md").write_text("no checkpoint")
     said = errors(run, capsys, "--resume", "README.md")
-    assert f"may mean {PROJECT / 'README.md'} or {tmp_path / 'README.md'}; give the whole path" in said
+    assert f"may mean {PROJECT / 'README.md'} or {tmp_path / 'README.md'}; give the full path" in said
     said = errors(run, capsys, "--set", "model.pretrained=README.md")
     assert said.startswith("error: model.pretrained: 'README.md' may mean")
     assert "README.md: not a readable checkpoint" in errors(run, capsys, "--resume", str(tmp_path / "README.md"))

@@ -1,1 +1,1 @@
-"""The loops, and what keeps them safe."""
+"""Training and inference: the Trainer, its optimizer and checkpoints, ranks, and detection."""

@@ -1,4 +1,4 @@
-"""Checkpoints: the official three keys where the official code reads them, and what this project adds."""
+"""Checkpoint files: the three keys of the official code, and what this project adds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MOMENTS: dict[type, set[str]] = {
     torch.optim.SGD: {"momentum_buffer"},
 }
 OPTIONAL_HEAD = "obj_depth."
-"""parameters of the head that exists in training only"""
+"""beginning of the names of the parameters that only training uses"""
 
 
 def save_checkpoint(
@@ -39,12 +39,12 @@ def save_checkpoint(
     progress: dict[str, Any] | None = None,
     focal_net: float | None = None,
 ) -> None:
-    """Write the official ``epoch`` (epochs done), ``model_state``, ``optimizer_state``; and what this project adds.
+    """Write the official ``epoch`` (epochs done), ``model_state`` and ``optimizer_state``, and this project's keys.
 
-    That is config, best AP, version, ``progress`` (see ``Progress.state``), the states of the random generators and,
-    under ``camera``, the ``focal_net`` of the training images: a focal length at network resolution [px].
-    All of it is tensors and plain values. The file appears whole or not at all; raises OSError where it cannot be
-    written, and an older file of that name is then as it was.
+    Those are config, best AP, version, ``progress`` (see ``Progress.state``), the states of the random generators and,
+    under ``camera``, ``focal_net``: the focal length of the training images at network resolution [px].
+    The file holds tensors and plain values only. It is written completely or not at all; raises OSError where it cannot
+    be written, and an older file of that name is then unchanged.
     """
     state = {
         "epoch": epoch,
@@ -60,7 +60,7 @@ def save_checkpoint(
     try:
         with atomic_write(path) as file:
             torch.save(state, file)
-    except RuntimeError as error:  # torch's own writer hides the reason
+    except RuntimeError as error:  # torch's writer replaces the OSError
         reason: BaseException | None = error
         while reason is not None and not isinstance(reason, OSError):
             reason = reason.__cause__ or reason.__context__
@@ -71,9 +71,9 @@ def save_checkpoint(
 def random_state() -> dict[str, Any]:
     """States of the global random generators of python, numpy, torch and every GPU, as tensors and plain values.
 
-    Nothing in this project draws from them during training; code that extends it may.
+    This project does not draw from them during training; code that extends it may.
     """
-    kind, keys, *rest = cast(tuple[Any, ...], np.random.get_state(legacy=True))  # noqa: NPY002  (the global generator is meant)
+    kind, keys, *rest = cast(tuple[Any, ...], np.random.get_state(legacy=True))  # noqa: NPY002
     return {
         "python": random.getstate(),
         "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
@@ -83,7 +83,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Put back what :func:`random_state` found; generators of GPUs only where there are as many as then."""
+    """Restore :func:`random_state`; the generators of GPUs only if the machine has as many as before."""
     random.setstate(state["python"])
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
@@ -93,15 +93,15 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path, glance: bool = False) -> dict[str, Any]:
-    """A checkpoint's content, on the CPU. Only tensors and plain values are unpickled, never code.
+    """The content of a checkpoint, on the CPU. Only tensors and plain values are unpickled, never code.
 
-    ``glance``: tensors are mapped instead of read, for a quick look at the rest.
+    ``glance``: memory-map the tensors instead of reading them, to read the rest quickly.
     Raises FileNotFoundError, or ValueError for a file that is no checkpoint.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
-        zipped = zipfile.is_zipfile(path)  # old (official) files are not, and cannot be mapped
+        zipped = zipfile.is_zipfile(path)  # files of the official code are not, and cannot be mapped
         if zipped and not glance:
             _check_sums(path)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=glance and zipped)
@@ -111,7 +111,7 @@ def read_checkpoint(path: Path, glance: bool = False) -> dict[str, Any]:
         ) from None
     except MemoryError:
         raise
-    except Exception as error:  # damage may meet any line of the unpickler
+    except Exception as error:  # a damaged file may raise any exception in the unpickler
         logger.debug("%s", path, exc_info=error)
         raise ValueError(f"{path}: not a readable checkpoint: cut off, or no PyTorch file") from None
     if not isinstance(state, dict) or not isinstance(state.get("model_state"), dict):
@@ -120,15 +120,15 @@ def read_checkpoint(path: Path, glance: bool = False) -> dict[str, Any]:
 
 
 def _check_sums(path: Path) -> None:
-    """What torch does not look at. Raises zipfile.BadZipFile for a record that is not as it was written."""
+    """Compare the records with their CRC-32, which torch does not. Raises zipfile.BadZipFile."""
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
     if damaged is not None:
-        raise zipfile.BadZipFile(f"{damaged} is not as it was written")
+        raise zipfile.BadZipFile(f"{damaged} has another CRC-32 than when it was written")
 
 
 def load_model_state(model: nn.Module, state: dict[str, Tensor], origin: Path) -> None:
-    """Load strictly, except for the obj_depth head, which either side may lack; that is logged.
+    """Load strictly, except for the obj_depth head, which may be missing on either side; that is logged.
 
     Raises ValueError, naming parameters, for a checkpoint of another model.
     """
@@ -161,7 +161,7 @@ def load_model_state(model: nn.Module, state: dict[str, Tensor], origin: Path) -
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: object, origin: Path) -> None:
-    """Moments and step counts are loaded; weight decay and the like stay as the config has them.
+    """Load moments and step counts; the learning rate, weight decay and so on stay those of ``optimizer``.
 
     Raises ValueError where the state is missing, or of another optimizer or model.
     """

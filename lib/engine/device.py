@@ -13,14 +13,14 @@ logger = logging.getLogger(__name__)
 
 
 def seed_torch(seed: int) -> None:
-    """All devices. Python's and numpy's global generators are not used anywhere."""
+    """Seed PyTorch on all devices. The global generators of Python and numpy are not used in this project."""
     torch.manual_seed(seed)
 
 
 def existing_gpus(gpu_ids: Sequence[int]) -> tuple[int, ...]:
-    """Those of ``gpu_ids`` that this machine has, with a warning where some are missing; all where none is there.
+    """Those of ``gpu_ids`` that this machine has, with a warning where some are missing.
 
-    So that ``gpu_ids: 0, 1``, as in the official files, runs on one GPU; and as two processes where there is no CUDA.
+    All of them where the machine has none, or no CUDA. So ``gpu_ids: 0, 1`` of an official file runs on one GPU.
     """
     if not torch.cuda.is_available():
         return tuple(gpu_ids)
@@ -36,7 +36,7 @@ def existing_gpus(gpu_ids: Sequence[int]) -> tuple[int, ...]:
 
 
 def choose_device(gpu_ids: Sequence[int]) -> torch.device:
-    """This process's GPU, the first of ``gpu_ids``, or the CPU where there is no CUDA.
+    """The first of ``gpu_ids``, or the CPU where there is no CUDA or no id.
 
     Raises ValueError for a GPU that does not exist.
     """
@@ -50,6 +50,6 @@ def choose_device(gpu_ids: Sequence[int]) -> torch.device:
         return torch.device("cpu")
     if gpu_ids[0] >= torch.cuda.device_count():
         raise ValueError(f"trainer.gpu_ids: no GPU {gpu_ids[0]}; this machine has {torch.cuda.device_count()}")
-    torch.cuda.set_device(gpu_ids[0])  # else loaders and libraries put a context of their own on GPU 0
+    torch.cuda.set_device(gpu_ids[0])  # otherwise pinned memory creates a context on GPU 0
     logger.info("device: GPU %d, %s", gpu_ids[0], torch.cuda.get_device_name(gpu_ids[0]))
     return torch.device("cuda", gpu_ids[0])

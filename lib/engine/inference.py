@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..config import Config
-from ..postprocess import DECODED, DecodeSettings, decode_detections
+from ..postprocess import DECODER_INPUTS, DecodeSettings, decode_detections
 from ..structures import FrameInfo, Object3d
 from ..system.commands import progress_interval
 from ..system.threads import map_ahead
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class InferenceBatch:
-    """Images at network resolution and what it takes to decode their detections."""
+    """Images at network resolution, and what decoding their detections needs."""
 
     images: Tensor
     """(B, 3, H, W) uint8, RGB"""
@@ -36,16 +36,16 @@ class InferenceBatch:
     settings: DecodeSettings
     """its resolution is that of the images"""
     originals: Sequence[np.ndarray] = ()
-    """the originals (h, w, 3) uint8, RGB, where somebody wants to draw on them"""
+    """the original images (h, w, 3) uint8, RGB, for drawing; empty where they are not needed"""
 
 
 def detect(
     model: nn.Module, batches: Iterable[InferenceBatch], topk: int, device: torch.device
 ) -> Iterator[tuple[InferenceBatch, list[list[Object3d]]]]:
-    """Each batch with the detections of its frames, at most ``topk`` a frame; holds two batches at a time.
+    """Each batch with the detections of its frames, at most ``topk`` per frame; two batches are in memory at a time.
 
-    Always in float32: bfloat16 has 8 bits, too few to tell neighbouring peaks apart or to code a depth of 40 m to
-    better than 0.3 m. Leaves the model in eval mode.
+    Always in float32: bfloat16 has 8 significant bits, too few to separate neighbouring peaks or to encode a depth of
+    40 m with an error below 0.3 m. Leaves the model in evaluation mode.
     """
     to_channels_last(model, device)
     model.eval()
@@ -54,18 +54,18 @@ def detect(
         for batch in batches:
             with torch.no_grad():
                 found = model(batch.images.to(device, non_blocking=True), topk=topk)
-            yield batch, {name: found[name] for name in DECODED}
+            yield batch, {name: found[name] for name in DECODER_INPUTS}
 
     def decode(item: tuple[InferenceBatch, dict[str, Tensor]]) -> tuple[InferenceBatch, list[list[Object3d]]]:
         batch, found = item
         return batch, decode_detections(found, batch.frames, batch.settings)
 
-    # a batch is decoded while the network is at the next one and the loaders are at those after it
+    # a thread decodes a batch while the network computes the next one
     return map_ahead(decode, outputs())
 
 
 def decode_settings(config: Config) -> DecodeSettings:
-    """What the configuration says about decoding."""
+    """The part of the configuration that decoding needs."""
     return DecodeSettings(
         config.dataset.class_names,
         config.dataset.resolution,
@@ -83,7 +83,7 @@ def predict(
     device: torch.device,
     show_progress: bool = True,
 ) -> list[tuple[str, list[Object3d]]]:
-    """Detections of every frame of the loader, as (frame id, objects), in its order; see :func:`detect`."""
+    """Detections of every frame of the loader, as (frame id, objects) in its order; see :func:`detect`."""
     interval = progress_interval()
     results: list[tuple[str, list[Object3d]]] = []
     with tqdm(loader, "inference", leave=False, unit="batch", mininterval=interval, disable=not show_progress) as bar:
@@ -102,23 +102,23 @@ def result_text(objects: Iterable[Object3d]) -> str:
 def write_results(folder: Path, results: Iterable[tuple[str, Sequence[Object3d]]]) -> None:
     """Write ``folder/<frame id>.txt`` for every frame, an empty file for one without detections.
 
-    The folder is made beside its place and then put there, so it never holds a mixture with older results, nor with
-    those of another process. Raises OSError where it cannot be written.
+    A temporary folder is written and then renamed, so results never mix with older ones or with another process's.
+    Raises OSError where it cannot be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(".tmp", f".{folder.name}.", folder.parent))
     try:
-        fresh.chmod(folder.parent.stat().st_mode)  # mkdtemp's are for nobody else
+        fresh.chmod(folder.parent.stat().st_mode)  # mkdtemp gives no rights to other users
         for frame_id, objects in results:
             (fresh / f"{frame_id}.txt").write_text(result_text(objects), encoding="ascii")
-        _put_in_place(fresh, folder)
+        _replace(fresh, folder)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
 
 
-def _put_in_place(fresh: Path, folder: Path) -> None:
-    for last_try in (False, False, True):  # another process may put its own there between the two steps
+def _replace(fresh: Path, folder: Path) -> None:
+    for last_try in (False, False, True):  # another process may create the folder between the two steps
         shutil.rmtree(folder, ignore_errors=True)
         try:
             fresh.rename(folder)

@@ -1,15 +1,14 @@
-"""metrics.jsonl, one line an epoch; and TensorBoard where it is installed."""
+"""metrics.jsonl, one line for each epoch; and TensorBoard where it is installed."""
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..system.files import atomic_write
+from ..system.files import atomic_write, without_nan
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +24,7 @@ class MetricsLog:
         self.path = run_dir / "metrics.jsonl" if run_dir else None
         if run_dir is None or self.path is None:
             return
-        kept = [record for record in read_metrics(self.path) if record["epoch"] <= epochs_done]
-        with atomic_write(self.path) as file:
-            file.write("".join(json.dumps(record) + "\n" for record in kept).encode())
+        _write(self.path, [record for record in read_metrics(self.path) if record["epoch"] <= epochs_done])
         try:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -36,13 +33,12 @@ class MetricsLog:
             logger.debug("TensorBoard is not installed; %s has the same numbers", self.path)
 
     def write(self, record: dict[str, Any]) -> None:
-        """One epoch: ``{"epoch": 1, "lr": .., "losses": {..}, "samples_per_second": ..}`` and, where there are any,
-        ``zero_share``: of the steps in which a loss term was exactly 0; ``skipped_frames``; ``ap``.
+        """Append an epoch: ``{"epoch": 1, "lr": .., "losses": {..}, "samples_per_second": ..}`` and, where they exist,
+        ``zero_share`` (of the steps in which a loss was exactly 0, by loss), ``skipped_frames`` and ``ap``.
         """
         if self.path is None:
             return
-        if "ap" in record:
-            record = record | {"ap": _without_nan(record["ap"])}
+        record = without_nan(record)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
         if self.board is not None:
@@ -64,22 +60,19 @@ class MetricsLog:
 
 
 def add_ap_to_last(path: Path, ap: dict[str, float]) -> None:
-    """Complete the last epoch's record, where there is one, with what the evaluation after the training found."""
+    """Add the AP of the evaluation after the training to the last epoch's record, if there is one."""
     records = read_metrics(path)
-    if not records:  # of a run that was taken over from elsewhere, finished
-        return
-    records[-1] = records[-1] | {"ap": _without_nan(ap)}
+    if records:  # a finished run that was resumed in another folder has none
+        _write(path, [*records[:-1], records[-1] | {"ap": ap}])
+
+
+def _write(path: Path, records: list[dict[str, Any]]) -> None:
     with atomic_write(path) as file:
-        file.write("".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode())
-
-
-def _without_nan(ap: dict[str, float]) -> dict[str, float | None]:
-    """No figure, as for a class that was never detected, is null in JSON; NaN is not JSON."""
-    return {name: None if math.isnan(value) else value for name, value in ap.items()}
+        file.write("".join(json.dumps(without_nan(record), allow_nan=False) + "\n" for record in records).encode())
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl. What is none, such as a line cut off by a crash, is left out, with a warning."""
+    """The records of a metrics.jsonl. Other lines, such as one cut off by a crash, are skipped with a warning."""
     records = []
     if path.is_file():
         for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):

@@ -1,4 +1,4 @@
-"""Checkpoint -> the network that it holds, as inference needs it."""
+"""Checkpoint -> configuration and model, ready for inference."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .run_folder import EVALUATION_KEYS, warn_of_differences
 
 
 class TrainedNetwork(NamedTuple):
-    """What a checkpoint says."""
+    """What a checkpoint holds."""
 
     config: Config
-    """that it is used with: its own, or the one that was named"""
+    """the checkpoint's own, or the one that was given"""
     model: Any
-    """without the obj_depth head, which is for training only"""
+    """CenterNet3D without the obj_depth head, which only training uses"""
     state: dict[str, Any]
     """the whole checkpoint"""
 
@@ -31,11 +31,11 @@ def load_network(
     config: str | Path | Config | None = None,
     overrides: Sequence[str] = (),
 ) -> TrainedNetwork:
-    """The network of a checkpoint, official ones included; warns where ``EVALUATION_KEYS`` were others in training.
+    """Load a checkpoint of this or of the official code; warn where ``EVALUATION_KEYS`` differ from the training's.
 
     Args:
-        build_model: ``lib.models.build_model``; passed in, since the engine knows no model.
-        config: a YAML file or its content; None: what the checkpoint itself holds.
+        build_model: ``lib.models.build_model``; passed in, since the engine imports no model.
+        config: a YAML file or its content; None: the configuration in the checkpoint.
         overrides: 'section.key=value'; not with a ``Config``, which has them.
 
     Raises:

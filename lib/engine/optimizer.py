@@ -15,7 +15,7 @@ WARMUP_START = 1e-5
 def learning_rate(epoch: int, base: float, config: LrScheduler) -> float:
     """Learning rate of ``epoch`` (from 0).
 
-    The official trajectory: a half cosine from 1e-5 to ``base`` over the warm-up's epochs, then ``base`` times
+    As in the official code: a half cosine from 1e-5 to ``base`` over the warm-up epochs, then ``base`` times
     ``decay_rate`` for every entry of ``decay_list`` that has passed, *counted from the end of the warm-up*: the
     official code runs two schedulers one after the other, so decay_list [90, 120] decays at epochs 95 and 125.
     """
@@ -32,7 +32,7 @@ def build_optimizer(model: nn.Module, config: Optimizer, fused: bool = False) ->
     Two groups, biases first, in the model's order: the layout of official checkpoints' ``optimizer_state``.
 
     Args:
-        fused: one kernel for all parameters, for a GPU; equal up to rounding.
+        fused: PyTorch's fused implementation, for GPUs; equal up to rounding.
     """
     named = list(model.named_parameters())
     groups = [
@@ -46,6 +46,6 @@ def build_optimizer(model: nn.Module, config: Optimizer, fused: bool = False) ->
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """For all parameter groups."""
+    """Set ``rate`` in all parameter groups."""
     for group in optimizer.param_groups:
         group["lr"] = rate

@@ -10,47 +10,50 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
+_RENAMED = {"pictures": "images"}
+"""names in checkpoints of version 0.1"""
+
 
 @dataclass
 class Progress:
-    """Changes with every step. ``epoch``, ``best`` are keys of a checkpoint of their own, the rest is 'progress'."""
+    """Changes with every step. ``epoch`` and ``best`` are keys of a checkpoint themselves, the rest is 'progress'."""
 
     epoch: int = 0
     """epochs done"""
     best: float | None = None
     """best AP so far [%]"""
     frames_done: int = 0
-    """frames of the running epoch that have had their turn; with those that could not be read"""
+    """frames of this epoch consumed so far, unreadable ones included"""
     images: int = 0
-    """those of them that were trained on"""
+    """frames of this epoch that were trained on"""
     sums: dict[str, float] = field(default_factory=dict)
-    """loss terms of the running epoch, summed over its images"""
+    """losses of this epoch, summed over its images"""
     steps: int = 0
-    """of the running epoch, those without images left out"""
+    """steps of this epoch, without those that had no images"""
     zeros: dict[str, int] = field(default_factory=dict)
-    """how many of these steps a loss term was exactly 0 in, which trains nothing; terms that never were are left out"""
+    """by loss: steps of this epoch in which it was exactly 0, and so trained nothing; losses that never were are absent"""
     seconds: float = 0.0
-    """spent on the running epoch"""
+    """spent on this epoch"""
     skipped: list[str] = field(default_factory=list)
-    """ids of all frames of this run that could not be read"""
+    """ids of all frames of the run that could not be read"""
     skipped_now: int = 0
-    """how many of the running epoch's frames could not be read"""
+    """number of this epoch's frames that could not be read"""
     record: dict[str, Any] | None = None
-    """metrics of the last epoch, as long as it is not yet evaluated and logged"""
+    """metrics of the last epoch, until its evaluation is done and they are written"""
     order: tuple[int, int] = (0, 0)
-    """(seed, number of frames) that the order of the frames depends on"""
+    """(seed, number of frames), which the order of the frames depends on"""
 
     def state(self) -> dict[str, Any]:
-        """What goes into a checkpoint under 'progress'."""
+        """What a checkpoint holds under 'progress'."""
         content = dataclasses.asdict(self)
         return {name: value for name, value in content.items() if name not in ("epoch", "best")}
 
     @classmethod
     def from_checkpoint(cls, state: dict[str, Any], origin: Path, order: tuple[int, int]) -> Progress:
-        """The place that a checkpoint was saved at; the beginning of the next epoch where it does not say more.
+        """The progress that a checkpoint was saved with; the start of its next epoch for an official checkpoint.
 
-        ``order`` as above, of this run: where it is another one than the checkpoint's, the epoch that was interrupted
-        is begun anew. Raises ValueError for a checkpoint without epoch.
+        ``order``: of this run; if it is not the checkpoint's, the interrupted epoch starts again. Raises ValueError for
+        a checkpoint without epoch.
         """
         epoch, best = state.get("epoch"), state.get("best")
         if not isinstance(epoch, int) or epoch < 0:
@@ -58,9 +61,9 @@ class Progress:
                 f"{origin}: no epoch in this checkpoint; use trainer.pretrain_model to start from its weights"
             )
         stored = state.get("progress") or {}
-        if isinstance(stored, dict) and "pictures" in stored:  # its name in version 0.1
-            stored = {"images" if name == "pictures" else name: value for name, value in stored.items()}
         names = {f.name for f in dataclasses.fields(cls)} - {"epoch", "best"}
+        if isinstance(stored, dict):
+            stored = {_RENAMED.get(name, name): value for name, value in stored.items()}
         if not isinstance(stored, dict) or not set(stored) <= names:
             raise ValueError(f"{origin}: its 'progress' is not one that this version knows")
         progress = cls(epoch, best if isinstance(best, float) else None, **stored)
@@ -75,12 +78,12 @@ class Progress:
         return progress
 
     def begin_epoch(self) -> None:
-        """Nothing of the running epoch is done."""
+        """Reset everything that counts within an epoch."""
         self.frames_done, self.images, self.sums, self.seconds, self.skipped_now = 0, 0, {}, 0.0, 0
         self.steps, self.zeros = 0, {}
 
     def finish_epoch(self, rate: float) -> None:
-        """The epoch is done; its figures go to ``record``."""
+        """Count the epoch as done and move its metrics to ``record``; ``rate``: its learning rate."""
         self.epoch += 1
         self.record = {
             "epoch": self.epoch,
@@ -95,15 +98,22 @@ class Progress:
         self.begin_epoch()
 
     def add(self, losses: dict[str, float], images: int) -> None:
-        """A step's terms."""
+        """Add a step's losses, which are means over its images."""
         self.images += images
         self.steps += images > 0
         for name, value in losses.items():
             if images and value == 0:
                 self.zeros[name] = self.zeros.get(name, 0) + 1
-        for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value * images
 
     def means(self) -> dict[str, float]:
-        """Of the running epoch's terms, over the images so far."""
+        """Losses of this epoch, averaged over its images so far."""
         return {name: value / max(self.images, 1) for name, value in self.sums.items()}
+
+
+def epoch_summary(record: dict[str, Any], epochs: int) -> str:
+    """One line about an epoch's metrics."""
+    losses = " ".join(f"{name} {value:.4f}" for name, value in record["losses"].items())
+    speed = f"{record['samples_per_second']:.2f} images/s"
+    skipped = f"  {record['skipped_frames']} frames skipped" if "skipped_frames" in record else ""
+    return f"epoch {record['epoch']}/{epochs}  lr {record['lr']:.6f}  {losses}  {speed}{skipped}"

@@ -1,4 +1,4 @@
-"""outputs/<exp_name>/: which checkpoints it holds, and whether a run may write there."""
+"""The folder of a run, outputs/<exp_name>/: its checkpoints, and what a new run may do there."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import logging
 import re
 from pathlib import Path
 
-from ..config import PROJECT_ROOT, Config, dump_config, find_file, flatten
+from ..config import PROJECT_ROOT, Config, differences, find_file, flatten
 from .checkpoint import read_checkpoint
 
 logger = logging.getLogger(__name__)
 
 LAST = "checkpoint_last.pth"
-"""where the run stands: written every epoch, and now and then inside long ones"""
+"""written after every epoch, and every ``trainer.save_interval_minutes`` inside one"""
 EVALUATION_KEYS = ("dataset.resolution", "dataset.meanshape", "dataset.use_3d_center", "tester.map_to_image")
-"""what a checkpoint must be evaluated with as it was trained with"""
-_FREE = ("general.exp_name", "general.dataroot", "dataset.num_workers", "trainer.", "tester.", "model.pretrained")
-"""what may change on resuming without another word"""
+"""keys that an evaluation must share with the training"""
+_MAY_CHANGE = ("general.exp_name", "general.dataroot", "dataset.num_workers", "trainer.", "tester.", "model.pretrained")
+"""keys, or beginnings of keys, that may differ when a run is resumed"""
 
 
 def find_checkpoint(name: str, run_dir: Path, option: str = "--set tester.checkpoint=") -> Path:
-    """Looks in the run's folder and its checkpoints/, then in the project root and the working directory.
+    """The checkpoint ``name`` of the run's folder, its checkpoints/, the project root or the working directory.
 
-    Raises FileNotFoundError, or ValueError where there are two different ones in the last two places.
+    ``option`` is named in the hint. Raises FileNotFoundError, or ValueError where the last two places hold two files.
     """
     places = [run_dir / name, run_dir / "checkpoints" / name]
     for place in places:
@@ -32,15 +32,15 @@ def find_checkpoint(name: str, run_dir: Path, option: str = "--set tester.checkp
     with contextlib.suppress(FileNotFoundError):
         return find_file(name, "checkpoint")
     places += [PROJECT_ROOT / name, Path(name)]
-    there = list_checkpoints(run_dir / "checkpoints")
-    hint = f"; this run's newest is {there[-1].name}: {option}{there[-1].name}" if there else ""
+    present = list_checkpoints(run_dir / "checkpoints")
+    hint = f"; this run's newest is {present[-1].name}: {option}{present[-1].name}" if present else ""
     raise FileNotFoundError(f"no checkpoint {name!r}; looked for {', '.join(map(str, places))}{hint}")
 
 
 def newest_checkpoint(run_dir: Path) -> Path | None:
-    """The checkpoint of a run that has come furthest, or None where there is none at all.
+    """The checkpoint of a run with the most epochs and frames, None where there is no checkpoint.
 
-    Files that cannot be read are passed over with a warning. Raises ValueError where no file is left.
+    Files that cannot be read are skipped with a warning. Raises ValueError where all of them are.
     """
     files = sorted((run_dir / "checkpoints").glob("*.pth"))
     found: list[tuple[int, int, bool, Path]] = []
@@ -50,25 +50,29 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
             frames_done = (state.get("progress") or {}).get("frames_done", 0)
             found.append((int(state["epoch"]), int(frames_done), path.name == LAST, path))
         except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
-            logger.warning("passed over: %s", error if str(path) in str(error) else f"{path}: {error!r}")
+            _warn_skipped(path, error)
     for *_, path in sorted(found, reverse=True):
         try:
-            read_checkpoint(path)  # all of it: what a glance does not see must not end the run
+            read_checkpoint(path)  # all of it: a damaged tensor must not end the run
             return path
         except (ValueError, OSError) as error:
-            logger.warning("passed over: %s", error if str(path) in str(error) else f"{path}: {error!r}")
+            _warn_skipped(path, error)
     if files:
         raise ValueError(f"{run_dir}: none of its {len(files)} checkpoints can be read; start anew with --overwrite")
     return None
 
 
+def _warn_skipped(path: Path, error: Exception) -> None:
+    logger.warning("passed over: %s", error if str(path) in str(error) else f"{path}: {error!r}")
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
-    """checkpoint_epoch_N.pth of a folder, by N."""
+    """All checkpoint_epoch_N.pth of a folder, sorted by N."""
     found = {path: re.fullmatch(r"checkpoint_epoch_(\d+)\.pth", path.name) for path in folder.glob("*.pth")}
     return [path for path, _ in sorted(((p, int(m[1])) for p, m in found.items() if m), key=lambda pair: pair[1])]
 
 
-def refuse_to_lose(run_dir: Path, resume: Path | None, overwrite: bool) -> None:
+def check_nothing_is_lost(run_dir: Path, resume: Path | None, overwrite: bool) -> None:
     """Raise FileExistsError if training into ``run_dir`` would write over checkpoints, ValueError for bad options."""
     own = run_dir / "checkpoints"
     if resume is not None and overwrite:
@@ -84,22 +88,20 @@ def refuse_to_lose(run_dir: Path, resume: Path | None, overwrite: bool) -> None:
 
 
 def warn_of_differences(path: Path, stored: object, config: Config, keys: tuple[str, ...] | None) -> None:
-    """Log where ``config`` differs from what a checkpoint was trained with; official checkpoints do not say.
+    """Log where ``config`` differs from the configuration that a checkpoint holds; official ones hold none.
 
-    ``keys``: 'section.key' names to compare; None compares all that bear on a resumed training.
+    ``keys``: 'section.key' names to compare; None compares all that affect a resumed training.
     """
     if not isinstance(stored, dict):
         return
-    old, new = flatten(stored), flatten(dump_config(config))
-    compared = keys if keys is not None else tuple(k for k in new if not k.startswith(_FREE))
-    for key in compared:
-        if key in old and old[key] != new[key]:
-            logger.warning("%s was trained with %s: %s; now it is %s", path, key, old[key], new[key])
+    compared = keys if keys is not None else tuple(k for k in flatten(config) if not k.startswith(_MAY_CHANGE))
+    for key, (old, new) in differences(stored, config, compared).items():
+        logger.warning("%s was trained with %s: %s; now it is %s", path, key, old, new)
 
 
 def _epoch(path: Path) -> int:
     try:
         epoch = read_checkpoint(path, glance=True).get("epoch")
-    except ValueError:  # broken: there is nothing to lose
+    except ValueError:  # damaged: nothing is lost by overwriting it
         return -1
     return epoch if isinstance(epoch, int) else -1

@@ -1,73 +1,38 @@
-"""One step of training, on a batch or on a process's share of one."""
+"""Parts of a training step: memory format, compilation, colour jitter, and the losses on their way to the host."""
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from ..config import Config
 from ..structures import FrameInfo
-from ..system.interruption import Interruption
-from .distributed import Ranks
-
-Criterion = Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What one run is made of."""
-
-    model: nn.Module
-    criterion: Criterion
-    optimizer: torch.optim.Optimizer
-    loader: DataLoader[Any]
-    """its batch sampler has ``set_epoch``"""
-    device: torch.device
-    config: Config
-    run_dir: Path
-    ranks: Ranks = field(default_factory=Ranks)
-    interruption: Interruption = field(default_factory=Interruption)
-    focal_net: float | None = None
-    """median focal length of the training frames at network resolution [px]"""
-
-    @property
-    def frames(self) -> int:
-        """of the training split"""
-        return len(cast(Any, self.loader.dataset))
 
 
 def to_channels_last(model: nn.Module, device: torch.device) -> None:
-    """Bring ``model`` to ``device``, in the memory format that convolutions are fastest in."""
+    """Move ``model`` to ``device``, with the memory format in which convolutions are fastest."""
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def compiled(forward: nn.Module) -> nn.Module:
-    """``forward``, compiled for each shape that it meets: an epoch's batches, and its last one. It shares its state.
+class CompiledForward(nn.Module):
+    """torch.compile of a forward pass, with one compilation for each batch size of an epoch. Shares the parameters.
 
-    Calling it raises ValueError where the machine lacks what compiling needs.
+    Raises ValueError at the first call where the machine cannot compile.
     """
-    fast = cast(nn.Module, torch.compile(forward, dynamic=False))
-    return _Compiled(forward, fast)
 
-
-class _Compiled(nn.Module):
-    def __init__(self, eager: nn.Module, fast: nn.Module) -> None:
+    def __init__(self, eager: nn.Module) -> None:
         super().__init__()
-        self.eager, self.fast = eager, fast
+        self.eager, self.compiled = eager, cast(nn.Module, torch.compile(eager, dynamic=False))
 
     def forward(self, images: Tensor, indices: Tensor) -> Any:
-        if not len(images):  # a share without images: not worth a compilation
+        if not len(images):  # a rank without images: not worth a compilation
             return self.eager(images, indices)
         try:
-            return self.fast(images, indices)
+            return self.compiled(images, indices)
         except RuntimeError as error:
             if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                 raise
@@ -75,79 +40,43 @@ class _Compiled(nn.Module):
             raise ValueError(f"trainer.compile: {reason}; mend that, or set trainer.compile to false") from error
 
 
-def prefetch(device: torch.device) -> int:
-    """How many steps the host may be ahead of the figures that it has read.
-
-    A GPU that has to wait until its figures are read, and the next step is put in its queue, idles meanwhile. On the
-    CPU there is nothing to gain.
-    """
+def steps_in_flight(device: torch.device) -> int:
+    """Steps queued before the oldest losses are read back: a GPU must not wait for the host to read them."""
     return 1 if device.type == "cuda" else 0
 
 
-class Figures:
-    """What a step has to tell the host: on its way from the device until it is read."""
+class StepLosses:
+    """Losses of one step, copied to the host asynchronously."""
 
     def __init__(self, terms: dict[str, Tensor], counts: Tensor, frames: Sequence[FrameInfo]) -> None:
-        """``terms``: scalars, their 'total' among them. ``counts`` (2,): images, and how many ranks are to stop."""
+        """``terms``: scalars, with their sum as 'total'. ``counts`` (2,): images, and ranks that are asked to stop."""
         self.names, self.frames = list(terms), frames
-        numbers = torch.cat([torch.stack(list(terms.values())), counts]).detach()
-        self.arrived: torch.cuda.Event | None = None
-        if numbers.is_cuda:
-            self.numbers = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
-            self.numbers.copy_(numbers, non_blocking=True)
-            self.arrived = torch.cuda.Event()
-            self.arrived.record()
+        values = torch.cat([torch.stack(list(terms.values())), counts]).detach()
+        self.copied: torch.cuda.Event | None = None
+        if values.is_cuda:
+            self.values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self.values.copy_(values, non_blocking=True)
+            self.copied = torch.cuda.Event()
+            self.copied.record()
         else:
-            self.numbers = numbers
+            self.values = values
 
     def read(self) -> tuple[dict[str, float], int, bool]:
-        """Wait until they are there.
+        """Wait for the copy. Returns the whole batch's terms, its number of images, and whether to stop.
 
-        Returns:
-            the whole batch's terms and their 'total'; its number of images; whether a process was asked to stop.
-
-        Raises FloatingPointError where the loss is not finite.
+        Raises FloatingPointError where the loss is not finite, with the terms and the frame ids.
         """
-        if self.arrived is not None:
-            self.arrived.synchronize()
-        *numbers, images, stop = self.numbers.tolist()
-        values = dict(zip(self.names, numbers, strict=True))
-        if not math.isfinite(values["total"]):
-            shown = ", ".join(f"{name}={value:g}" for name, value in values.items())
+        if self.copied is not None:
+            self.copied.synchronize()
+        *values, images, stop = self.values.tolist()
+        terms = dict(zip(self.names, values, strict=True))
+        if not math.isfinite(terms["total"]):
+            shown = ", ".join(f"{name}={value:g}" for name, value in terms.items())
             raise FloatingPointError(
                 f"the loss is not finite: {shown}; frames {', '.join(f.frame_id for f in self.frames)}; "
                 "nothing of this step is saved. Lower optimizer.lr, or look at these frames' labels"
             )
-        return values, round(images), stop > 0
-
-
-def train_step(
-    parts: Parts,
-    forward: nn.Module,
-    epoch: int,
-    images: Tensor,
-    targets: dict[str, Tensor],
-    frames: Sequence[FrameInfo],
-) -> Figures:
-    """Forward, backward, step on one batch, or on this process's share of it. Does not wait for a GPU."""
-    device, config = parts.device, parts.config
-    images = images.to(device, non_blocking=True)
-    targets = {name: value.to(device, non_blocking=True) for name, value in targets.items()}
-    if config.dataset.color_jitter:
-        images = jitter_colors(images, config.dataset.color_jitter, config.general.random_seed, epoch, frames)
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.trainer.amp == "bf16"):
-        outputs = forward(images, targets["indices"])
-    terms = parts.criterion(outputs, targets)
-    total = torch.stack(list(terms.values())).sum()
-    # with the losses, in one transfer, so that all ranks stop after the same step
-    counts = torch.tensor([len(frames), parts.interruption.signum is not None], dtype=total.dtype)
-    if device.type == "cuda":
-        counts = counts.pin_memory().to(device, non_blocking=True)
-    figures = Figures(terms | {"total": total}, parts.ranks.total(counts), frames)
-    parts.optimizer.zero_grad(set_to_none=True)
-    total.backward()
-    parts.optimizer.step()
-    return figures
+        return terms, round(images), stop > 0
 
 
 def jitter_colors(

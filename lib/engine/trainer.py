@@ -1,4 +1,4 @@
-"""The training loop."""
+"""The training of one run: a step, an epoch, all epochs."""
 
 from __future__ import annotations
 
@@ -12,251 +12,271 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..config import dump_config
+from ..config import Config, dump_config
 from ..system.commands import progress_interval
-from ..system.interruption import Interrupted
-from .checkpoint import (
-    load_model_state,
-    load_optimizer_state,
-    read_checkpoint,
-    save_checkpoint,
-    set_random_state,
-)
+from ..system.interruption import Interrupted, Interruption
+from .checkpoint import load_model_state, load_optimizer_state, read_checkpoint, save_checkpoint, set_random_state
+from .distributed import ProcessGroup
 from .metrics import MetricsLog
 from .optimizer import learning_rate, set_learning_rate
-from .progress import Progress
+from .progress import Progress, epoch_summary
 from .run_folder import LAST, list_checkpoints
-from .step import Figures, Parts, compiled, prefetch, to_channels_last, train_step
+from .step import CompiledForward, StepLosses, jitter_colors, steps_in_flight, to_channels_last
 
 logger = logging.getLogger(__name__)
 
+Criterion = Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]
+"""(outputs, targets) -> losses by name, already weighted"""
 Evaluate = Callable[[nn.Module, str], dict[str, float]]
-"""(model, name of its results folder) -> AP by name, its first entry the one that decides which model is best"""
+"""(model, name of its results folder) -> AP by name; the first one decides which checkpoint is best"""
 MAX_SKIPPED_SHARE = 0.01
+"""of the training frames, with ``dataset.on_bad_frame: skip``"""
 
 
-def begin(parts: Parts, resume: Path | None) -> Progress:
-    """Bring the model to its device and, to go on from a checkpoint, load weights, optimizer and place.
+class Trainer:
+    """Trains ``model`` with what is passed in, and writes checkpoints and metrics to ``run_dir``.
 
-    Raises FileNotFoundError, or ValueError for a checkpoint that does not fit.
+    Args:
+        loader: batches (images, targets, frames, skipped); its ``batch_sampler`` has ``set_epoch(epoch, frames_done)``.
+        evaluate: called after every ``trainer.eval_frequency`` epochs.
+        focal_net: median focal length of the training frames at network resolution [px], stored in checkpoints.
+
+    ``step``, ``train_epoch`` and ``fit`` raise FloatingPointError for a loss that is not finite, ValueError where more
+    than 1 % of the frames cannot be read, and Interrupted after a signal, when the checkpoint is written.
     """
-    to_channels_last(parts.model, parts.device)
-    order = (parts.config.general.random_seed, parts.frames)
-    if resume is None:
-        return Progress(order=order)
-    state = read_checkpoint(resume)
-    load_model_state(parts.model, state["model_state"], resume)
-    load_optimizer_state(parts.optimizer, state.get("optimizer_state"), resume)
-    progress = Progress.from_checkpoint(state, resume, order)
-    if not parts.ranks.first:
-        progress.skipped_now = 0  # counted by the first rank's checkpoint already
-    last = parts.config.trainer.max_epoch
-    if progress.epoch > last:
-        raise ValueError(f"{resume}: {progress.epoch} epochs are done already, trainer.max_epoch={last}")
-    if progress.epoch == last and progress.frames_done:
-        raise ValueError(f"{resume}: it is inside epoch {last + 1} already, trainer.max_epoch={last}")
-    if progress.frames_done:
-        set_random_state(state["random_state"])
-    if progress.epoch == last and progress.record is None:
-        logger.info("%s: all %d epochs are done already", resume, last)
-        return progress
-    place = f" and {progress.frames_done} of {parts.frames} frames" if progress.frames_done else ""
-    logger.info("resuming from %s after epoch %d%s", resume, progress.epoch, place)
-    return progress
 
+    def __init__(
+        self,
+        model: nn.Module,
+        criterion: Criterion,
+        optimizer: torch.optim.Optimizer,
+        loader: DataLoader[Any],
+        config: Config,
+        run_dir: Path,
+        device: torch.device,
+        evaluate: Evaluate,
+        ranks: ProcessGroup | None = None,
+        interruption: Interruption | None = None,
+        focal_net: float | None = None,
+    ) -> None:
+        to_channels_last(model, device)
+        self.model, self.criterion, self.optimizer, self.loader = model, criterion, optimizer, loader
+        self.config, self.run_dir, self.device, self.evaluate = config, run_dir, device, evaluate
+        self.ranks, self.interruption = ranks or ProcessGroup(), interruption or Interruption()
+        self.focal_net = focal_net
+        forward = self.ranks.wrap(model, config.trainer.sync_bn)
+        self.forward = CompiledForward(forward) if config.trainer.compile else forward
+        self.n_frames = len(cast(Any, loader.dataset))
+        self.progress = Progress(order=(config.general.random_seed, self.n_frames))
 
-def train(parts: Parts, progress: Progress, evaluate: Evaluate) -> Path:
-    """Train from ``progress`` (see :func:`begin`) to the last epoch; all files go to ``parts.run_dir``.
+    def resume(self, path: Path) -> None:
+        """Load weights, optimizer state and progress. Raises FileNotFoundError, or ValueError where they do not fit."""
+        state, last = read_checkpoint(path), self.config.trainer.max_epoch
+        load_model_state(self.model, state["model_state"], path)
+        load_optimizer_state(self.optimizer, state.get("optimizer_state"), path)
+        progress = self.progress = Progress.from_checkpoint(state, path, self.progress.order)
+        if not self.ranks.is_main:
+            progress.skipped_now = 0  # the main rank's checkpoint has the sum of all ranks
+        if progress.epoch > last:
+            raise ValueError(f"{path}: {progress.epoch} epochs are done already, trainer.max_epoch={last}")
+        if progress.epoch == last and progress.frames_done:
+            raise ValueError(f"{path}: it is inside epoch {last + 1} already, trainer.max_epoch={last}")
+        if progress.frames_done:
+            set_random_state(state["random_state"])
+        if progress.epoch == last and progress.record is None:
+            logger.info("%s: all %d epochs are done already", path, last)
+            return
+        place = f" and {progress.frames_done} of {self.n_frames} frames" if progress.frames_done else ""
+        logger.info("resuming from %s after epoch %d%s", path, progress.epoch, place)
 
-    Returns:
-        the checkpoint of the last epoch.
+    def fit(self) -> Path:
+        """Train until ``trainer.max_epoch``. Returns the path of the last epoch's checkpoint."""
+        progress, max_epoch = self.progress, self.config.trainer.max_epoch
+        logged = progress.epoch - (progress.record is not None)
+        with MetricsLog(self.run_dir if self.ranks.is_main else None, logged) as metrics:
+            if progress.record is not None:  # the run was killed after an epoch, before its evaluation was complete
+                self._set_learning_rate(progress.epoch - 1)
+                with self.interruption.deferred():
+                    self._save_epoch()
+                self._finish_epoch(metrics)
+            while progress.epoch < max_epoch:
+                rate = self._set_learning_rate(progress.epoch)
+                with self.interruption.deferred():
+                    self.train_epoch()
+                    progress.finish_epoch(rate)
+                    logger.info(epoch_summary(cast(dict[str, Any], progress.record), max_epoch))
+                    self._save_epoch()  # before the evaluation: if that fails, the epoch is not lost
+                    self._stop_if_asked()
+                self._finish_epoch(metrics)
+        final = self.run_dir / "checkpoints" / f"checkpoint_epoch_{max_epoch}.pth"
+        if not final.is_file():  # resumed from another run's last checkpoint
+            self.save(final.name)
+        self.ranks.barrier()
+        return final
 
-    Raises:
-        FloatingPointError: a loss was not finite; the message has the terms and the frame ids.
-        Interrupted: a signal came; a checkpoint says how far the run has come.
-    """
-    trainer = parts.config.trainer
-    forward = parts.ranks.wrap(parts.model, trainer.sync_bn)
-    if trainer.compile:
-        forward = compiled(forward)
-    logged = progress.epoch - (progress.record is not None)
-    with MetricsLog(parts.run_dir if parts.ranks.first else None, logged) as metrics:
-        if progress.record is not None:  # killed between the last epoch's end and its evaluation's
-            rate = learning_rate(progress.epoch - 1, parts.config.optimizer.lr, parts.config.lr_scheduler)
-            set_learning_rate(parts.optimizer, rate)
-            with parts.interruption.deferred():
-                _save_epoch(parts, progress)
-            _finish_epoch(parts, progress, evaluate, metrics)
-        while progress.epoch < trainer.max_epoch:
-            rate = learning_rate(progress.epoch, parts.config.optimizer.lr, parts.config.lr_scheduler)
-            set_learning_rate(parts.optimizer, rate)
-            with parts.interruption.deferred():
-                train_one_epoch(parts, forward, progress)
-                progress.finish_epoch(rate)
-                logger.info(_summary(cast(dict[str, Any], progress.record), trainer.max_epoch))
-                # before the evaluation, which must not cost the epoch if it fails
-                _save_epoch(parts, progress)
-                _stop_if_asked(parts)
-            _finish_epoch(parts, progress, evaluate, metrics)
-    final = parts.run_dir / "checkpoints" / f"checkpoint_epoch_{trainer.max_epoch}.pth"
-    if not final.is_file():  # resumed from a finished run of elsewhere
-        _save(parts, progress, final.name)
-    parts.ranks.wait()
-    return final
+    def train_epoch(self) -> None:
+        """One pass over the loader, or over the frames of the epoch that are left; adds to ``progress``."""
+        progress, config = self.progress, self.config.trainer
+        if not progress.frames_done:
+            # random draws of code that extends this project then follow from seed and epoch
+            torch.manual_seed(self.config.general.random_seed + progress.epoch)
+        sampler = cast(Any, self.loader.batch_sampler)
+        sampler.set_epoch(progress.epoch, progress.frames_done)
+        self.model.train()
+        queue: deque[StepLosses] = deque()
+        stops: list[bool] = []  # by step: whether a rank had been asked to stop
+        saved = now = time.perf_counter()
+        with self._progress_bar(len(sampler)) as bar:
+            for number, (images, targets, frames, skipped) in enumerate(bar):
+                last, oldest = number + 1 == len(sampler), number - steps_in_flight(self.device)
+                self._record_skipped(skipped)
+                queue.append(self.step(images, targets, frames))
+                while queue and (last or len(stops) <= oldest):
+                    stops.append(self.record_step(queue.popleft()))
+                before, now = now, time.perf_counter()
+                progress.seconds += now - before
+                # all ranks decide by the same step's answer, however many losses each of them has read
+                stop = not last and oldest >= 0 and stops[oldest]
+                due = not last and 0 < config.save_interval_minutes * 60 <= now - saved
+                while queue and (stop or due):
+                    stops.append(self.record_step(queue.popleft()))
+                bar.set_postfix_str(" ".join(f"{name} {mean:.3f}" for name, mean in progress.means().items()), False)
+                if stop or due:
+                    self.save(LAST)
+                    saved = now
+                if stop:
+                    self._stop()
+        self._merge_skipped()
 
+    def step(self, images: Tensor, targets: dict[str, Tensor], frames: Sequence[Any]) -> StepLosses:
+        """Forward, backward and optimizer step on a batch, or on this rank's share of it. Does not wait for a GPU.
 
-def train_one_epoch(parts: Parts, forward: nn.Module, progress: Progress) -> None:
-    """One pass over the loader, or what ``progress`` says is left of it; adds every step to ``progress``.
+        ``images`` (B, 3, H, W) uint8; ``targets`` by name, (B, ..); ``frames``: FrameInfo of each image.
+        """
+        config, device = self.config, self.device
+        images = images.to(device, non_blocking=True)
+        targets = {name: value.to(device, non_blocking=True) for name, value in targets.items()}
+        if config.dataset.color_jitter:
+            seed, epoch = config.general.random_seed, self.progress.epoch
+            images = jitter_colors(images, config.dataset.color_jitter, seed, epoch, frames)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.trainer.amp == "bf16"):
+            outputs = self.forward(images, targets["indices"])
+        losses = self.criterion(outputs, targets)
+        total = torch.stack(list(losses.values())).sum()
+        # transferred with the losses, so that all ranks stop after the same step
+        counts = torch.tensor([len(frames), self.interruption.signum is not None], dtype=total.dtype)
+        if device.type == "cuda":
+            counts = counts.pin_memory().to(device, non_blocking=True)
+        step_losses = StepLosses(losses | {"total": total}, self.ranks.all_reduce_sum(counts), frames)
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        self.optimizer.step()
+        return step_losses
 
-    Raises Interrupted, after saving, between two steps.
-    """
-    if not progress.frames_done:
-        # what is random from here on in code that extends this follows from seed and epoch
-        torch.manual_seed(parts.config.general.random_seed + progress.epoch)
-    batch_size, interval = parts.config.dataset.batch_size, parts.config.trainer.save_interval_minutes * 60
-    sampler = cast(Any, parts.loader.batch_sampler)
-    sampler.set_epoch(progress.epoch, progress.frames_done)
-    parts.model.train()
-    bar = tqdm(
-        parts.loader,
-        f"epoch {progress.epoch + 1}/{parts.config.trainer.max_epoch}",
-        total=len(sampler),
-        leave=False,
-        unit="batch",
-        dynamic_ncols=True,
-        mininterval=progress_interval(),
-        disable=not parts.ranks.first,
-    )
-    saved = now = time.perf_counter()
-    ahead = prefetch(parts.device)
-    pending: deque[Figures] = deque()
-    stops: list[bool] = []  # by step: whether a process had been asked to stop
-    with bar:
-        for step, (images, targets, frames, skipped) in enumerate(bar):
-            _note_skipped(parts, progress, skipped)
-            pending.append(train_step(parts, forward, progress.epoch, images, targets, frames))
-            # all ranks stop after the same step, whoever has read more because it saves
-            stop_step, last = step - ahead, step + 1 == len(sampler)
-            while pending and (last or len(stops) <= stop_step):
-                stops.append(_book(progress, pending.popleft(), batch_size, parts.frames))
-            before, now = now, time.perf_counter()
-            progress.seconds += now - before
-            stop = not last and stop_step >= 0 and stops[stop_step]
-            due = not last and interval > 0 and now - saved >= interval
-            while pending and (stop or due):
-                stops.append(_book(progress, pending.popleft(), batch_size, parts.frames))
-            bar.set_postfix_str(" ".join(f"{name} {mean:.3f}" for name, mean in progress.means().items()), False)
-            if stop or due:
-                _save(parts, progress, LAST)
-                saved = now
-            if stop:
-                _stop(parts)
-    _agree_on_skipped(parts, progress)
+    def record_step(self, step_losses: StepLosses) -> bool:
+        """Add a step's losses to ``progress``; returns whether a rank was asked to stop."""
+        losses, images, stop = step_losses.read()
+        self.progress.add(losses, images)
+        done = self.progress.frames_done + self.config.dataset.batch_size
+        self.progress.frames_done = min(done, self.n_frames)
+        return stop
 
+    def save(self, name: str) -> Path:
+        """Write a checkpoint (on the main rank only); returns its path."""
+        path, progress = self.run_dir / "checkpoints" / name, self.progress
+        if self.ranks.is_main:
+            config, state = dump_config(self.config), progress.state()
+            epoch, best = progress.epoch, progress.best
+            save_checkpoint(path, self.model, self.optimizer, epoch, config, best, state, self.focal_net)
+        return path
 
-def _book(progress: Progress, figures: Figures, batch_size: int, frames: int) -> bool:
-    """Add a step to ``progress``; returns whether a process was asked to stop."""
-    losses, images, stop = figures.read()
-    progress.add(losses, images)
-    progress.frames_done = min(progress.frames_done + batch_size, frames)
-    return stop
+    def _save_epoch(self) -> None:
+        self.save(LAST)
+        epoch, config = self.progress.epoch, self.config.trainer
+        if epoch % config.save_frequency == 0 or epoch == config.max_epoch:
+            self.save(f"checkpoint_epoch_{epoch}.pth")
+            if config.keep_last and self.ranks.is_main:
+                for path in list_checkpoints(self.run_dir / "checkpoints")[: -config.keep_last]:
+                    path.unlink(missing_ok=True)
 
-
-def _finish_epoch(parts: Parts, progress: Progress, evaluate: Evaluate, metrics: MetricsLog) -> None:
-    """Evaluate, keep the best, log."""
-    trainer, record = parts.config.trainer, cast(dict[str, Any], progress.record)
-    due = progress.epoch % max(trainer.eval_frequency, 1) == 0 or progress.epoch == trainer.max_epoch
-    evaluated = bool(trainer.eval_frequency) and due
-    if evaluated:
-        parts.ranks.share_buffers(parts.model)
-        record = record | {"ap": evaluate(parts.model, f"checkpoint_epoch_{progress.epoch}")}
-    with parts.interruption.deferred():
+    def _finish_epoch(self, metrics: MetricsLog) -> None:
+        """Evaluate if it is due, keep the best checkpoint, write the epoch to the metrics."""
+        progress, config = self.progress, self.config.trainer
+        record = cast(dict[str, Any], progress.record)
+        frequency, last = config.eval_frequency, progress.epoch == config.max_epoch
+        evaluated = frequency > 0 and (progress.epoch % frequency == 0 or last)
         if evaluated:
-            _keep_best(parts, progress, record["ap"])
-        metrics.write(record)
-        progress.record = None
-        if evaluated:  # else the last checkpoint would have it evaluated again
-            _save(parts, progress, LAST)
-        _stop_if_asked(parts)
+            self.ranks.broadcast_buffers(self.model)
+            record = record | {"ap": self.evaluate(self.model, f"checkpoint_epoch_{progress.epoch}")}
+        with self.interruption.deferred():
+            if evaluated:
+                self._keep_best(record["ap"])
+            metrics.write(record)
+            progress.record = None
+            if evaluated:  # else a resumed run would evaluate this epoch again
+                self.save(LAST)
+            self._stop_if_asked()
 
+    def _keep_best(self, ap: dict[str, float]) -> None:
+        """Save checkpoint_best.pth if the first AP is the best so far. NaN is never the best."""
+        name, score = next(iter(ap.items()), ("", math.nan))
+        if math.isnan(score) or (self.progress.best is not None and score <= self.progress.best):
+            return
+        self.progress.best = score
+        logger.info("best so far: %s %.2f -> %s", name, score, self.save("checkpoint_best.pth"))
 
-def _keep_best(parts: Parts, progress: Progress, ap: dict[str, float]) -> None:
-    """Save checkpoint_best.pth if the first AP is the best so far. NaN (no figure) is never best."""
-    if not ap:
-        return
-    name, score = next(iter(ap.items()))
-    if math.isnan(score) or (progress.best is not None and score <= progress.best):
-        return
-    progress.best = score
-    path = _save(parts, progress, "checkpoint_best.pth")
-    logger.info("best so far: %s %.2f -> %s", name, score, path)
+    def _set_learning_rate(self, epoch: int) -> float:
+        rate = learning_rate(epoch, self.config.optimizer.lr, self.config.lr_scheduler)
+        set_learning_rate(self.optimizer, rate)
+        return rate
 
-
-def _save(parts: Parts, progress: Progress, name: str) -> Path:
-    path = parts.run_dir / "checkpoints" / name
-    if parts.ranks.first:
-        config, state = dump_config(parts.config), progress.state()
-        epoch, best = progress.epoch, progress.best
-        save_checkpoint(path, parts.model, parts.optimizer, epoch, config, best, state, parts.focal_net)
-    return path
-
-
-def _save_epoch(parts: Parts, progress: Progress) -> None:
-    """The last checkpoint, and where it is due that of the epoch that has just ended."""
-    _save(parts, progress, LAST)
-    trainer = parts.config.trainer
-    if progress.epoch % trainer.save_frequency == 0 or progress.epoch == trainer.max_epoch:
-        _save(parts, progress, f"checkpoint_epoch_{progress.epoch}.pth")
-        if trainer.keep_last and parts.ranks.first:
-            for path in list_checkpoints(parts.run_dir / "checkpoints")[: -trainer.keep_last]:
-                path.unlink(missing_ok=True)
-
-
-def _stop_if_asked(parts: Parts) -> None:
-    """Raise Interrupted if any process got a signal; the checkpoint is written."""
-    if parts.ranks.total(torch.tensor(int(parts.interruption.signum is not None))):
-        _stop(parts)
-
-
-def _stop(parts: Parts) -> None:
-    parts.ranks.wait()  # torchrun takes the first process that ends for a failure, and ends the one that saves
-    path = parts.run_dir / "checkpoints" / LAST
-    signum = parts.interruption.signum or signal.SIGTERM  # else another process got it
-    raise Interrupted(signum, f"saved as {path}; the same command with --resume goes on")
-
-
-def _note_skipped(parts: Parts, progress: Progress, skipped: Sequence[Any]) -> None:
-    """Count frames that could not be read; raises ValueError when they are too many."""
-    for frame in skipped:
-        progress.skipped_now += 1
-        if frame.frame_id not in progress.skipped:
-            progress.skipped.append(frame.frame_id)
-            logger.warning("frame %s is skipped: %s", frame.frame_id, frame.reason)
-    _refuse_too_many(parts, progress)
-
-
-def _agree_on_skipped(parts: Parts, progress: Progress) -> None:
-    """At an epoch's end: the first rank's checkpoint and log tell what all ranks have skipped."""
-    found = parts.ranks.collect((progress.skipped, progress.skipped_now))
-    if found:
-        progress.skipped = sorted({frame_id for names, _ in found for frame_id in names})
-        progress.skipped_now = sum(count for _, count in found)
-        _refuse_too_many(parts, progress)
-
-
-def _refuse_too_many(parts: Parts, progress: Progress) -> None:
-    if len(progress.skipped) > MAX_SKIPPED_SHARE * parts.frames:
-        raise ValueError(
-            f"{len(progress.skipped)} of {parts.frames} training frames cannot be read, more than "
-            f"{MAX_SKIPPED_SHARE:.0%}; the last is {progress.skipped[-1]}. tools/check_dataset.py lists them all"
+    def _progress_bar(self, steps: int) -> tqdm[Any]:
+        return tqdm(
+            self.loader,
+            f"epoch {self.progress.epoch + 1}/{self.config.trainer.max_epoch}",
+            total=steps,
+            leave=False,
+            unit="batch",
+            dynamic_ncols=True,
+            mininterval=progress_interval(),
+            disable=not self.ranks.is_main,
         )
 
+    def _stop_if_asked(self) -> None:
+        """Raise Interrupted if any rank got a signal; the checkpoint is already written."""
+        if self.ranks.all_reduce_sum(torch.tensor(int(self.interruption.signum is not None))):
+            self._stop()
 
-def _summary(record: dict[str, Any], epochs: int) -> str:
-    losses = " ".join(f"{name} {value:.4f}" for name, value in record["losses"].items())
-    speed = f"{record['samples_per_second']:.2f} images/s"
-    skipped = f"  {record['skipped_frames']} frames skipped" if "skipped_frames" in record else ""
-    return f"epoch {record['epoch']}/{epochs}  lr {record['lr']:.6f}  {losses}  {speed}{skipped}"
+    def _stop(self) -> None:
+        self.ranks.barrier()  # torchrun takes the first rank that ends for a failure, and would end the one that saves
+        signum = self.interruption.signum or signal.SIGTERM  # where another rank got the signal
+        path = self.run_dir / "checkpoints" / LAST
+        raise Interrupted(signum, f"saved as {path}; the same command with --resume goes on")
+
+    def _record_skipped(self, skipped: Sequence[Any]) -> None:
+        for frame in skipped:
+            self.progress.skipped_now += 1
+            if frame.frame_id not in self.progress.skipped:
+                self.progress.skipped.append(frame.frame_id)
+                logger.warning("frame %s is skipped: %s", frame.frame_id, frame.reason)
+        self._check_skipped()
+
+    def _merge_skipped(self) -> None:
+        """At an epoch's end the main rank, which writes checkpoint and metrics, gets what all ranks have skipped."""
+        gathered = self.ranks.gather_objects((self.progress.skipped, self.progress.skipped_now))
+        if gathered:
+            self.progress.skipped = sorted({frame_id for frame_ids, _ in gathered for frame_id in frame_ids})
+            self.progress.skipped_now = sum(count for _, count in gathered)
+            self._check_skipped()
+
+    def _check_skipped(self) -> None:
+        skipped = self.progress.skipped
+        if len(skipped) > MAX_SKIPPED_SHARE * self.n_frames:
+            raise ValueError(
+                f"{len(skipped)} of {self.n_frames} training frames cannot be read, more than "
+                f"{MAX_SKIPPED_SHARE:.0%}; the last is {skipped[-1]}. tools/check_dataset.py lists them all"
+            )

@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from, and which ones are evaluated."""
+"""Which checkpoint a run is resumed from, and which checkpoints are evaluated."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from ..config import Config
 from ..engine.run_folder import find_checkpoint, list_checkpoints, newest_checkpoint
 
-logger = logging.getLogger("lib.tools.train_val")
+logger = logging.getLogger(__name__)
 NEWEST = "newest"
 
 
-def to_resume(config: Config, run_dir: Path, resume_from: str | None) -> Path | None:
-    """The checkpoint that --resume or trainer.resume_model means, None for a start from the beginning.
+def find_resume_checkpoint(config: Config, run_dir: Path, resume_from: str | None) -> Path | None:
+    """The checkpoint of --resume or trainer.resume_model; None to start from the beginning.
 
     Raises ValueError where both are given, FileNotFoundError for a checkpoint that is not there.
     """
@@ -29,33 +29,33 @@ def to_resume(config: Config, run_dir: Path, resume_from: str | None) -> Path | 
 
 
 def results_name(path: Path, run_dir: Path) -> str:
-    """Folder below results/: a checkpoint from elsewhere must not take the place of the run's own."""
+    """Name of a checkpoint's folder below results/; one from another run's folder gets that folder's name in front."""
     own = path.resolve().parent == (run_dir / "checkpoints").resolve()
     return path.stem if own else f"{path.resolve().parent.name}_{path.stem}"
 
 
-def left_to_evaluate(config: Config, run_dir: Path, final: Path) -> list[Path]:
-    """What the training command still has to evaluate: nothing if that was done after the last epoch."""
+def find_unevaluated_checkpoints(config: Config, run_dir: Path, final: Path) -> list[Path]:
+    """Checkpoints that the training command still has to evaluate; none if the last epoch was evaluated already."""
     if config.tester.mode == "all":
-        return to_evaluate(config, run_dir)
+        return find_checkpoints_to_evaluate(config, run_dir)
     wanted = Path(config.tester.checkpoint or final.name).name
-    ours = {path.name: path for path in [*list_checkpoints(final.parent), final.parent / "checkpoint_best.pth"]}
-    if wanted not in ours or not ours[wanted].is_file():
-        logger.warning("this run has no %s (tester.checkpoint); its last checkpoint stands in", wanted)
+    own = {path.name: path for path in [*list_checkpoints(final.parent), final.parent / "checkpoint_best.pth"]}
+    if wanted not in own or not own[wanted].is_file():
+        logger.warning("this run has no %s (tester.checkpoint); its last checkpoint is evaluated instead", wanted)
         wanted = final.name
     results = run_dir / "results" / results_name(final, run_dir) / config.tester.split / "data"
     done = wanted == final.name and config.trainer.eval_frequency and results.is_dir()
-    return [] if done else [ours[wanted]]
+    return [] if done else [own[wanted]]
 
 
-def to_evaluate(config: Config, run_dir: Path) -> list[Path]:
-    """What -e evaluates, by the config's section tester. Raises FileNotFoundError where there is nothing."""
+def find_checkpoints_to_evaluate(config: Config, run_dir: Path) -> list[Path]:
+    """Checkpoints that -e evaluates, by section tester of the config. Raises FileNotFoundError where there are none."""
     if config.tester.mode == "single" and config.tester.checkpoint:
         return [find_checkpoint(config.tester.checkpoint, run_dir)]
     folder = run_dir / (config.tester.checkpoints_dir if config.tester.mode == "all" else "checkpoints")
     found = list_checkpoints(folder)
     newest = newest_checkpoint(run_dir) if not found and config.tester.mode == "single" else None
-    if newest:  # of a run that was interrupted
+    if newest:  # the run was interrupted
         return [newest]
     if not found:
         raise FileNotFoundError(f"no checkpoint_epoch_N.pth in {folder}; train first, or set tester.checkpoint")

@@ -1,104 +1,115 @@
-"""Evaluation of a network on a split, for training and for -e: detections, figures and images as files."""
+"""Evaluation of a model on a split: detections, average precision, depth errors and images, as files."""
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import yaml
 from torch import nn
 
-from tools.visualize import draw_some
-
+from ..analysis.depth_error import DepthErrors, depth_errors
 from ..config import Config, dump_config
 from ..datasets.kitti import KITTI
 from ..datasets.samples import inference_loader
-from ..engine.distributed import Ranks
+from ..engine.distributed import ProcessGroup
 from ..engine.inference import decode_settings, predict, write_results
+from ..evaluation import DISTANCE_BANDS, KittiResult, evaluate_annotations, read_annotations, type_names_for
 from ..models.folding import fold_batch_norm
-from ..pipeline.folder import evaluate_folder
 from ..structures import Object3d
-from ..system.files import atomic_write, write_file
-from ..system.interruption import Interruption
+from ..system.files import atomic_write, write_json
+from .images import write_sample_frames
 
-logger = logging.getLogger("lib.tools.train_val")
-
-
-@dataclass(frozen=True)
-class Job:
-    """What training and evaluation share."""
-
-    config: Config
-    run_dir: Path
-    evaluation_set: KITTI
-    device: torch.device
-    ranks: Ranks
-    interruption: Interruption
-    until_the_end: ExitStack
+logger = logging.getLogger(__name__)
 
 
-def evaluate_model(job: Job, model: nn.Module, name: str) -> dict[str, float]:
-    """Predict a split, write KITTI files, and (where there are labels) print and store AP and depth errors.
+class Figures(NamedTuple):
+    """What one evaluation measured."""
 
-    Several processes share the frames; the first one does the rest.
+    result: KittiResult
+    """average precisions, also by distance"""
+    depth: list[DepthErrors]
+    """one for each class"""
 
-    Returns:
-        'Car 3D moderate AP40' and so on [%]; Car first if it is evaluated. Empty for the test split, and in all
-        processes but the first.
+
+def evaluate_results(config: Config, dataset: KITTI, folder: Path) -> Figures:
+    """Average precision and depth errors of the result files ``folder/data/<frame id>.txt``.
+
+    Raises FileNotFoundError for a missing folder or file and ValueError, with file and line, for a malformed one.
     """
-    config, dataset, ranks = job.config, job.evaluation_set, job.ranks
-    settings = decode_settings(config)
-    started = time.perf_counter()
-    loader = inference_loader(dataset, config, ranks.rank, ranks.size)
-    own = predict(fold_batch_norm(model), loader, settings, config.tester.topk, job.device, ranks.first)
-    shares = ranks.collect(own)
-    if not ranks.first:
-        return {}
-    results = sorted((result for share in shares for result in share), key=lambda pair: dataset.number[pair[0]])
-    seconds = time.perf_counter() - started
-    folder = job.run_dir / "results" / name / dataset.split
-    for figures in ("ap.json", "depth_error.json"):
-        (folder / figures).unlink(missing_ok=True)  # never older figures beside newer detections
-    write_results(folder / "data", results)
-    write_config(folder / "config.yaml", config)
-    speed = len(results) / seconds
-    logger.info("%d frames, %.2f images/s; detections: %s", len(results), speed, folder / "data")
-    if not dataset.has_labels:
-        draw_images(dataset, dict(results), config.tester.images, folder / "images")
-        return {}
-    ap = write_figures(config, dataset, folder)
-    draw_images(dataset, dict(results), config.tester.images, folder / "images")
-    return ap
+    classes = config.dataset.evaluated_classes
+    names = type_names_for(classes)
+    labels = read_annotations(dataset.label_dir, dataset.frame_ids, False, names)
+    detections = read_annotations(folder / "data", dataset.frame_ids, True, names)
+    result = evaluate_annotations(labels, detections, classes, DISTANCE_BANDS, config.tester.own_overlaps)
+    return Figures(result, [depth_errors(labels, detections, name) for name in classes])
 
 
-def write_figures(config: Config, dataset: KITTI, folder: Path) -> dict[str, float]:
-    """Average precision and depth errors of the detections in folder/data, printed and stored; returns the main AP."""
-    classes = sorted(config.dataset.writelist, key=lambda name: name != "Car")
-    overlaps = {name: (pair[0], pair[1]) for name, pair in config.tester.overlaps.items()}
-    figures = evaluate_folder(dataset.label_dir, folder / "data", dataset.frame_ids, classes, own_overlaps=overlaps)
-    result, depth = figures.result, figures.depth
-    write_file(folder / "depth_error.json", json.dumps([errors.to_json() for errors in depth], indent=1).encode())
-    with atomic_write(folder / "ap.json") as file:  # the last: it says that this evaluation is complete
-        file.write(json.dumps(result.to_json(), indent=1).encode())
-    tables = "\n".join([result.table(), *(errors.table() for errors in depth)])
-    logger.info("%s\nsaved as %s and depth_error.json", tables, folder / "ap.json")
-    return {f"{name} 3D moderate AP40": result.ap(name, "3d") for name in classes}
+class Evaluator:
+    """Evaluates models on one split; results go to ``run_dir/results/<name>/<split>/``.
 
+    Several ranks share the frames; the first one writes the files and computes the figures.
+    """
 
-def draw_images(dataset: KITTI, detections: dict[str, list[Object3d]], count: int, folder: Path) -> None:
-    """``tester.images``. What goes wrong is a warning: images must not end a training that took days."""
-    try:
-        draw_some(dataset, detections, count, folder)
-    except Exception as error:  # whatever it is
-        logger.warning("no images in %s: %s", folder, error)
+    def __init__(
+        self, config: Config, dataset: KITTI, run_dir: Path, device: torch.device, ranks: ProcessGroup
+    ) -> None:
+        self.config, self.dataset, self.run_dir, self.device, self.ranks = config, dataset, run_dir, device, ranks
+        self.figures: dict[str, Figures] = {}
+        """by name of the results folder: those of this process's evaluations"""
+
+    def folder(self, name: str) -> Path:
+        """Where the results of a checkpoint of that name go."""
+        return self.run_dir / "results" / name / self.dataset.split
+
+    def __call__(self, model: nn.Module, name: str) -> dict[str, float]:
+        """Detect objects in every frame, write KITTI files and, where there are labels, log and store the figures.
+
+        Returns:
+            'Car 3D moderate AP40' and so on [%], Car first; empty for the test split, and on all ranks but the first.
+        """
+        config, dataset, folder = self.config, self.dataset, self.folder(name)
+        started = time.perf_counter()
+        loader = inference_loader(dataset, config, self.ranks.rank, self.ranks.size)
+        settings, topk = decode_settings(config), config.tester.topk
+        own = predict(fold_batch_norm(model), loader, settings, topk, self.device, self.ranks.is_main)
+        gathered = self.ranks.gather_objects(own)
+        if not self.ranks.is_main:
+            return {}
+        results = sorted((pair for part in gathered for pair in part), key=lambda pair: dataset.index_of[pair[0]])
+        seconds = time.perf_counter() - started
+        for file in ("ap.json", "depth_error.json"):
+            (folder / file).unlink(missing_ok=True)  # figures never lie beside newer detections
+        write_results(folder / "data", results)
+        write_config(folder / "config.yaml", config)
+        speed = len(results) / seconds
+        logger.info("%d frames, %.2f images/s; detections: %s", len(results), speed, folder / "data")
+        ap = self._measure(name) if dataset.has_labels else {}
+        self._draw(dict(results), folder / "images")
+        return ap
+
+    def _measure(self, name: str) -> dict[str, float]:
+        folder = self.folder(name)
+        figures = self.figures[name] = evaluate_results(self.config, self.dataset, folder)
+        result, depth = figures
+        write_json(folder / "depth_error.json", [errors.to_json() for errors in depth])
+        write_json(folder / "ap.json", result.to_json(), sync=True)  # written last: it marks a complete evaluation
+        tables = "\n".join([replace(result, by_distance={}).table(), *(errors.table() for errors in depth)])
+        logger.info("%s\nsaved as %s and depth_error.json", tables, folder / "ap.json")
+        return {f"{name} 3D moderate AP40": result.ap(name, "3d") for name in result.classes}
+
+    def _draw(self, detections: dict[str, list[Object3d]], folder: Path) -> None:
+        try:
+            write_sample_frames(self.dataset, detections, self.config.tester.images, folder)
+        except Exception as error:  # images must not end a training that took days, whatever is wrong with them
+            logger.warning("no images in %s: %s", folder, error)
 
 
 def write_config(path: Path, config: Config) -> None:
-    """All keys, also those that the YAML left out."""
+    """Write all keys, those left out of the YAML file too."""
     with atomic_write(path) as file:
         file.write(yaml.safe_dump(dump_config(config), sort_keys=False).encode())

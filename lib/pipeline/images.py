@@ -1,0 +1,98 @@
+"""Frames of a data set, drawn with their labels and detections."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from ..datasets import KITTI
+from ..datasets.object_depth import paint_object_depth
+from ..structures import Object3d, read_objects
+from ..system.commands import progress_interval
+from ..system.files import write_file
+from ..visualization import draw_comparison, draw_heatmap, draw_object_depth, encode_image
+
+if TYPE_CHECKING:
+    from ..prediction import Detector
+
+MIN_SCORE = 0.2
+"""lowest score of the detections drawn by ``tester.images`` and in report.html"""
+
+
+def draw_frames(
+    dataset: KITTI, detections: Mapping[str, Sequence[Object3d] | None]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield frame id and image of each frame in ``detections``: labels and detections in 3D and from above.
+
+    The image is (H, W, 3) uint8 BGR, see :func:`draw_comparison`. Labels are left out if the split has none, and
+    detections if they are None. Raises ValueError or OSError, naming the file, for an image that cannot be read.
+    """
+    interval = progress_interval()
+    for frame_id, found in tqdm(detections.items(), "drawing", unit="frame", mininterval=interval, delay=1):
+        frame = dataset.read(dataset.index_of[frame_id])
+        labels = frame.objects if dataset.has_labels else None
+        yield frame_id, draw_comparison(cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR), frame.calibration, labels, found)
+
+
+def write_sample_frames(
+    dataset: KITTI, detections: Mapping[str, Sequence[Object3d]], count: int, folder: Path
+) -> None:
+    """Write ``folder/<frame id>.jpg`` of ``count`` evenly spaced frames, with detections of ``MIN_SCORE`` or more.
+
+    The folder is deleted first.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    chosen = choose_evenly_spaced(dataset.frame_ids, count)
+    drawn = {frame_id: keep_confident(detections[frame_id], MIN_SCORE) for frame_id in chosen}
+    for frame_id, image in draw_frames(dataset, drawn):
+        write_file(folder / f"{frame_id}.jpg", encode_image(image, ".jpg"))
+
+
+def write_frames(
+    dataset: KITTI,
+    detections: Mapping[str, Sequence[Object3d] | None],
+    folder: Path,
+    depth_maps: bool = False,
+    detector: Detector | None = None,
+) -> None:
+    """Write ``folder/<frame id>.png`` of each frame in ``detections`` (None: labels alone), see :func:`draw_frames`.
+
+    Args:
+        depth_maps: write <frame id>_depth.png too, the object-wise depth map painted from the labels.
+        detector: write <frame id>_heatmap.png too, this model's heatmap.
+    """
+    for frame_id, image in draw_frames(dataset, detections):
+        write_file(folder / f"{frame_id}.png", encode_image(image))
+        if not depth_maps and detector is None:
+            continue
+        frame = dataset.read(dataset.index_of[frame_id])
+        image_bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
+        if depth_maps:
+            depth_map = paint_object_depth(frame.objects, (image_bgr.shape[1], image_bgr.shape[0]))
+            write_file(folder / f"{frame_id}_depth.png", encode_image(draw_object_depth(image_bgr, depth_map)))
+        if detector is not None:
+            heatmap, map_to_img = detector.heatmap(frame.image)
+            drawn = draw_heatmap(image_bgr, heatmap, detector.config.dataset.class_names, map_to_img)
+            write_file(folder / f"{frame_id}_heatmap.png", encode_image(drawn))
+
+
+def read_detections(results: Path, frame_ids: Sequence[str], min_score: float) -> dict[str, list[Object3d]]:
+    """Detections with a score of ``min_score`` or more, by frame id, from ``results/<frame id>.txt``."""
+    return {frame_id: keep_confident(read_objects(results / f"{frame_id}.txt"), min_score) for frame_id in frame_ids}
+
+
+def keep_confident(objects: Sequence[Object3d], min_score: float) -> list[Object3d]:
+    """The objects with a score of ``min_score`` or more; an object without a score has 0."""
+    return [obj for obj in objects if (obj.score or 0.0) >= min_score]
+
+
+def choose_evenly_spaced(frame_ids: Sequence[str], count: int) -> list[str]:
+    """``count`` frames from the first to the last, or all if there are fewer."""
+    places = np.linspace(0, len(frame_ids) - 1, min(count, len(frame_ids))).round().astype(int)
+    return [frame_ids[place] for place in places]

@@ -1,0 +1,191 @@
+"""One experiment: train, unless only an evaluation is wanted, evaluate, and write curves and a report."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+from torch import nn
+
+from ..config import Config
+from ..datasets import build_dataset
+from ..datasets.kitti import KITTI
+from ..datasets.samples import training_loader
+from ..engine.checkpoint import load_model_state, read_checkpoint
+from ..engine.device import seed_torch
+from ..engine.distributed import ProcessGroup, join, leave, lost_contact, own_rank
+from ..engine.metrics import add_ap_to_last, read_metrics
+from ..engine.network import load_network
+from ..engine.optimizer import build_optimizer
+from ..engine.run_folder import LAST, check_nothing_is_lost, find_checkpoint, warn_of_differences
+from ..engine.trainer import Trainer
+from ..evaluation import CLASSES, TYPE_NAMES
+from ..losses import Criterion
+from ..models import build_model
+from ..system.commands import setup_logging
+from ..system.environment import log_versions, record_start
+from ..system.files import remove_leftovers, write_file
+from ..system.interruption import Interrupted, Interruption
+from ..system.lock import lock
+from ..visualization.curves import draw_metrics
+from .checkpoints import (
+    find_checkpoints_to_evaluate,
+    find_resume_checkpoint,
+    find_unevaluated_checkpoints,
+    results_name,
+)
+from .evaluation import Evaluator, write_config
+from .report import report_after_training
+
+logger = logging.getLogger(__name__)
+
+
+def run_experiment(
+    config: Config, evaluate_only: bool, overwrite: bool, resume: str | None, interruption: Interruption
+) -> None:
+    """Run one experiment in outputs/<exp_name>/, or this rank's part of it.
+
+    Args:
+        evaluate_only: evaluate checkpoints without training.
+        overwrite: move an earlier run of the same name aside and start again.
+        resume: a checkpoint's path, ``checkpoints.NEWEST``, or None.
+
+    Raises:
+        FileNotFoundError, ValueError: for bad input, before anything is written.
+        ConnectionError: another rank has ended. FloatingPointError: a loss is not finite. Interrupted: after a signal.
+    """
+    run_dir = Path("outputs") / config.general.exp_name
+    setup_logging(None, logging.INFO if own_rank() == 0 else logging.ERROR)
+    if resume == "":
+        raise ValueError("--resume: the path is empty; leave it out for the run's newest checkpoint")
+    if evaluate_only and (resume or overwrite):
+        raise ValueError("-e trains nothing; --resume and --overwrite do not go with it")
+    seed_torch(config.general.random_seed)
+    ranks, device = join(config.trainer.gpu_ids)
+    with ExitStack() as cleanup:
+        cleanup.callback(leave)
+        try:
+            dataset = build_dataset(config, config.tester.split)
+            logger.info("evaluation split %s: %d frames below %s", dataset.split, len(dataset), dataset.data_dir)
+            check_classes(config, dataset)
+            evaluator = Evaluator(config, dataset, run_dir, device, ranks)
+            if evaluate_only:
+                evaluate_checkpoints(evaluator)
+                return
+            trainer = build_trainer(evaluator, interruption, overwrite, resume)
+            ranks.barrier()  # every rank has read the folder before the main rank changes it
+            if ranks.is_main:
+                prepare_run_folder(config, run_dir, overwrite, cleanup)
+            train_and_evaluate(trainer, evaluator)
+        except Interrupted as interrupted:
+            if evaluate_only or not (run_dir / "checkpoints" / LAST).is_file():
+                raise
+            advice = interrupted.args[0] or "the same command with --resume goes on"
+            raise Interrupted(interrupted.signum, f"{advice}, without --overwrite" if overwrite else advice) from None
+        except RuntimeError as error:
+            if ranks.size == 1 or not lost_contact(error):
+                raise
+            raise ConnectionError(
+                f"rank {ranks.rank} of {ranks.size} lost contact with another one; go on with --resume"
+            ) from error
+
+
+def check_classes(config: Config, dataset: KITTI) -> None:
+    """Raise ValueError, before the training, for a class that could not be evaluated after it."""
+    config.dataset.check_spelling(TYPE_NAMES)
+    readable = [annotation for annotation in dataset.annotations if not isinstance(annotation, Exception)]
+    labelled = {obj.type for _, objects in readable for obj in objects}
+    for name in config.dataset.writelist if dataset.has_labels else ():
+        if name not in CLASSES and name not in labelled:
+            raise ValueError(f"dataset.writelist: no label of split {dataset.split!r} is of the class {name!r}")
+
+
+def build_trainer(evaluator: Evaluator, interruption: Interruption, overwrite: bool, resume_from: str | None) -> Trainer:
+    """Build data, model, optimizer and losses, and load the checkpoint to start from. Writes nothing."""
+    config, run_dir, device, ranks = evaluator.config, evaluator.run_dir, evaluator.device, evaluator.ranks
+    resume = find_resume_checkpoint(config, run_dir, resume_from)
+    check_nothing_is_lost(run_dir, resume, overwrite)
+    frames = build_dataset(config, config.dataset.train_split, training=True)
+    model = build_initial_model(config, run_dir, resume)
+    optimizer = build_optimizer(model, config.optimizer, fused=device.type == "cuda")
+    share = -(-config.dataset.batch_size // ranks.size)
+    criterion = Criterion(config.general, ranks.all_reduce_sum, partial(ranks.gather_rows, share=share))
+    loader = training_loader(frames, config, ranks.rank, ranks.size)
+    focal_net = frames.median_focal_net(config.dataset.resolution[0])
+    trainer = Trainer(
+        model, criterion, optimizer, loader, config, run_dir, device, evaluator, ranks, interruption, focal_net
+    )
+    if resume:
+        trainer.resume(resume)
+    logger.info("training split %s: %d frames; this run: %s", frames.split, len(frames), run_dir)
+    return trainer
+
+
+def build_initial_model(config: Config, run_dir: Path, resume: Path | None) -> nn.Module:
+    """The model with its initial weights: ImageNet's, those of trainer.pretrain_model, or random ones."""
+    from_imagenet = not resume and not config.trainer.pretrain_model
+    model = build_model(config, config.model.pretrained if from_imagenet else False)
+    if resume:
+        warn_of_differences(resume, read_checkpoint(resume).get("config"), config, None)
+    elif config.trainer.pretrain_model:
+        path = find_checkpoint(config.trainer.pretrain_model, run_dir)
+        load_model_state(model, read_checkpoint(path)["model_state"], path)
+    return model
+
+
+def prepare_run_folder(config: Config, run_dir: Path, overwrite: bool, cleanup: ExitStack) -> None:
+    """Move an earlier run aside if ``overwrite``, lock the folder until ``cleanup``, begin the log."""
+    if overwrite and run_dir.exists():
+        names = (f"{run_dir.name}.old{number if number > 1 else ''}" for number in count(1))
+        with lock(run_dir):
+            aside = next(place for place in map(run_dir.with_name, names) if not place.exists())
+            run_dir.rename(aside)
+        logger.info("the earlier run is now %s", aside)
+    cleanup.enter_context(lock(run_dir))
+    remove_leftovers(run_dir)
+    setup_logging(run_dir / "train.log")
+    log_versions()
+    record_start(run_dir / "environment.json")
+    write_config(run_dir / "config.yaml", config)
+
+
+def train_and_evaluate(trainer: Trainer, evaluator: Evaluator) -> None:
+    """Train, evaluate the checkpoints that are not yet evaluated, write curves and report."""
+    config, run_dir = evaluator.config, evaluator.run_dir
+    final = trainer.fit()
+    name = results_name(final, run_dir)
+    for path in find_unevaluated_checkpoints(config, run_dir, final):
+        name = results_name(path, run_dir)
+        if path == final:
+            trainer.ranks.broadcast_buffers(trainer.model)
+            ap = evaluate(evaluator, path, trainer.model)
+            if ap:
+                add_ap_to_last(run_dir / "metrics.jsonl", ap)
+        else:
+            evaluate(evaluator, path, load_network(path, build_model, config).model)
+    if evaluator.ranks.is_main:
+        records = read_metrics(run_dir / "metrics.jsonl")
+        if records:
+            write_file(run_dir / "curves.png", draw_metrics({config.general.exp_name: records}))
+            logger.info("training curves: %s", run_dir / "curves.png")
+        if config.trainer.report:
+            report_after_training(run_dir, evaluator.folder(name), evaluator.dataset, evaluator.figures.get(name))
+
+
+def evaluate_checkpoints(evaluator: Evaluator) -> None:
+    """Evaluate the checkpoints that section tester of the configuration names."""
+    checkpoints = find_checkpoints_to_evaluate(evaluator.config, evaluator.run_dir)
+    if evaluator.ranks.is_main:
+        setup_logging(evaluator.run_dir / "evaluate.log")
+        log_versions()
+    for path in checkpoints:
+        evaluate(evaluator, path, load_network(path, build_model, evaluator.config).model)
+
+
+def evaluate(evaluator: Evaluator, path: Path, model: nn.Module) -> dict[str, float]:
+    """Evaluate ``model``, the content of the checkpoint ``path``; returns AP by name."""
+    logger.info("evaluating %s", path)
+    return evaluator(model, results_name(path, evaluator.run_dir))
