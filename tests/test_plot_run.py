@@ -1,11 +1,11 @@
-"""Training curves of one and of several runs: what is in a figure, how lines differ, and what cannot be drawn."""
+"""Training curves of one and of several runs: content, how lines differ, and input that cannot be drawn."""
 
 from __future__ import annotations
 
+import html
 import json
 import re
-import subprocess
-import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,11 +13,14 @@ import cv2
 import numpy as np
 import pytest
 
+from lib.analysis.depth_error import depth_errors
 from lib.engine.metrics import read_metrics
+from lib.evaluation import DIFFICULTIES, Annotations, evaluate_annotations
+from lib.pipeline.training_curves import name_runs
+from lib.structures import Object3d
 from lib.visualization.curves import metric_panels
-from lib.visualization.evaluation_panels import PrecisionCurve, depth_error_panels, precision_panels
-from lib.visualization.panels import Line, Panel, panel_png, save_panels
-from tests.conftest import PROJECT
+from lib.visualization.evaluation_panels import depth_error_panels, precision_panels
+from lib.visualization.panels import Line, Panel, render_panels
 from tools import plot_run
 
 
@@ -48,18 +51,18 @@ def pixels(path):
 
 
 def shows(image, colour):
-    """How many pixels have this colour, '#rrggbb'."""
+    """Number of pixels of this colour, '#rrggbb'."""
     bgr = [int(colour[k : k + 2], 16) for k in (5, 3, 1)]
     return int((np.abs(image.astype(int) - bgr).max(axis=2) < 12).sum())
 
 
-def texts(path):
-    """Of an SVG by matplotlib: each text is drawn as paths, after a comment that has it."""
-    return [t.replace("&gt;", ">") for t in re.findall(r"<!-- (.*?) -->", path.read_text())]
+def texts(svg):
+    """The texts of an SVG by matplotlib, which draws each as paths after a comment that contains it."""
+    return [html.unescape(text).strip() for text in re.findall(r"<!-- (.*?) -->", svg.decode())]
 
 
 def test_one_run_is_drawn_into_its_folder(runs, tmp_path, capsys):
-    for _ in range(2):  # drawn anew without a word: it is made of what lies beside it
+    for _ in range(2):  # the second time it is replaced without --overwrite
         assert plot_run.main([runs[0]]) == 0
     path = tmp_path / "outputs/one/curves.png"
     assert "one (6 epochs)" in capsys.readouterr().out
@@ -70,11 +73,11 @@ def test_one_run_is_drawn_into_its_folder(runs, tmp_path, capsys):
 
 def test_several_runs_share_panels_and_a_legend(runs, tmp_path):
     assert plot_run.main([*runs, "--out", "both.svg"]) == 0
-    said = texts(tmp_path / "both.svg")
+    said = texts((tmp_path / "both.svg").read_bytes())
     titles = ["loss: total", "loss: heatmap", "loss: depth", "loss: quasi_isometric", "learning rate"]
     titles += ["images per second", "Car 3D moderate AP40"]
     assert [text for text in said if text in titles] == titles
-    assert said.count("one") == 1 and [text.strip() for text in said].count("_two$") == 1
+    assert said.count("one") == 1 and said.count("_two$") == 1
     assert plot_run.main(runs) == 0
     image = pixels(tmp_path / "curves.png")
     assert shows(image, "#0072B2") > 500 and shows(image, "#D55E00") > 500
@@ -88,9 +91,10 @@ def test_panels_hold_the_records(runs):
     (one, two) = panels["loss: depth"].lines
     assert (one.label, two.label) == ("one", "_two$")
     assert one.x == [1, 2, 3, 4, 5, 6] and two.y == [1.0, 0.5, 1 / 3]
-    assert one.look["color"] != two.look["color"] and one.look["linestyle"] != two.look["linestyle"]
-    (own,) = panels["loss: quasi_isometric"].lines  # only the second run has it, and keeps its look
-    assert own.label == "_two$" and own.look == two.look
+    looks = one.plot_options, two.plot_options
+    assert looks[0]["color"] != looks[1]["color"] and looks[0]["linestyle"] != looks[1]["linestyle"]
+    (own,) = panels["loss: quasi_isometric"].lines  # only the second run has it; it looks the same in all panels
+    assert own.label == "_two$" and own.plot_options == looks[1]
     limits = {panel.x_limits for panel in panels.values()}
     assert len(limits) == 1 and 0.5 < limits.pop()[0] < 1
     (ap,) = panels["Car 3D moderate AP40"].lines
@@ -104,35 +108,55 @@ def test_no_figure_is_no_point():
 
 
 def test_many_runs_look_different_from_one_another():
-    looks = [Line("", [], [], number).look for number in range(35)]
+    looks = [Line("", [], [], number).plot_options for number in range(35)]
     assert len({(str(look["color"]), str(look["linestyle"])) for look in looks}) == 35
-    for a, b in pairwise(looks):  # neighbours in both: in print, and for every eye
+    for a, b in pairwise(looks):  # consecutive ones in both
         assert a["color"] != b["color"] and a["linestyle"] != b["linestyle"]
 
 
-def test_names_with_other_meanings_to_matplotlib(tmp_path):
+def test_names_with_other_meanings_to_matplotlib():
     names = ["$x", "$y_{", "_hidden", "a$b$c", "<&>"]
     panels = metric_panels({name: [record(1), record(2)] for name in names})
-    save_panels(panels, tmp_path / "odd.svg", shared_legend=True)
-    assert [t.strip().replace("&lt;", "<").replace("&amp;", "&") for t in texts(tmp_path / "odd.svg")][-5:] == names
-    assert panel_png(Panel("$z_{", [], "$")).startswith(b"\x89PNG")
+    assert texts(render_panels(panels, ".svg", shared_legend=True))[-5:] == names
+    assert render_panels([Panel("$z_{", [], "$")], columns=1).startswith(b"\x89PNG")
 
 
-def test_gaps_and_empty_panels_are_drawn(tmp_path):
+CAR = Object3d("Car", 0.0, 0, 0.0, (500.0, 150.0, 600.0, 260.0), (1.5, 1.6, 4.0), (-1.0, 1.65, 14.0), 1.2)
+
+
+def test_panels_of_an_evaluation():
+    """Three frames with one car each: found, found 2 m too far, missed."""
+    found = [[replace(CAR, score=0.9)], [replace(CAR, score=0.8, location_cam=(-1.0, 1.65, 16.0))], []]
+    pair = Annotations.from_objects([[CAR]] * 3, False), Annotations.from_objects(found, True)
+    result = evaluate_annotations(*pair, ["Car", "Cyclist"])
+    panels = precision_panels(result)
+    assert [panel.title for panel in panels] == [f"{c}, {m}" for c in ("Car", "Cyclist") for m in ("2D", "BEV", "3D")]
+    assert [len(panel.drawn_lines) for panel in panels] == [3, 6, 6, 0, 0, 0]
+    labels = [f"{name}, {kind}" for kind in ("official", "loose") for name in DIFFICULTIES]
+    assert [line.label.partition(":")[0] for line in panels[2].lines] == labels
+    line = panels[2].lines[1]
+    assert line.label.endswith(f": {result.ap('Car', '3d'):.2f}") and line.style == "solid"
+    assert line.y[0] == 1.0 and line.x == [k / 40 for k in range(len(line.y))] and line.x[-1] < 0.5
+    assert precision_panels(result, ["Cyclist"]) == panels[3:]
+
+    errors = depth_error_panels([depth_errors(*pair, "Car")])
+    values = {panel.title.partition(" ")[0]: panel.lines[0].y[1] for panel in errors}  # the band from 10 to 20 m
+    assert values["median"] == pytest.approx(1.0) and values["found"] == pytest.approx(200 / 3)
+    assert errors[0].x_ticks == list(range(0, 80, 10)) and errors[0].lines[0].x[:2] == [5.0, 15.0]
+    assert [len(panel.drawn_lines) for panel in errors] == [1, 1, 1, 1]
+
+
+def test_gaps_and_empty_panels_are_drawn():
     nan, inf = float("nan"), float("inf")
     panels = [
         Panel("gaps", [Line("a", [1, 2, 3, 4], [1.0, nan, inf, 2.0]), Line("b", [1, 2], [nan, nan])], "x"),
-        Panel("nothing", [Line("b", [1], [nan]), Line("c", [], [])], "x", legend_title="", nothing="not a thing"),
-        *precision_panels(["Car"], [PrecisionCurve("Car", "3d", "easy", "loose", np.array([1.0, nan, 0.5]), nan)]),
-        *depth_error_panels({"Car": []}),
-        *depth_error_panels({}),
+        Panel("empty", [Line("b", [1], [nan]), Line("c", [], [])], "x", legend_title="", empty_text="not a thing"),
+        *depth_error_panels([]),
     ]
-    assert [len(panel.drawn) for panel in panels] == [1, 0, 0, 0, 1, *[0] * 8]
-    save_panels(panels, tmp_path / "a.svg")
-    said = texts(tmp_path / "a.svg")
-    assert "not a thing" in said and said.count("nothing was found") == 10 and "easy, loose: nan" in said
-    save_panels([], tmp_path / "none.png")
-    assert pixels(tmp_path / "none.png") is not None
+    assert [len(panel.drawn_lines) for panel in panels] == [1, 0, 0, 0, 0, 0]
+    said = texts(render_panels(panels, ".svg"))
+    assert "not a thing" in said and said.count("nothing was found") == 4
+    assert render_panels([]).startswith(b"\x89PNG")
 
 
 def errors(capsys, *arguments):
@@ -159,10 +183,10 @@ def test_what_cannot_be_drawn_is_one_line(runs, tmp_path, capsys):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "outputs", "there.png"]
 
 
-def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path, monkeypatch):
+def test_runs_of_the_same_name_are_labelled_with_their_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     paths = [write_run(tmp_path / place / "same", [record(1)]).relative_to(tmp_path) for place in ("a", "b")]
-    assert list(plot_run.run_names([*paths, tmp_path / "c"])) == ["a/same", "b/same", "c"]
+    assert list(name_runs([*paths, tmp_path / "c"])) == ["a/same", "b/same", "c"]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +194,7 @@ def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path, monkeypatch):
     ['{"epoch": 7, "lr": 0.0', "[]", "7", '{"epoch": "7", "losses": {}}', '{"epoch": 7}', '{"epoch": 7, "losses": []}',
      '{"epoch": 7, "losses": {"total": "high"}}', '{"epoch": 7, "losses": {}, "ap": 3}', "", "\ufffd"],
 )  # fmt: skip
-def test_a_broken_line_is_told_and_left_out(tmp_path, broken, caplog):
+def test_a_broken_line_is_left_out_with_a_warning(tmp_path, broken, caplog):
     run = write_run(tmp_path / "run", [record(1), record(2)], broken + "\n" + json.dumps(record(8)))
     assert [r["epoch"] for r in read_metrics(run / "metrics.jsonl")] == [1, 2, 8]
     assert "run/metrics.jsonl, line 3: not a whole record of an epoch; left out" in caplog.text
@@ -183,8 +207,3 @@ def test_a_run_that_is_going_on_is_drawn(tmp_path, capsys):
     assert plot_run.main([str(run)]) == 0
     said = capsys.readouterr().out
     assert "metrics.jsonl, line 3: not a whole record" in said and "run (2 epochs)" in said
-
-
-def test_help_from_any_folder(tmp_path):
-    command = [sys.executable, PROJECT / "tools/plot_run.py", "--help"]
-    assert "usage:" in subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""Drawn boxes lie where the calibration says, nothing crashes at the near plane, and no input is touched."""
+"""Boxes are drawn where the calibration projects them, also at the near plane; inputs stay unchanged."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import cv2
 import numpy as np
 import pytest
 
+from lib.pipeline.images import choose_evenly_spaced
 from lib.structures import Calibration, Object3d, read_objects
 from lib.visualization import (
     DETECTION_STYLE,
     LABEL_STYLE,
     draw_birds_eye,
-    draw_boxes_2d,
     draw_boxes_3d,
     draw_comparison,
     draw_detections,
     draw_heatmap,
     draw_object_depth,
+    encode_image,
 )
 from lib.visualization.birds_eye import birds_eye_pixels
 from lib.visualization.drawing import clip_segment
 from tests.conftest import SHARED_KITTI
-from tools.visualize import encode, evenly_spaced
 
 CALIBRATION = Calibration(
     np.array([[721.5377, 0, 609.5593, 44.85728], [0, 721.5377, 172.854, 0.2163791], [0, 0, 1, 0.002745884]])
@@ -40,7 +40,7 @@ def grey() -> np.ndarray:
 
 
 def shows(image: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    """Where a colour is seen; antialiased thin lines never have it to the full."""
+    """Pixels of about this colour; antialiased thin lines never reach it exactly."""
     return np.abs(image.astype(int) - colour).max(axis=-1) < 45
 
 
@@ -69,10 +69,9 @@ def test_corners_are_drawn_and_the_rear_is_not_tinted(grey: np.ndarray) -> None:
     for u, v in CALIBRATION.project(corners).round().astype(int):
         assert marks[v - 1 : v + 2, u - 1 : u + 2].any()
         assert tuple(drawn[v, u]) == LABEL_STYLE.colour
-    share = marks.sum() / marks.size
-    assert 0 < share < 0.05
+    assert 0 < marks.mean() < 0.05
     shifted = draw_boxes_3d(grey, [replace(CAR, rotation_y=-1.9 + np.pi)], CALIBRATION, LABEL_STYLE, text=False)
-    assert changed(drawn, shifted).any()  # the same box turned round looks different
+    assert changed(drawn, shifted).any()  # the front of the same box, turned by pi, is elsewhere
 
 
 def test_class_distance_and_score_are_written(grey: np.ndarray) -> None:
@@ -80,8 +79,7 @@ def test_class_distance_and_score_are_written(grey: np.ndarray) -> None:
     written = draw_boxes_3d(grey, [CAR], CALIBRATION, text=True)
     top = CALIBRATION.project(CAR.corners_cam())[:, 1].min()
     rows = np.nonzero(changed(plain, written))[0]
-    assert len(rows) > 50
-    assert rows.max() <= top + 1
+    assert len(rows) > 50 and rows.max() <= top + 1
 
 
 @pytest.mark.parametrize("z", [1.0, 0.3, -0.5, -1.7, -9.0])
@@ -89,7 +87,7 @@ def test_boxes_at_and_behind_the_camera_do_not_crash(grey: np.ndarray, z: float)
     item = replace(CAR, location_cam=(0.8, 1.65, z), rotation_y=-1.57)
     drawn = draw_boxes_3d(grey, [item], CALIBRATION)
     assert drawn.shape == grey.shape
-    assert changed(grey, drawn).any() == (z > -1)  # farther back, what is left lies below the image
+    assert changed(grey, drawn).any() == (z > -1)  # of a box farther back, the visible part lies below the image
 
 
 def test_segment_is_cut_at_the_near_plane() -> None:
@@ -102,25 +100,15 @@ def test_segment_is_cut_at_the_near_plane() -> None:
 def test_inputs_stay_as_they_are(grey: np.ndarray) -> None:
     original = grey.copy()
     grey.setflags(write=False)
-    for drawn in (
-        draw_boxes_3d(grey, [CAR], CALIBRATION),
-        draw_boxes_2d(grey, [CAR]),
-        draw_comparison(grey, CALIBRATION, [CAR], [CAR]),
-        draw_detections(grey, CALIBRATION, [CAR]),
-    ):
-        assert drawn.dtype == np.uint8
-        assert drawn.flags.writeable
-        assert not np.shares_memory(drawn, grey)
+    boxes = draw_boxes_3d(grey, [CAR], CALIBRATION)
+    for drawn in (boxes, draw_comparison(grey, CALIBRATION, [CAR], [CAR]), draw_detections(grey, CALIBRATION, [CAR])):
+        assert drawn.dtype == np.uint8 and drawn.flags.writeable and not np.shares_memory(drawn, grey)
     np.testing.assert_array_equal(grey, original)
     assert draw_boxes_3d(grey, [], CALIBRATION) is not grey
 
 
-def test_boxes_2d_and_dontcare(grey: np.ndarray) -> None:
+def test_dontcare_is_not_drawn(grey: np.ndarray) -> None:
     ignored = replace(CAR, type="DontCare", bbox_img=(700.0, 150.0, 800.0, 200.0), location_cam=(-1000.0,) * 3)
-    drawn = draw_boxes_2d(grey, [CAR, ignored], text=False)
-    assert shows(drawn[200, 500], DETECTION_STYLE.colour)
-    assert shows(drawn[175, 700], (150, 150, 150))
-    assert (drawn[200, 520:580] == 90).all()
     assert not changed(grey, draw_boxes_3d(grey, [ignored], CALIBRATION)).any()
 
 
@@ -148,7 +136,7 @@ def test_detections_alone_where_there_are_no_labels(grey: np.ndarray) -> None:
     none = draw_comparison(grey, CALIBRATION, [], [CAR])
     assert shows(alone, DETECTION_STYLE.colour).sum() > 10 and not shows(alone, LABEL_STYLE.colour).any()
     legend = (slice(-60, None), slice(0, 160))
-    assert shows(none[legend], LABEL_STYLE.colour).any()  # it says that there are 0 labels
+    assert shows(none[legend], LABEL_STYLE.colour).any()  # with the number 0
     assert not changed(alone, none)[:, 400:].any()
 
 
@@ -156,12 +144,12 @@ def test_detections_alone_where_there_are_no_labels(grey: np.ndarray) -> None:
     (7, 3, "ADG"), (7, 1, "A"), (7, 0, ""), (3, 4, "ABC"), (10, 4, "ADGJ"),
 ])  # fmt: skip
 def test_evenly_spaced_frames(frames: int, count: int, expected: str) -> None:
-    assert "".join(evenly_spaced("ABCDEFGHIJ"[:frames], count)) == expected
+    assert "".join(choose_evenly_spaced("ABCDEFGHIJ"[:frames], count)) == expected
 
 
 def test_images_are_encoded_and_shrunk(grey: np.ndarray) -> None:
     for suffix, width, size in ((".png", None, (375, 1242)), (".jpg", 621, (188, 621)), (".jpg", 5000, (375, 1242))):
-        content = np.frombuffer(encode(grey, suffix, width), np.uint8)
+        content = np.frombuffer(encode_image(grey, suffix, width), np.uint8)
         image = cv2.imdecode(content, cv2.IMREAD_COLOR)
         assert image.shape[:2] == size and np.abs(image.astype(int) - 90).max() <= 2
         assert bytes(content[:3]) == (b"\x89PN" if suffix == ".png" else b"\xff\xd8\xff")
@@ -194,14 +182,13 @@ def test_birds_eye_scale_heading_and_field_of_view() -> None:
     assert empty.shape == (200, 300, 3)
     assert changed(empty, draw_birds_eye([], (300, 200), CALIBRATION)).any()
     ahead = replace(CAR, location_cam=(0.0, 1.65, 30.0), rotation_y=-np.pi / 2)
-    back = replace(ahead, rotation_y=np.pi / 2)
-    rows = [
-        np.nonzero(changed(draw_birds_eye([], (700, 700)), draw_birds_eye([o], (700, 700))))[0] for o in (ahead, back)
-    ]
-    assert rows[0].min() < rows[1].min()  # the nose of the one that drives away points up
+    towards = replace(ahead, rotation_y=np.pi / 2)
+    drawn = [draw_birds_eye([(objects, DETECTION_STYLE)], (700, 700)) for objects in ([], [ahead], [towards])]
+    rows = [np.nonzero(changed(drawn[0], view))[0] for view in drawn[1:]]
+    assert rows[0].min() < rows[1].min()  # the heading line of the car that drives away points up
     assert rows[0].max() < rows[1].max()
     beyond = replace(ahead, location_cam=(0.0, 1.65, 500.0))
-    assert not changed(empty, draw_birds_eye([beyond], (300, 200))).any()
+    assert not changed(empty, draw_birds_eye([([beyond], DETECTION_STYLE)], (300, 200))).any()
 
 
 def test_heatmap_is_drawn_where_its_cells_are(grey: np.ndarray) -> None:
@@ -236,7 +223,7 @@ def test_object_depth_is_drawn_where_there_are_objects(grey: np.ndarray) -> None
 
 @pytest.mark.kitti
 def test_boxes_of_real_frames_are_drawn_where_the_objects_are() -> None:
-    """Corners to a pixel; and the box around the drawing is the labelled 2D box, but for what annotators saw."""
+    """Corners to a pixel; the box around the drawing is about the labelled 2D box."""
     if not FRAMES.is_dir():
         pytest.skip(f"no real frames in {FRAMES}")
     gaps = []
@@ -260,9 +247,9 @@ def test_bad_images_are_refused(grey: np.ndarray) -> None:
     with pytest.raises(ValueError, match="uint8"):
         draw_boxes_3d(grey.astype(np.float32), [CAR], CALIBRATION)
     with pytest.raises(ValueError, match="uint8"):
-        draw_boxes_2d(grey[..., 0], [CAR])
+        draw_boxes_3d(grey[..., 0], [CAR], CALIBRATION)
     with pytest.raises(ValueError, match="positive"):
-        draw_birds_eye([CAR], (0, 10))
+        draw_birds_eye([([CAR], LABEL_STYLE)], (0, 10))
 
 
 def test_no_torch_needed() -> None:

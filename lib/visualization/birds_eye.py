@@ -1,4 +1,4 @@
-"""The scene from above: camera at the bottom in the middle, x to the right, z upwards."""
+"""Bird's-eye view: the camera at the middle of the bottom edge, x to the right, z upwards."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from ..structures import Calibration, Object3d
-from .style import DETECTION_STYLE, Style, put_text
+from .style import Style, put_text, select_3d_boxes
 
 RANGE_M = 70.0
 _BACKGROUND = (38, 38, 38)
@@ -18,7 +18,7 @@ _GRID_STEP_M = 10
 
 
 def birds_eye_pixels(points_cam: np.ndarray, size: tuple[int, int], range_m: float = RANGE_M) -> np.ndarray:
-    """Points (N, 3) [m] -> (N, 2) [px] of a view from above: ``size`` (width, height) shows ``range_m`` ahead."""
+    """Points (N, 3) [m] -> pixels (N, 2) of a view of ``size`` (width, height) that reaches ``range_m`` ahead."""
     width, height = size
     scale = height / range_m
     points = np.asarray(points_cam, dtype=np.float64)
@@ -26,7 +26,7 @@ def birds_eye_pixels(points_cam: np.ndarray, size: tuple[int, int], range_m: flo
 
 
 def draw_birds_eye(
-    objects: Sequence[Object3d] | Sequence[tuple[Sequence[Object3d], Style]],
+    groups: Sequence[tuple[Sequence[Object3d], Style]],
     size: tuple[int, int] = (375, 375),
     calibration: Calibration | None = None,
     image_width: int = 1242,
@@ -34,8 +34,14 @@ def draw_birds_eye(
 ) -> np.ndarray:
     """Footprints with their headings, rings every 10 m, and the camera's field of view.
 
-    ``objects``: plain objects, or groups with their styles, drawn in order. ``size``: (width, height) [px].
-    ``calibration`` and ``image_width`` [px] give the field of view. Returns (height, width, 3) uint8 BGR.
+    Args:
+        groups: objects with their style, drawn in this order. Objects without a 3D box are left out.
+        size: (width, height) [px].
+        calibration: gives the field of view, with ``image_width`` [px]; None: it is not drawn.
+        range_m: depth at the upper edge [m].
+
+    Returns:
+        (height, width, 3) uint8, BGR. Raises ValueError for a size or range that is not positive.
     """
     width, height = size
     if width < 1 or height < 1 or range_m <= 0:
@@ -44,20 +50,10 @@ def draw_birds_eye(
     _draw_grid(view, range_m)
     if calibration is not None:
         _draw_field_of_view(view, calibration, image_width, range_m)
-    for group, style in _groups(objects):
-        for item in group:
-            if item.type != "DontCare" and np.isfinite([*item.location_cam, *item.dimensions, item.rotation_y]).all():
-                _draw_footprint(view, item, style, range_m)
+    for objects, style in groups:
+        for item in select_3d_boxes(objects):
+            _draw_footprint(view, item, style, range_m)
     return view
-
-
-def _groups(
-    objects: Sequence[Object3d] | Sequence[tuple[Sequence[Object3d], Style]],
-) -> list[tuple[Sequence[Object3d], Style]]:
-    """One form for both ways to call."""
-    plain = [item for item in objects if isinstance(item, Object3d)]
-    styled = [item for item in objects if not isinstance(item, Object3d)]
-    return [*styled, *([(plain, DETECTION_STYLE)] if plain else [])]
 
 
 def _draw_grid(view: np.ndarray, range_m: float) -> None:
@@ -75,7 +71,7 @@ def _draw_grid(view: np.ndarray, range_m: float) -> None:
 
 
 def _draw_field_of_view(view: np.ndarray, calibration: Calibration, image_width: int, range_m: float) -> None:
-    """Rays through the image's left and right border."""
+    """Rays through the left and right edges of the image."""
     size = (view.shape[1], view.shape[0])
     for column in (0.0, image_width - 1.0):
         ray = np.array([calibration.back_project(column, calibration.cv, depth) for depth in (0.01, 1.5 * range_m)])
@@ -84,7 +80,7 @@ def _draw_field_of_view(view: np.ndarray, calibration: Calibration, image_width:
 
 
 def _draw_footprint(view: np.ndarray, item: Object3d, style: Style, range_m: float) -> None:
-    """The box's bottom face, and a stroke from its centre over the front edge."""
+    """The bottom face of the box, and a line from its centre across the front edge."""
     size = (view.shape[1], view.shape[0])
     corners = item.corners_cam()[:4]
     pixels = birds_eye_pixels(corners, size, range_m)

@@ -1,66 +1,62 @@
-"""Training curves: what metrics.jsonl holds, over epochs."""
+"""Training curves: the records of metrics.jsonl over epochs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from .panels import Line, Panel, save_panels
+from .panels import Line, Panel, render_panels
 
 Records = Sequence[Mapping[str, Any]]
 """the lines of a metrics.jsonl"""
-_RATE, _SPEED = "learning rate", "images per second"
-_AP = 3
-"""the group of AP, which comes last"""
+_LEARNING_RATE, _SPEED = "learning rate", "images per second"
+_AP_GROUP = 3
 
 
-def plot_metrics(runs: Mapping[str, Records], path: Path) -> Path:
-    """Every loss term, learning rate, speed and (where evaluated) AP of one or several runs, a panel each.
+def draw_metrics(runs: Mapping[str, Records], suffix: str = ".png") -> bytes:
+    """:func:`metric_panels` as one figure, with a legend if there are several runs.
 
-    ``runs``: by name, which is what the legend says; a single run has none. The form is the path's suffix, .png, .pdf
-    or .svg. Returns ``path``.
+    ``suffix``: .png, .pdf or .svg. Returns the content of such a file.
     """
-    save_panels(metric_panels(runs), path, shared_legend=len(runs) > 1)
-    return path
+    return render_panels(metric_panels(runs), suffix, shared_legend=len(runs) > 1)
 
 
 def metric_panels(runs: Mapping[str, Records]) -> list[Panel]:
-    """A panel for each quantity that any of the runs has, with a line for each run that has it."""
-    columns = {run: _columns(records) for run, records in runs.items()}
-    names = sorted({name: None for own in columns.values() for name in own}, key=_group)  # sorted() keeps their order
+    """A panel for each loss term, learning rate, speed and AP that a run recorded, with one line per run.
+
+    ``runs``: by name, the label of the line.
+    """
+    series = {run: _series(records) for run, records in runs.items()}
+    titles = sorted({title: None for own in series.values() for title in own}, key=_group)  # a stable sort
     epochs = [record["epoch"] for records in runs.values() for record in records] or [0]
     margin = max(0.03 * (max(epochs) - min(epochs)), 0.1)
-    limits = (min(epochs) - margin, max(epochs) + margin)  # the same in all panels, also where few epochs have AP
+    limits = (min(epochs) - margin, max(epochs) + margin)  # the same in all panels, even if few epochs have AP
     panels = []
-    for name in names:
-        lines = []
-        for number, (run, own) in enumerate(columns.items()):
-            points = own.get(name, [])
-            if points:
-                lines.append(Line(run, [epoch for epoch, _ in points], [value for _, value in points], number))
-        last = _group(name) == _AP
-        unit, y_limits = ("%", (0, None)) if last else ("", None)
-        panels.append(Panel(name, lines, "epoch", unit, limits, y_limits, whole_x=True))
+    for title in titles:
+        lines = [
+            Line(run, [epoch for epoch, _ in own[title]], [value for _, value in own[title]], number)
+            for number, (run, own) in enumerate(series.items())
+            if title in own
+        ]
+        unit, y_limits = ("%", (0, None)) if _group(title) == _AP_GROUP else ("", None)
+        panels.append(Panel(title, lines, "epoch", unit, limits, y_limits, integer_x=True))
     return panels
 
 
-def _columns(records: Records) -> dict[str, list[tuple[int, float]]]:
-    """(epoch, value) by the panel's title."""
-    columns: dict[str, list[tuple[int, float]]] = {}
+def _series(records: Records) -> dict[str, list[tuple[int, float]]]:
+    """Title of a panel -> (epoch, value) of each epoch that has a value."""
+    series: dict[str, list[tuple[int, float]]] = {}
     for record in records:
         values: dict[str, float | None] = {f"loss: {name}": value for name, value in record["losses"].items()}
-        values[_RATE] = record.get("lr")
-        values[_SPEED] = record.get("samples_per_second")
-        values |= record.get("ap", {})
-        for name, value in values.items():
-            if value is not None:  # no figure in this epoch
-                columns.setdefault(name, []).append((record["epoch"], value))
-    return columns
+        values |= {_LEARNING_RATE: record.get("lr"), _SPEED: record.get("samples_per_second"), **record.get("ap", {})}
+        for title, value in values.items():
+            if value is not None:
+                series.setdefault(title, []).append((record["epoch"], value))
+    return series
 
 
-def _group(name: str) -> int:
-    """The total loss first, then its terms, learning rate and speed, and AP."""
-    if name.startswith("loss: "):
-        return 0 if name == "loss: total" else 1
-    return 2 if name in (_RATE, _SPEED) else _AP
+def _group(title: str) -> int:
+    """Order of the panels: the total loss, its terms, learning rate and speed, AP."""
+    if title.startswith("loss: "):
+        return 0 if title == "loss: total" else 1
+    return 2 if title in (_LEARNING_RATE, _SPEED) else _AP_GROUP

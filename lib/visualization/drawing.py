@@ -1,6 +1,6 @@
-"""3D and 2D boxes on an image, and the panel that compares labels with detections.
+"""3D boxes on an image, alone or beside the bird's-eye view.
 
-Nothing here changes its input: every function returns a new BGR image (H, W, 3) uint8.
+Every function returns a new BGR image (H, W, 3) uint8 and leaves its input unchanged.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from ..structures import Calibration, Object3d
 from .birds_eye import RANGE_M, draw_birds_eye
 from .style import (
     DETECTION_STYLE,
-    DONT_CARE_COLOUR,
     LABEL_STYLE,
     Colour,
     Style,
     checked_copy,
-    describe,
+    describe_object,
     put_text,
+    select_3d_boxes,
     text_area,
 )
 
 NEAR_M = 0.1
-"""edges are cut off at this depth [m]: behind the camera there is no pixel"""
+"""Edges are clipped at this depth [m], since nothing behind the camera projects to a pixel."""
 _FRONT_OPACITY = 0.25
 # corner numbers as in Object3d.corners_cam: bottom 0..3 from front right, top 4..7 above them
 _EDGES = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))
@@ -35,7 +35,7 @@ _FRONT_CROSS = ((0, 5), (1, 4))
 
 
 def clip_segment(start_cam: np.ndarray, end_cam: np.ndarray, near: float = NEAR_M) -> np.ndarray | None:
-    """The part of a segment with z >= near, (2, 3) [m]; None when there is none."""
+    """The part of a segment with z >= near, (2, 3) [m]; None if there is none."""
     a, b = np.asarray(start_cam, dtype=np.float64), np.asarray(end_cam, dtype=np.float64)
     if a[2] < near and b[2] < near:
         return None
@@ -53,30 +53,32 @@ def draw_boxes_3d(
     style: Style = DETECTION_STYLE,
     text: bool = True,
 ) -> np.ndarray:
-    """The 3D boxes' edges, front faces tinted and crossed, with class, distance and score. DontCare is left out."""
+    """The edges of the 3D boxes, front faces tinted and crossed. DontCare is left out.
+
+    ``text``: write class, depth and score, the nearest first; a text that would cover another one is left out.
+    """
     image = checked_copy(image_bgr)
     texts: list[tuple[str, tuple[int, int]]] = []
-    for item in sorted(_solid_objects(objects), key=lambda o: -o.location_cam[2]):
+    for item in sorted(select_3d_boxes(objects), key=lambda o: -o.location_cam[2]):
         corners = item.corners_cam()
         _tint_front(image, corners[list(_FRONT_FACE)], calibration, style.colour)
         for i, j in (*_EDGES, *_FRONT_CROSS):
             segment = clip_segment(corners[i], corners[j])
             if segment is not None:
                 thickness = 1 if (i, j) in _FRONT_CROSS else style.thickness
-                _line(image, calibration.project(segment), style.colour, thickness)
+                _draw_line(image, calibration.project(segment), style.colour, thickness)
         visible = corners[corners[:, 2] >= NEAR_M]
         if len(visible):
             pixels = np.clip(calibration.project(visible), -1e6, 1e6)
             left, top = pixels.min(axis=0).astype(int).tolist()
             if left < image.shape[1] and top < image.shape[0] and (pixels.max(axis=0) > 0).all():
-                texts.append((describe(item), (left, top - 2)))
+                texts.append((describe_object(item), (left, top - 2)))
     if text:
         _put_texts(image, texts[::-1], style)
     return image
 
 
 def _put_texts(image: np.ndarray, texts: list[tuple[str, tuple[int, int]]], style: Style) -> None:
-    """The nearest first; one that would cover another is left out."""
     taken: list[tuple[int, int, int, int]] = []
     for text, corner in texts:
         left, top, right, bottom = text_area(image, text, corner, style.text_scale)
@@ -85,35 +87,17 @@ def _put_texts(image: np.ndarray, texts: list[tuple[str, tuple[int, int]]], styl
             taken.append((left, top, right, bottom))
 
 
-def draw_boxes_2d(
-    image_bgr: np.ndarray, objects: Sequence[Object3d], style: Style = DETECTION_STYLE, text: bool = True
-) -> np.ndarray:
-    """The 2D boxes; DontCare thin and grey, without text."""
-    image = checked_copy(image_bgr)
-    for item in objects:
-        if not np.isfinite(item.bbox_img).all():
-            continue
-        x1, y1, x2, y2 = (round(v) for v in np.clip(item.bbox_img, -1e6, 1e6).tolist())
-        ignored = item.type == "DontCare"
-        colour, thickness = (DONT_CARE_COLOUR, 1) if ignored else (style.colour, style.thickness)
-        cv2.rectangle(image, (x1, y1), (x2, y2), colour, thickness, cv2.LINE_AA)
-        if text and not ignored:
-            put_text(image, describe(item), (x1, y1 - 2), colour, style.text_scale)
-    return image
-
-
 def draw_comparison(
     image_bgr: np.ndarray,
     calibration: Calibration,
     labels: Sequence[Object3d] | None,
     detections: Sequence[Object3d] | None,
 ) -> np.ndarray:
-    """One panel: the image with both groups of 3D boxes, and beside it the bird's-eye view of the same.
+    """The image with the 3D boxes of labels and detections, and to its right a square bird's-eye view of them.
 
-    Labels are wide and orange, detections thin and blue on top of them. Small images are enlarged by a whole factor,
-    so that the text can be read; the panel is as high as the image then is, and that much wider for the square view.
-    None instead of either group leaves it out, of the legend too: there are no labels in the test split. Text is
-    written at the detections, or at labels that stand alone.
+    Labels are wide and orange; detections, drawn over them, thin and blue. A group that is None (the test split has
+    no labels) is left out, also from the legend. Text is written at the detections, or at the labels if there are no
+    detections. An image lower than 214 px is enlarged by a whole factor, so that its text stays readable.
     """
     image, calibration = _enlarged(image_bgr, calibration)
     both = ((labels, LABEL_STYLE), (detections, DETECTION_STYLE))
@@ -121,7 +105,7 @@ def draw_comparison(
     for k, (objects, style) in enumerate(groups, 1):
         image = draw_boxes_3d(image, objects, calibration, style, text=k == len(groups))
     height, width = image.shape[:2]
-    _legend(image, [(style, len(_solid_objects(objects))) for objects, style in groups])
+    _draw_legend(image, [(style, len(select_3d_boxes(objects))) for objects, style in groups])
     view = draw_birds_eye(groups, (height, height), calibration, image_width=width)
     return np.concatenate([image, view], axis=1)
 
@@ -129,10 +113,10 @@ def draw_comparison(
 def draw_detections(
     image_bgr: np.ndarray, calibration: Calibration, detections: Sequence[Object3d], range_m: float = RANGE_M
 ) -> np.ndarray:
-    """One panel: the image with the 3D boxes, and beside it, no wider than the image, the view from above.
+    """The image with the 3D boxes, and to its right, no wider than the image, the bird's-eye view up to ``range_m``.
 
-    That view shows ``range_m`` ahead. Small images are enlarged as in :func:`draw_comparison`; on large ones lines
-    and text grow with the height, so that they can still be seen when the whole panel is.
+    Small images are enlarged as in :func:`draw_comparison`. On images higher than 540 px lines and text grow with the
+    height, so that they stay visible when the result is shown small.
     """
     image, calibration = _enlarged(image_bgr, calibration)
     height, width = image.shape[:2]
@@ -145,7 +129,7 @@ def draw_detections(
 
 
 def _enlarged(image_bgr: np.ndarray, calibration: Calibration) -> tuple[np.ndarray, Calibration]:
-    """A copy, by a whole factor so large that text can be read, and the camera that fits it."""
+    """A copy, by a whole factor to about 320 px of height, and the calibration of the copy."""
     factor = max(1, round(320 / image_bgr.shape[0]))
     image = checked_copy(image_bgr)
     if factor > 1:
@@ -154,17 +138,8 @@ def _enlarged(image_bgr: np.ndarray, calibration: Calibration) -> tuple[np.ndarr
     return image, calibration
 
 
-def _solid_objects(objects: Sequence[Object3d]) -> list[Object3d]:
-    """Objects that have a 3D box: no DontCare, nothing that is not finite."""
-    return [
-        item
-        for item in objects
-        if item.type != "DontCare" and np.isfinite([*item.dimensions, *item.location_cam, item.rotation_y]).all()
-    ]
-
-
-def _line(image: np.ndarray, ends_img: np.ndarray, colour: Colour, thickness: int) -> None:
-    """A line between two pixels that may lie far outside."""
+def _draw_line(image: np.ndarray, ends_img: np.ndarray, colour: Colour, thickness: int) -> None:
+    """A line between two pixels that may lie far outside the image."""
     height, width = image.shape[:2]
     (x1, y1), (x2, y2) = np.clip(ends_img, -1e7, 1e7).round().astype(int).tolist()
     margin = 10
@@ -175,7 +150,7 @@ def _line(image: np.ndarray, ends_img: np.ndarray, colour: Colour, thickness: in
 
 
 def _tint_front(image: np.ndarray, face_cam: np.ndarray, calibration: Calibration, colour: Colour) -> None:
-    """Fill the front face (4, 3) [m] half transparently, where it lies before the camera."""
+    """Fill the front face (4, 3) [m] transparently, unless a part of it lies behind the camera."""
     if face_cam[:, 2].min() < NEAR_M:
         return
     pixels = calibration.project(face_cam)
@@ -192,8 +167,8 @@ def _tint_front(image: np.ndarray, face_cam: np.ndarray, calibration: Calibratio
     view[:] = cv2.addWeighted(filled, _FRONT_OPACITY, view, 1 - _FRONT_OPACITY, 0)
 
 
-def _legend(image: np.ndarray, entries: list[tuple[Style, int]]) -> None:
-    """A line sample, the name and the number of objects of each group, in the lower left corner."""
+def _draw_legend(image: np.ndarray, entries: list[tuple[Style, int]]) -> None:
+    """A line sample, the name and the number of objects of each group, at the lower left."""
     height = image.shape[0]
     for row, (style, number) in enumerate(reversed(entries)):
         y = height - 6 - 18 * row

@@ -1,90 +1,72 @@
-"""Panels of an evaluation: precision over recall, and depth errors over distance. From plain numbers."""
+"""Panels of an evaluation: precision over recall, and depth errors by distance."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
-import numpy as np
-
+from ..analysis.depth_error import DepthErrors
+from ..evaluation import DIFFICULTIES, METRIC_TITLES, METRICS, OVERLAPS, RECALLS, KittiResult
 from .panels import Line, Panel
 
-_METRIC_TITLES = {"bbox": "2D box", "bev": "bird's eye view", "3d": "3D box"}
-_DIFFICULTIES = ("easy", "moderate", "hard")
-_DEPTH_FIGURES: dict[str, tuple[str, str, float, tuple[float, float | None] | None]] = {
+_DEPTH_ERRORS: dict[str, tuple[str, str, float, tuple[float, float | None] | None]] = {
     "median_absolute": ("median of |e|", "m", 1.0, (0, None)),
     "mean_relative": ("mean of |e| / z", "%", 100.0, (0, None)),
     "mean_signed": ("mean of e (positive: too far)", "m", 1.0, None),
     "recall": ("found in the image", "%", 100.0, (-4, 104)),
 }
-"""by field of ``DepthError``: title, unit, what a figure is multiplied by, limits of y; e is the error of depth z"""
+"""field of ``DepthError`` -> title, unit, factor of the values, limits of y; e is the error of depth z"""
 
 
-class PrecisionCurve(NamedTuple):
-    """Precision at recall 0, 1/40, 2/40, .."""
+def precision_panels(result: KittiResult, classes: Sequence[str] | None = None) -> list[Panel]:
+    """Three panels for each class (default: all of ``result``): precision over recall in 2D, bird's-eye view and 3D.
 
-    cls: str
-    metric: str
-    """'bbox', 'bev' or '3d'"""
-    difficulty: str
-    overlap: str
-    """'official' or 'loose'"""
-    precision: np.ndarray
-    """(T,) in 0..1, T <= 41"""
-    ap: float
-    """AP40 [%]"""
-
-
-def precision_panels(classes: Sequence[str], curves: Sequence[PrecisionCurve]) -> list[Panel]:
-    """Three panels for each class; loose overlaps are dashed, and left out in 2D, where they are the official ones."""
-    panels = []
-    for cls in classes:
-        for metric, title in _METRIC_TITLES.items():
-            lines = [
-                Line(
-                    f"{curve.difficulty}, {curve.overlap}: {curve.ap:.2f}",
-                    (np.arange(len(curve.precision)) / 40).tolist(),
-                    curve.precision.tolist(),
-                    _DIFFICULTIES.index(curve.difficulty),
-                    "dashed" if curve.overlap == "loose" else "solid",
-                    points=False,
-                )
-                for curve in curves
-                if (curve.cls, curve.metric) == (cls, metric) and not (curve.overlap == "loose" and metric == "bbox")
-            ]
-            panels.append(
-                Panel(
-                    *(f"{cls}, {title}", lines, "recall", "precision"),
-                    x_limits=(0, 1),
-                    y_limits=(0, 1.02),
-                    legend_title="AP40",
-                    nothing="nothing was found",
-                )
-            )
-    return panels
-
-
-def depth_error_panels(errors: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Panel]:
-    """Four panels with a line for each class.
-
-    ``errors``: by class the bands as ``DepthErrors.to_json`` has them: 'near' and 'far' [m], figures, None for none.
+    Loose overlaps are dashed, and left out in 2D, where they equal the official ones.
     """
+    return [
+        Panel(
+            *(f"{cls}, {METRIC_TITLES[metric]}", _precision_lines(result, cls, metric), "recall", "precision"),
+            x_limits=(0, 1),
+            y_limits=(0, 1.02),
+            legend_title="AP40",
+            empty_text="nothing was found",
+        )
+        for cls in (result.classes if classes is None else classes)
+        for metric in METRICS
+        if metric != "aos"
+    ]
+
+
+def _precision_lines(result: KittiResult, cls: str, metric: str) -> list[Line]:
+    lines = []
+    for overlap in OVERLAPS if metric != "bbox" else ("official",):
+        for number, difficulty in enumerate(DIFFICULTIES):
+            curve = result.curves.get((overlap, cls, metric, difficulty))
+            if curve is not None:
+                label = f"{difficulty}, {overlap}: {result.ap(cls, metric, difficulty, overlap):.2f}"
+                precision = curve.precision[: len(curve.thresholds)].tolist()  # up to the highest recall reached
+                recall = [k / len(RECALLS["R40"]) for k in range(len(precision))]
+                style = "dashed" if overlap == "loose" else "solid"
+                lines.append(Line(label, recall, precision, number, style, points=False))
+    return lines
+
+
+def depth_error_panels(errors: Sequence[DepthErrors]) -> list[Panel]:
+    """Four panels over the distance bands, with a line for each class."""
+    edges = sorted({edge for own in errors for band in own.bands for edge in (band.near, band.far)})
     panels = []
-    for key, (title, unit, scale, y_limits) in _DEPTH_FIGURES.items():
-        lines, edges = [], set()
-        for number, (cls, bands) in enumerate(errors.items()):
-            middles = [0.5 * (band["near"] + band["far"]) for band in bands]
-            values = [np.nan if band[key] is None else scale * band[key] for band in bands]
-            edges |= {edge for band in bands for edge in (band["near"], band["far"])}
-            lines.append(Line(cls, middles, values, number))
+    for field, (title, unit, scale, y_limits) in _DEPTH_ERRORS.items():
+        lines = []
+        for number, own in enumerate(errors):
+            middles = [0.5 * (band.near + band.far) for band in own.bands]
+            lines.append(Line(own.cls, middles, [scale * getattr(band, field) for band in own.bands], number))
         panels.append(
             Panel(
                 *(title, lines, "depth of ground truth [m]", unit),
-                x_limits=(min(edges), max(edges)) if edges else None,
+                x_limits=(edges[0], edges[-1]) if edges else None,
                 y_limits=y_limits,
-                x_ticks=sorted(edges),
+                x_ticks=edges,
                 legend_title="",
-                nothing="nothing was found",
+                empty_text="nothing was found",
             )
         )
     return panels

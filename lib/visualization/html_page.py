@@ -1,7 +1,6 @@
-"""One HTML page from plain data: sections of text, tables and images. It needs no script, no network, no other file.
+"""One HTML page from plain data: sections of text, tables and images, without scripts and without other files.
 
-Everything that is put into the page is escaped here. A Content-Security-Policy in its head forbids scripts and any
-request, so even a mistake in that could do nothing.
+All text is escaped here. A Content-Security-Policy in the head of the page forbids scripts and requests as well.
 """
 
 from __future__ import annotations
@@ -14,55 +13,87 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text. The first column names the row, so it is set to the left and the others to the right."""
+    """Cells as text. The first column, the name of the row, is aligned left and the others right."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
     text: bool = False
-    """all columns hold text, not numbers: all are set to the left"""
+    """the cells are text, not numbers: align all columns left"""
+
+    def to_html(self) -> str:
+        caption = f"<caption>{_escape(self.caption)}</caption>" if self.caption else ""
+        header = "".join(f'<th scope="col">{_escape(cell)}</th>' for cell in self.header)
+        rows = "".join(
+            f'<tr><th scope="row">{_escape(first)}</th>{"".join(f"<td>{_escape(cell)}</td>" for cell in rest)}</tr>\n'
+            for first, *rest in self.rows
+        )
+        kind = ' class="text"' if self.text else ""
+        return (
+            f'<div class="scroll"><table{kind}>{caption}<thead><tr>{header}</tr></thead>\n'
+            f"<tbody>\n{rows}</tbody></table></div>\n"
+        )
 
 
 @dataclass(frozen=True)
 class Image:
-    """An encoded image, with its text for those who cannot see it."""
+    """The content of a PNG or JPEG file, with a text alternative."""
 
     content: bytes
     alt: str
     caption: str = ""
 
+    def to_html(self) -> str:
+        kind = next((kind for start, kind in _IMAGE_KINDS.items() if self.content.startswith(start)), None)
+        if kind is None:
+            raise ValueError(f"image {self.alt!r}: expected the content of a PNG or JPEG file")
+        data = base64.b64encode(self.content).decode("ascii")
+        caption = f"<figcaption>{_escape(self.caption)}</figcaption>" if self.caption else ""
+        return f'<figure><img alt="{_escape(self.alt)}" src="data:image/{kind};base64,{data}">{caption}</figure>\n'
+
 
 @dataclass(frozen=True)
 class Gallery:
-    """Images side by side as far as there is room; ``wide``: below one another, at full width."""
+    """Images side by side, as many as fit; ``wide``: one below the other, at full width."""
 
     images: Sequence[Image]
     wide: bool = False
 
+    def to_html(self) -> str:
+        figures = "".join(image.to_html() for image in self.images)
+        return f'<div class="gallery{" wide" if self.wide else ""}">\n{figures}</div>\n'
+
 
 @dataclass(frozen=True)
 class Folded:
-    """Preformatted text that is shown on a click."""
+    """Preformatted text that a click unfolds."""
 
     summary: str
     text: str
 
+    def to_html(self) -> str:
+        return f"<details><summary>{_escape(self.summary)}</summary><pre>{_escape(self.text)}</pre></details>\n"
+
 
 Part = str | Table | Gallery | Folded
-"""a text is a paragraph"""
+"""a str is a paragraph"""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what is below it."""
+    """A heading and its parts."""
 
     id: str
     """of the heading, for links"""
     title: str
     parts: Sequence[Part]
 
+    def to_html(self) -> str:
+        parts = [f"<p>{_escape(part)}</p>\n" if isinstance(part, str) else part.to_html() for part in self.parts]
+        return f'<section>\n<h2 id="{_escape(self.id)}">{_escape(self.title)}</h2>\n{"".join(parts)}</section>'
 
-_KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg"}
+
+_IMAGE_KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg"}
 _STYLE = """
 :root { color-scheme: light; }
 body { max-width: 74rem; margin: 0 auto; padding: 1rem; color: #1a1a1a; background: #fff;
@@ -111,10 +142,7 @@ summary { cursor: pointer; color: #005a8f; }
 def build_page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
     """The whole page, with links to its sections at the top. Raises ValueError for an image that is no PNG or JPEG."""
     links = "\n".join(f'<a href="#{_escape(s.id)}">{_escape(s.title)}</a>' for s in sections)
-    body = "\n".join(
-        f'<section>\n<h2 id="{_escape(s.id)}">{_escape(s.title)}</h2>\n{"".join(map(_part, s.parts))}</section>'
-        for s in sections
-    )
+    body = "\n".join(section.to_html() for section in sections)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -142,37 +170,3 @@ def build_page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
 
 def _escape(text: str) -> str:
     return html.escape(text, quote=True)
-
-
-def _part(part: Part) -> str:
-    if isinstance(part, str):
-        return f"<p>{_escape(part)}</p>\n"
-    if isinstance(part, Folded):
-        return f"<details><summary>{_escape(part.summary)}</summary><pre>{_escape(part.text)}</pre></details>\n"
-    if isinstance(part, Gallery):
-        figures = "".join(_figure(image) for image in part.images)
-        return f'<div class="gallery{" wide" if part.wide else ""}">\n{figures}</div>\n'
-    return _table(part)
-
-
-def _table(table: Table) -> str:
-    caption = f"<caption>{_escape(table.caption)}</caption>" if table.caption else ""
-    header = "".join(f'<th scope="col">{_escape(cell)}</th>' for cell in table.header)
-    rows = "".join(
-        f'<tr><th scope="row">{_escape(first)}</th>{"".join(f"<td>{_escape(cell)}</td>" for cell in rest)}</tr>\n'
-        for first, *rest in table.rows
-    )
-    kind = ' class="text"' if table.text else ""
-    return (
-        f'<div class="scroll"><table{kind}>{caption}<thead><tr>{header}</tr></thead>\n'
-        f"<tbody>\n{rows}</tbody></table></div>\n"
-    )
-
-
-def _figure(image: Image) -> str:
-    kind = next((kind for start, kind in _KINDS.items() if image.content.startswith(start)), None)
-    if kind is None:
-        raise ValueError(f"image {image.alt!r}: expected the content of a PNG or JPEG file")
-    data = base64.b64encode(image.content).decode("ascii")
-    caption = f"<figcaption>{_escape(image.caption)}</figcaption>" if image.caption else ""
-    return f'<figure><img alt="{_escape(image.alt)}" src="data:image/{kind};base64,{data}">{caption}</figure>\n'

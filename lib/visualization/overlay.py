@@ -1,6 +1,6 @@
-"""Maps on an image: the heatmap's peaks, and the object-wise depth map with its scale.
+"""Maps over an image: heatmaps, and object-wise depth maps with a scale.
 
-Nothing here changes its input: every function returns a new BGR image (H, W, 3) uint8.
+Every function returns a new BGR image (H, W, 3) uint8 and leaves its input unchanged.
 """
 
 from __future__ import annotations
@@ -13,19 +13,22 @@ import numpy as np
 from .style import Colour, checked_copy, put_text
 
 CLASS_COLOURS: tuple[Colour, ...] = ((0, 159, 230), (233, 180, 86), (115, 158, 0), (167, 121, 204), (66, 228, 240))
-"""orange, sky blue, green, purple, yellow of Okabe & Ito's palette, for the heatmap's channels in turn"""
+"""orange, sky blue, green, purple, yellow of Okabe and Ito's palette; channel k of a heatmap has colour k modulo 5"""
 _DEPTH_OPACITY = 0.6
 _TEXT_COLOUR: Colour = (255, 255, 255)
 
 
 def draw_heatmap(
-    image_bgr: np.ndarray, heatmap: np.ndarray, class_names: Sequence[str], map_to_image: np.ndarray
+    image_bgr: np.ndarray, heatmap: np.ndarray, class_names: Sequence[str], map_to_img: np.ndarray
 ) -> np.ndarray:
-    """Every class's heatmap in a colour of its own, as opaque as it is high; the classes' names and highest values.
+    """The heatmap of each class in a colour of its own, with its value as opacity; names and highest values as text.
 
     Args:
         heatmap: (C, h, w), 0..1, one channel for each of ``class_names``.
-        map_to_image: (2, 3) affine, cells (corner of the first one at 0) -> pixels of the image.
+        map_to_img: (2, 3) affine transform of continuous coordinates (0 at the corner of the first cell or pixel)
+            from the map to the image.
+
+    Raises ValueError for a heatmap of another shape.
     """
     image = checked_copy(image_bgr)
     if heatmap.ndim != 3 or len(heatmap) != len(class_names):
@@ -34,7 +37,7 @@ def draw_heatmap(
     mixed = image.astype(np.float32)
     for k, channel in enumerate(heatmap):
         colour = CLASS_COLOURS[k % len(CLASS_COLOURS)]
-        opacity = _warp(channel.astype(np.float32), map_to_image, (width, height)).clip(0, 1)
+        opacity = _warp_to_image(channel.astype(np.float32), map_to_img, (width, height)).clip(0, 1)
         mixed += opacity[..., None] * (np.array(colour, np.float32) - mixed)
     image = mixed.round().astype(np.uint8)
     for k, name in enumerate(class_names):
@@ -46,7 +49,8 @@ def draw_heatmap(
 def draw_object_depth(image_bgr: np.ndarray, depth_map: np.ndarray, farthest: float = 65.0) -> np.ndarray:
     """An object-wise depth map over its image, near bright and far dark, with a scale in metres.
 
-    ``depth_map``: (H, W) [m], 0 where there is no object. ``farthest``: where the scale ends [m].
+    ``depth_map``: (H, W) [m], 0 where there is no object; ValueError if its size is not the image's. ``farthest``:
+    end of the scale [m].
     """
     image = checked_copy(image_bgr)
     if depth_map.shape != image.shape[:2]:
@@ -60,13 +64,13 @@ def draw_object_depth(image_bgr: np.ndarray, depth_map: np.ndarray, farthest: fl
 
 
 def _depth_colours(depth: np.ndarray, farthest: float) -> np.ndarray:
-    """Viridis by the logarithm of depth, 2 m yellow and ``farthest`` dark blue: it keeps its order in grey print."""
+    """Viridis over the logarithm of depth, from yellow at 2 m to dark blue at ``farthest``."""
     share = np.log(np.clip(depth, 2.0, farthest) / 2.0) / np.log(farthest / 2.0)
     return cv2.applyColorMap((255 - 255 * share).round().astype(np.uint8), cv2.COLORMAP_VIRIDIS)
 
 
 def _draw_scale(image: np.ndarray, farthest: float) -> None:
-    """A bar at the lower left with depths that are marked, in place."""
+    """Draw a colour bar with marked depths at the lower left, in place."""
     height, width = image.shape[:2]
     length, left, bottom = min(240, width - 60), 8, height - 22
     if length < 60 or bottom < 20:
@@ -80,8 +84,8 @@ def _draw_scale(image: np.ndarray, farthest: float) -> None:
             put_text(image, f"{mark} m", (x, bottom + 16), _TEXT_COLOUR, 0.35)
 
 
-def _warp(channel: np.ndarray, map_to_image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    matrix = np.array(map_to_image, dtype=np.float64)
-    # cv2 counts from the cells' and pixels' centres
+def _warp_to_image(channel: np.ndarray, map_to_img: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    matrix = np.array(map_to_img, dtype=np.float64)
+    # to OpenCV's coordinates, which are 0 at the centre of the first cell or pixel
     matrix[:, 2] += 0.5 * (matrix[:, 0] + matrix[:, 1]) - 0.5
     return cv2.warpAffine(channel, matrix, size, flags=cv2.INTER_LINEAR)

@@ -1,7 +1,8 @@
-"""Colours, line widths and text that all images share."""
+"""What all images share: colours, line widths, text, and their form as a file."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -25,10 +26,9 @@ class Style:
     """of OpenCV's font; its capitals are 22 px high at 1"""
 
 
-# Orange and sky blue of Okabe & Ito's palette: told apart with every kind of colour vision, and by width besides.
+# Orange and sky blue of Okabe and Ito's palette, for every kind of colour vision; the lines differ in width too.
 LABEL_STYLE = Style("label", (0, 159, 230), 2)
 DETECTION_STYLE = Style("detection", (233, 180, 86), 1)
-DONT_CARE_COLOUR: Colour = (150, 150, 150)
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -40,8 +40,17 @@ def checked_copy(image_bgr: np.ndarray) -> np.ndarray:
     return np.array(image_bgr, order="C")
 
 
-def describe(item: Object3d) -> str:
-    """Class, distance and score: 'Car 23.4m 0.87'."""
+def select_3d_boxes(objects: Sequence[Object3d]) -> list[Object3d]:
+    """The objects with a 3D box: not DontCare, and all values finite."""
+    return [
+        item
+        for item in objects
+        if item.type != "DontCare" and np.isfinite([*item.dimensions, *item.location_cam, item.rotation_y]).all()
+    ]
+
+
+def describe_object(item: Object3d) -> str:
+    """Class, depth and score: 'Car 23.4m 0.87'."""
     text = f"{item.type} {item.location_cam[2]:.1f}m"
     return text if item.score is None else f"{text} {item.score:.2f}"
 
@@ -49,7 +58,7 @@ def describe(item: Object3d) -> str:
 def text_area(
     image_bgr: np.ndarray, text: str, corner: tuple[int, int], scale: float = 0.4
 ) -> tuple[int, int, int, int]:
-    """Where :func:`put_text` would write: (left, top, right, bottom) [px], moved so that it stays inside."""
+    """(left, top, right, bottom) [px] of the strip that :func:`put_text` covers: moved to lie inside the image."""
     (width, height), below = cv2.getTextSize(text, _FONT, scale, 1)
     x = min(max(corner[0], 0), max(image_bgr.shape[1] - width - 2, 0))
     y = min(max(corner[1], height + below), image_bgr.shape[0] - 1)
@@ -57,9 +66,19 @@ def text_area(
 
 
 def put_text(image_bgr: np.ndarray, text: str, corner: tuple[int, int], colour: Colour, scale: float = 0.4) -> None:
-    """Write on a darkened strip whose lower left corner is ``corner``, moved so that it stays inside; in place."""
+    """Write text in place, on a darkened strip whose lower left corner is ``corner``, moved to lie inside."""
     left, top, right, bottom = text_area(image_bgr, text, corner, scale)
     strip = image_bgr[top:bottom, left:right]
     strip[:] = strip // 3
     below = cv2.getTextSize(text, _FONT, scale, 1)[1]
     cv2.putText(image_bgr, text, (left + 1, bottom - 2 - below // 2), _FONT, scale, colour, 1, cv2.LINE_AA)
+
+
+def encode_image(image_bgr: np.ndarray, suffix: str = ".png", max_width: int | None = None) -> bytes:
+    """The content of an image file. ``suffix``: '.png' or '.jpg'. A wider image is shrunk to ``max_width`` [px]."""
+    height, width = image_bgr.shape[:2]
+    if max_width and width > max_width:
+        size = (max_width, round(height * max_width / width))
+        image_bgr = cv2.resize(image_bgr, size, interpolation=cv2.INTER_AREA)
+    options = [cv2.IMWRITE_JPEG_QUALITY, 85] if suffix == ".jpg" else []
+    return cv2.imencode(suffix, image_bgr, options)[1].tobytes()

@@ -1,4 +1,4 @@
-"""A video that appears only when it is complete."""
+"""A video file that appears only once it is complete."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import cv2
 import numpy as np
 
 CODEC = "mp4v"
-"""MPEG-4 part 2: the one that every build of OpenCV can write. Players know it, browsers do not"""
+"""MPEG-4 part 2, which every build of OpenCV can write. Media players decode it, browsers do not."""
 
 
 class VideoFile:
-    """Frames of one size -> an .mp4; to be used in a ``with`` block, after which the file is there.
+    """Writes frames of one size to an .mp4 file, which appears at the end of a ``with`` block.
 
-    If the block ends in an error, or was given no frame, there is no file and an older one is as it was.
+    If the block raises an error or writes no frame, no file appears and an older one stays unchanged.
     """
 
     def __init__(self, path: Path, frame_rate: float) -> None:
-        # MPEG-4 counts time in at most 65535 parts of a second: 239.9612 frames a second need to be rounded
+        # MPEG-4 divides a second into at most 65535 ticks, so a rate such as 239.9612 has to be rounded
         self.path, self.frames = path, 0
         self.frame_rate = max(round(frame_rate, 3 if frame_rate < 65 else 2), 0.01)
-        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.mp4")  # OpenCV goes by the suffix
+        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.mp4")  # OpenCV needs the suffix
         self._writer: cv2.VideoWriter | None = None
 
     def write(self, frame_bgr: np.ndarray) -> None:
-        """Append a frame (H, W, 3) uint8, BGR; odd sides get one more black line. Raises OSError where it cannot."""
+        """Append a frame (H, W, 3) uint8, BGR; an odd side is padded by one black line. Raises OSError on failure."""
         height, width = frame_bgr.shape[:2]
-        if height % 2 or width % 2:  # the codec halves the resolution of colours
+        if height % 2 or width % 2:  # the codec halves the resolution of colour
             frame_bgr = cv2.copyMakeBorder(frame_bgr, 0, height % 2, 0, width % 2, cv2.BORDER_CONSTANT)
         if self._writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ class VideoFile:
             self._writer = cv2.VideoWriter(str(self._temporary), cv2.CAP_FFMPEG, code, self.frame_rate, size)
             if not self._writer.isOpened():
                 kind = f"{size[0]} x {size[1]}, {self.frame_rate:g} frames a second"
-                raise OSError(f"{self.path}: OpenCV cannot write a video of {kind}, there")
+                raise OSError(f"{self.path}: OpenCV cannot write a video of {kind} there")
         self._writer.write(frame_bgr)
         self.frames += 1
 
@@ -52,15 +52,15 @@ class VideoFile:
             if self._writer is not None:
                 self._writer.release()
                 if kind is None:
-                    self._require_all()
+                    self._require_all_frames()
                     self._temporary.replace(self.path)
         finally:
             self._temporary.unlink(missing_ok=True)
 
-    def _require_all(self) -> None:
-        """OpenCV does not tell when the disk is full."""
+    def _require_all_frames(self) -> None:
+        """Count the frames of the file: OpenCV raises no error when the disk is full."""
         reader = cv2.VideoCapture(str(self._temporary), cv2.CAP_FFMPEG)
-        there = round(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
+        written = round(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
         reader.release()
-        if there != self.frames:
-            raise OSError(f"{self.path}: only {there} of {self.frames} frames could be written; is the disk full?")
+        if written != self.frames:
+            raise OSError(f"{self.path}: only {written} of {self.frames} frames could be written; is the disk full?")
