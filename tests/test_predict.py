@@ -1,4 +1,4 @@
-"""tools/predict.py and the detector behind it, on an untrained network whose every peak is a detection."""
+"""tools/predict.py and the detector, with an untrained network in which every peak is a detection."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from lib.config import dump_config, parse_config
 from lib.datasets.augmentation import Augmentation
 from lib.engine.checkpoint import read_checkpoint, save_checkpoint
 from lib.models import build_model
-from lib.models.centernet3d import OBJECT_HEADS
 from lib.ops.feature_map import STRIDE
+from lib.ops.heads import OBJECT_HEADS
 from lib.postprocess import decode_detections
 from lib.prediction import Detector, load_detector, writing
 from lib.prediction.sources import ImageFile, Video, find_images
@@ -41,7 +41,7 @@ KITTI_FOCAL_NET = 721.5377 * 320 / 1242
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """A model whose heads say something else at every cell: boxes like cars' at about 15 m, of all classes."""
+    """A model whose heads differ from cell to cell: boxes of all classes, as large as cars, at about 15 m."""
     torch.manual_seed(0)
     model = build_model(CONFIG).eval()
     image = torch.from_numpy(texture(320, 96)).permute(2, 0, 1)[None]
@@ -107,7 +107,7 @@ def texts(folder):
     return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
 
 
-# --- what comes out
+# --- results
 
 
 def test_results_on_kitti_are_those_of_the_evaluation(run, checkpoint, tiny_kitti, capsys):
@@ -127,9 +127,9 @@ def test_results_on_kitti_are_those_of_the_evaluation(run, checkpoint, tiny_kitt
     assert 0.001 < (panel[:, :1242] != image).any(axis=2).mean() < 0.9
     record = json.loads(Path("out/predict.json").read_text())
     assert record["depth_scale"] == [1, 1] and len(record["files"]) == 8
-    said = capsys.readouterr().out
-    assert "1.000 times that of the training (185.9 px at network resolution): that is within 5%" in said
-    assert "network input: 320 x 96" in said and "4 images in" in said and "80 detections: out/data" in said
+    output = capsys.readouterr().out
+    assert "1.000 times that of the training (185.9 px at network resolution): that is within 5%" in output
+    assert "network input: 320 x 96" in output and "4 images in" in output and "80 detections: out/data" in output
 
 
 def test_one_jpeg_of_another_shape_with_a_focal_length(run, capsys):
@@ -140,9 +140,9 @@ def test_one_jpeg_of_another_shape_with_a_focal_length(run, capsys):
     assert name == "a b.txt"
     objects = read_objects(Path("out/data") / name)
     assert {o.type for o in objects} <= {"Car", "Cyclist"} and 0 < len(objects) < 20
-    said = capsys.readouterr().out
-    assert "network input: 320 x 256" in said
-    assert f"{500 / 2 / KITTI_FOCAL_NET:.3f} times" in said and "depths are multiplied by it" in said
+    output = capsys.readouterr().out
+    assert "network input: 320 x 256" in output
+    assert f"{500 / 2 / KITTI_FOCAL_NET:.3f} times" in output and "depths are multiplied by it" in output
     camera = camera_from_intrinsics((640, 480), 500)
     for obj in objects:  # boxes lie where they were seen
         u, v = camera.project(np.array([obj.location_cam]) - [0, obj.dimensions[0] / 2, 0])[0]
@@ -178,8 +178,8 @@ def test_images_of_many_sizes_with_a_calibration_each(run, tmp_path, capsys):
         (calib / f"{name}.txt").write_text(f"P2: {size[0]} 0 {size[0] / 2} 0 0 {size[0]} {size[1] / 2} 0 0 0 1 0\n")
     assert run("--input", folder, "--calib", calib) == 0
     assert list(texts("out/data")) == ["a.txt", "b.txt", "c.txt", "d.txt"]
-    said = capsys.readouterr().out
-    assert "320 x 96 (2 images), 320 x 256 (1 image), 320 x 640 (1 image)" in said
+    output = capsys.readouterr().out
+    assert "320 x 96 (2 images), 320 x 256 (1 image), 320 x 640 (1 image)" in output
     assert run("--input", folder, "--assume-kitti-camera", "--no-images", out="assumed") == 0
 
 
@@ -188,8 +188,8 @@ def test_images_of_many_sizes_with_a_calibration_each(run, tmp_path, capsys):
 
 @pytest.mark.parametrize("size", [(1242, 375), (1224, 370), (1920, 1080), (1080, 1920), (640, 480), (4000, 500)])
 @pytest.mark.parametrize("resolution", [None, (640, 384)])
-def test_a_network_that_reads_depth_from_sizes_finds_the_same_box_with_any_camera(detector, size, resolution):
-    """Such a network says z * (focal length of its training) / (focal length it is shown), at any image size."""
+def test_depth_from_sizes_gives_the_same_box_with_any_camera(detector, size, resolution):
+    """A network that uses sizes only predicts z * (focal length of its training) / (focal length of the input)."""
     detector = replace(detector, resolution=resolution)
     car = Object3d("Car", 0.0, 0, 0.0, (0, 0, 0, 0), (1.5, 1.6, 4.0), (-1.5, 1.2, 22.0), 0.3)
     for focal in (0.25, 0.8, 1.2, 3.0):
@@ -309,7 +309,7 @@ def test_a_video_gives_a_video_and_a_file_for_each_frame(run, name, codec, capsy
     assert not list(Path("out").glob(".*"))
 
 
-def test_of_a_long_video_few_frames_are_held(detector, tmp_path, monkeypatch):
+def test_few_frames_of_a_long_video_are_in_memory(detector, tmp_path, monkeypatch):
     video, taken, lead = Video(Path("x.mp4"), (320, 96), math.nan, 0), [0], []
 
     def frames(_):
@@ -319,20 +319,20 @@ def test_of_a_long_video_few_frames_are_held(detector, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Video, "read", frames)
     first = detector.frame("0", (320, 96), camera_from_intrinsics((320, 96), 150))
-    for done, _ in enumerate(writing.predict_video(detector, video, first, writing.Writing(tmp_path, ["Car"]))):
+    for done, _ in enumerate(writing.predict_video(detector, video, first, writing.OutputOptions(tmp_path, ["Car"]))):
         lead.append(taken[0] - done)
     assert len(lead) == 40 and max(lead) <= 25
     assert read_video(tmp_path / "x.mp4")[0] == writing.DEFAULT_FRAME_RATE
 
 
-def test_a_video_that_ends_early_is_told(run, capsys):
+def test_a_video_that_ends_early_is_reported(run, capsys):
     path = write_video(Path("a.avi"), frames=30, codec="MJPG")
     content = path.read_bytes()
     index = content.rindex(b"idx1")
     path.write_bytes(content[: index // 2])
     assert run("--input", path, "--fx", 150) == 0
-    said = capsys.readouterr().out
-    assert "a.avi says that it has 30 frames; only" in said
+    output = capsys.readouterr().out
+    assert "a.avi: its header has 30 frames, but only" in output
     assert len(read_video("out/a.mp4")[1]) == len(texts("out/data/a")) < 20
 
 
@@ -351,12 +351,12 @@ def test_checkpoints_without_config_or_camera(run, errors, checkpoint, tmp_path,
     capsys.readouterr()
     options = ("--input", folder, "--config", "x.yaml", "--assume-kitti-camera")
     assert run(*options, model="official.pth", out="b") == 0
-    said = capsys.readouterr().out
-    assert "1.000 times that of the training (185.9 px at network resolution, that of KITTI, since the" in said
+    output = capsys.readouterr().out
+    assert "1.000 times that of the training (185.9 px at network resolution, that of KITTI, since the" in output
     assert texts("b/data") == texts("out/data")
     torch.save(state | {"config": {"model": {"backbone": "resnet"}}}, "other.pth")
-    said = errors("--input", folder, "--fx", 186, model="other.pth", out="c")
-    assert "other.pth: the model of its config cannot be built: model.backbone must be one of" in said
+    output = errors("--input", folder, "--fx", 186, model="other.pth", out="c")
+    assert "other.pth: the model of its config cannot be built: model.backbone must be one of" in output
     torch.save(state | {"config": {"model": {"backbones": "dla34"}}}, "other.pth")
     assert "other.pth: its config: unknown key" in errors("--input", folder, "--fx", 186, model="other.pth", out="c")
     assert "no.pth: no such checkpoint" in errors("--input", folder, "--fx", 186, model="no.pth", out="c")
@@ -380,12 +380,13 @@ def test_a_detector_for_a_notebook(run, detector, checkpoint):
             detector(bad, calibration)
     with pytest.raises(ValueError, match="P2 must be finite"):
         detector(image, np.zeros((3, 4)))
+    assert detector.focal_ratio((1242, 375), Calibration(np.array(KITTI_P2))) == pytest.approx(1)
 
 
-# --- nothing is lost, nothing is half
+# --- files are complete or absent
 
 
-def test_results_are_overwritten_only_when_asked_and_only_results(run, errors, tmp_path):
+def test_only_results_are_overwritten_and_only_with_the_option(run, errors, tmp_path):
     folder = write_images(tmp_path / "in", ["0.png", "1.png"])
     options = ("--input", folder, "--fx", 186)
     assert run(*options) == 0
@@ -403,7 +404,7 @@ def test_results_are_overwritten_only_when_asked_and_only_results(run, errors, t
     record.write_text(json.dumps({"files": ["../in/0.png", "data/0.txt"]}))
     assert run(*options, "--overwrite") == 0  # a record cannot lead out of its folder
     record.unlink()
-    assert "what is there is of no prediction (no predict.json)" in errors(*options, "--overwrite")
+    assert "not the folder of a prediction (no predict.json)" in errors(*options, "--overwrite")
     record.write_text("{")
     assert "predict.json: this record" in errors(*options, "--overwrite")
     assert (folder / "0.png").is_file() and Path("out/data/mine.txt").is_file()
@@ -417,13 +418,6 @@ def test_videos_of_odd_frame_rates_are_written(tmp_path, frame_rate):
     reader = cv2.VideoCapture(str(tmp_path / "a.mp4"))
     assert reader.get(cv2.CAP_PROP_FRAME_COUNT) == 3
     assert reader.get(cv2.CAP_PROP_FPS) == pytest.approx(max(frame_rate, 0.01), abs=0.01)
-
-
-def test_kittis_own_matrix_can_be_pasted(run, tmp_path):
-    """It has numbers such as -3.454157e-01, which older Pythons take for an option."""
-    folder = write_images(tmp_path / "in", ["0.png"])
-    words = "186 0 160 4.5 0 186 48 -3.454157e-01 0 0 1 4.981016e-03".split()
-    assert run("--input", folder, "--p2", *words) == 0
 
 
 def test_an_interrupted_run_leaves_whole_files(run, tmp_path, monkeypatch, capsys):
@@ -462,7 +456,7 @@ def test_a_video_that_fails_leaves_none(run, monkeypatch, tmp_path, capsys):
     assert not list(Path("out").glob("*.mp4")) and not list(Path("out").glob(".*"))
 
 
-# --- what is wrong is said
+# --- errors
 
 
 def test_bad_input(errors, tmp_path):
@@ -492,19 +486,19 @@ def test_bad_input(errors, tmp_path):
     assert not list(Path("out").rglob(".*"))
 
 
-def test_opencv_does_not_talk_beside_the_error(run, tmp_path, capfd):
+def test_opencv_prints_nothing_beside_the_error(run, tmp_path, capfd):
     (tmp_path / "a.mp4").write_bytes(b"no video")
     assert run("--input", "a.mp4", "--fx", 186) == 2
-    said = capfd.readouterr().err
-    assert said.startswith("error: a.mp4: neither") and said.count("\n") == 1
+    output = capfd.readouterr().err
+    assert output.startswith("error: a.mp4: neither") and output.count("\n") == 1
 
 
 def test_bad_cameras(errors, tmp_path):
     folder = write_images(tmp_path / "in", ["a.png", "b.png"])
-    said = errors("--input", folder)
-    assert "depth" in said and "--fx" in said and "--assume-kitti-camera" in said
+    output = errors("--input", folder)
+    assert "depth" in output and "--fx" in output and "--assume-kitti-camera" in output
     assert "--fx and --p2 exclude each other" in errors("--input", folder, "--fx", 186, "--p2", 1)
-    assert "--cy goes with --fx" in errors("--input", folder, "--cy", 186, "--assume-kitti-camera")
+    assert "--cy needs --fx" in errors("--input", folder, "--cy", 186, "--assume-kitti-camera")
     for bad in ("0", "-3", "nan", "inf"):
         assert "fx must be a positive number of pixels, got" in errors("--input", folder, "--fx", bad)
     assert "fy must be a positive number of pixels, got 0" in errors("--input", folder, "--fx", 186, "--fy", 0)
@@ -516,29 +510,29 @@ def test_bad_cameras(errors, tmp_path):
     assert "no: no such calibration file or folder" in errors("--input", folder, "--calib", "no")
     (tmp_path / "calib").mkdir()
     (tmp_path / "calib/a.txt").write_text(CALIB)
-    said = errors("--input", folder, "--calib", "calib")
-    assert "b.txt: no such calibration; 1 of 2 are missing" in said
+    output = errors("--input", folder, "--calib", "calib")
+    assert "b.txt: no such calibration; 1 of 2 are missing" in output
     (tmp_path / "calib/b.txt").write_text("P1: 1 2 3\n")
     assert "b.txt: no line 'P2: ...'" in errors("--input", folder, "--calib", "calib")
     write_images(folder, ["c.png"], (640, 480))
     for camera in (("--fx", 186), ("--p2", *p2), ("--calib", "calib/a.txt")):
-        said = errors("--input", folder, *camera)
-        assert "a.png is 320 x 96, c.png is 640 x 480" in said and "--calib FOLDER" in said
+        output = errors("--input", folder, *camera)
+        assert "a.png is 320 x 96, c.png is 640 x 480" in output and "--calib FOLDER" in output
     assert not Path("out").exists()
 
 
-def test_p2_may_be_written_as_it_stands_in_a_file(run, tmp_path):
+def test_p2_has_the_format_of_kittis_files(run, tmp_path):
     folder = write_images(tmp_path / "in", ["a.png"])
-    numbers = "186 0 160 1.5 0 186 48 -2e-1 0 0 1 0"
+    numbers = "186 0 160 1.5 0 186 48 -3.454157e-01 0 0 1 0"  # older Pythons take the negative one for an option
     (tmp_path / "one.txt").write_text(f"P2: {numbers}\n")
     assert run("--input", folder, "--calib", "one.txt", "--no-images", out="file") == 0
-    assert run("--input", folder, "--p2", numbers, "--no-images", out="text") == 0
-    assert run("--input", folder, "--p2", numbers.replace(" ", ", "), "--no-images", out="commas") == 0
-    assert texts("file/data") == texts("text/data") == texts("commas/data")
+    for name, words in (("text", [numbers]), ("words", numbers.split()), ("commas", [numbers.replace(" ", ", ")])):
+        assert run("--input", folder, "--p2", *words, "--no-images", out=name) == 0
+        assert texts(f"{name}/data") == texts("file/data")
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "output"),
     [
         (("--classes", "Car", "Tram"), "--classes: the model has no class 'Tram'; it has Pedestrian, Car, Cyclist"),
         (("--threshold", "1.5"), "--threshold must be in [0, 1], got 1.5"),
@@ -548,17 +542,13 @@ def test_p2_may_be_written_as_it_stands_in_a_file(run, tmp_path):
         (("--config", "no.yaml"), "no.yaml: no such config file"),
     ],
 )
-def test_bad_choices(errors, tmp_path, options, said):
+def test_bad_choices(errors, tmp_path, options, output):
     folder = write_images(tmp_path / "in", ["a.png"])
-    assert said in errors("--input", folder, "--fx", 186, *options)
+    assert output in errors("--input", folder, "--fx", 186, *options)
     assert not Path("out").exists()
 
 
-def test_a_camera_that_was_not_given_in_pixels_is_doubted(run, tmp_path, capsys):
+def test_a_camera_that_is_not_in_pixels_is_questioned(run, tmp_path, capsys):
     folder = write_images(tmp_path / "in", ["a.png"])
     assert run("--input", folder, "--fx", 0.9) == 0
     assert "are the camera's numbers in pixels" in capsys.readouterr().out
-
-
-def test_calibration_objects_fit(detector):
-    assert detector.focal_ratio((1242, 375), Calibration(np.array(KITTI_P2))) == pytest.approx(1)

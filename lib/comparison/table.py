@@ -1,7 +1,7 @@
-"""Runs of several configurations ("arms") with several seeds -> which arm detects better, and how sure that is.
+"""Finished runs of several arms with several seeds -> which arm detects better, and how certain that is.
 
-Arms are compared with the first one seed by seed: runs of one seed see the same frames in the same order with the same
-augmentation, so part of what the seed changes is the same in both and leaves the difference.
+Arms are compared with the first one by seed: runs of one seed see the same frames in the same order with the same
+augmentation, so part of the seed's effect is the same in both and cancels in the difference.
 """
 
 from __future__ import annotations
@@ -11,82 +11,24 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from ..evaluation.result import DIFFICULTIES
-from .statistics import LEVEL, Sample, paired_differences, summarize
-
-_METRICS = {"3d": "3D", "bev": "BEV", "bbox": "2D"}
-
-
-def ap_figures(ap: Mapping[str, Any]) -> dict[str, float]:
-    """AP40 [%] of an ap.json by name: 'Car 3D moderate AP40', 'Car 3D moderate AP40 loose'; NaN where there is none.
-
-    2D boxes have one overlap only. Classes that were never detected are there too, with NaN. Raises ValueError for what
-    is no ap.json.
-    """
-    figures = {}
-    try:
-        for cls in ap["classes"]:
-            for overlap, suffix in (("official", ""), ("loose", " loose")):
-                for metric, title in _METRICS.items():
-                    if metric == "bbox" and suffix:
-                        continue
-                    values = ap[overlap].get(cls, {}).get(metric, {}).get("R40", [None] * len(DIFFICULTIES))
-                    for difficulty, value in zip(DIFFICULTIES, values, strict=True):
-                        name = f"{cls} {title} {difficulty} AP40{suffix}"
-                        figures[name] = _figure(value)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"not the JSON of an evaluation: {error!r}") from None
-    return figures
-
-
-def depth_figures(depth: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Depth errors of a depth_error.json by name: 'Car depth error: median [m]', '.. median, 10-20 m [m]' and so on.
-
-    'Car found in the image [%]' is the share of the objects that the errors are of. NaN where there is no figure.
-    Raises ValueError for what is no depth_error.json.
-    """
-    figures = {}
-    try:
-        for errors in depth:
-            cls, total = errors["class"], errors["total"]
-            figures[f"{cls} depth error: median [m]"] = _figure(total["median_absolute"])
-            figures[f"{cls} depth error: mean [m]"] = _figure(total["mean_absolute"])
-            figures[f"{cls} depth error: mean relative [%]"] = 100 * _figure(total["mean_relative"])
-            figures[f"{cls} found in the image [%]"] = 100 * _figure(total["recall"])
-            for band in errors["bands"]:
-                name = f"{cls} depth error: median, {band['near']:g}-{band['far']:g} m [m]"
-                figures[name] = _figure(band["median_absolute"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"not the JSON of depth errors: {error!r}") from None
-    return figures
-
-
-def _figure(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def main_figures(classes: Sequence[str]) -> list[str]:
-    """Names of those figures that one looks at first."""
-    main = ["3D moderate AP40", "3D moderate AP40 loose", "BEV moderate AP40", "2D moderate AP40"]
-    main += ["depth error: median [m]", "found in the image [%]"]
-    return [f"{cls} {figure}" for cls in classes for figure in main]
+from ..ops.text_table import text_table
+from .statistics import LEVEL, Sample, summarize
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The figures of all runs that are finished."""
+    """The figures of all finished runs."""
 
     arms: tuple[str, ...]
     """the others are compared with the first"""
     seeds: tuple[int, ...]
     runs: Mapping[tuple[str, int], Mapping[str, float]]
-    """by arm and seed: figures by name; a run that is not finished is not there"""
+    """(arm, seed) -> figures by name, of finished runs only"""
 
     @property
     def figures(self) -> list[str]:
-        """Names of all figures that any run has, in the order in which runs have them."""
+        """Names of all figures that any run has, in the order of the runs."""
         return list(dict.fromkeys(name for run in self.runs.values() for name in run))
 
     def values(self, arm: str, figure: str) -> dict[int, float]:
@@ -94,38 +36,31 @@ class Comparison:
         runs = {seed: self.runs[arm, seed] for seed in self.seeds if (arm, seed) in self.runs}
         return {seed: run.get(figure, math.nan) for seed, run in runs.items()}
 
-    def summary(self, arm: str, figure: str) -> Sample:
-        return summarize(self.values(arm, figure).values())
-
     def differences(self, arm: str, figure: str) -> dict[int, float]:
-        """To the first arm, by seed, of the seeds that both have; NaN where one of the two runs has no such figure."""
-        return paired_differences(self.values(self.arms[0], figure), self.values(arm, figure))
-
-    def difference(self, arm: str, figure: str) -> Sample:
-        return summarize(self.differences(arm, figure).values())
+        """To the first arm, by seed, for seeds finished in both; NaN where one of the two has no such figure."""
+        first, values = self.values(self.arms[0], figure), self.values(arm, figure)
+        return {seed: values[seed] - first[seed] for seed in first if seed in values}
 
     def table(self, figures: Iterable[str]) -> str:
-        """As text, one block a figure; '-' where there is no number."""
-        width = max(len(arm) for arm in self.arms)
-        lines = []
-        for figure in figures:
-            lines += ["", f"{figure:<{width + 34}}difference to {self.arms[0]}"]
-            interval = f"{LEVEL:.0%} interval"
-            lines.append(f"{'':<{width}}{'n':>8}{'mean':>10}{'sd':>9}   {'n':>8}{'mean':>10}{interval:>22}")
-            lines += [self._line(arm, figure, width) for arm in self.arms]
-        return "\n".join(line.rstrip() for line in lines[1:])
+        """As text, one block per figure; '-' where there is no number."""
+        figures, header = list(figures), ["", "n", "mean", "sd", "n", "difference", f"{LEVEL:.0%} interval"]
+        rows = [row for name in figures for row in (header, *([arm, *self._cells(arm, name)] for arm in self.arms))]
+        lines, size = text_table(rows).splitlines(), 1 + len(self.arms)
+        blocks = ["\n".join(lines[k * size : (k + 1) * size]) for k in range(len(figures))]
+        titles = [f"{name}, difference to {self.arms[0]}" for name in figures]
+        return "\n\n".join(f"{title}\n{block}" for title, block in zip(titles, blocks, strict=True))
 
-    def _line(self, arm: str, figure: str, width: int) -> str:
+    def _cells(self, arm: str, figure: str) -> list[str]:
         digits = 2 if "AP40" in figure or "[%]" in figure else 3 if "[m]" in figure else 4
-        own = self.summary(arm, figure)
-        line = f"{arm:<{width}}{_count(own):>8}{_number(own.mean, digits):>10}{_number(own.deviation, digits):>9}"
+        own = summarize(self.values(arm, figure).values())
+        cells = [_count(own), _number(own.mean, digits), _number(own.deviation, digits)]
         if arm == self.arms[0]:
-            return line
-        change = self.difference(arm, figure)
+            return cells
+        change = summarize(self.differences(arm, figure).values())
         interval = "-"
-        if not math.isnan(change.margin):
+        if not math.isnan(change.low):
             interval = f"{_signed(change.low, digits)} .. {_signed(change.high, digits)}"
-        return f"{line}   {_count(change):>8}{_signed(change.mean, digits):>10}{interval:>22}"
+        return [*cells, _count(change), _signed(change.mean, digits), interval]
 
     def to_csv(self) -> str:
         """One row for each figure and arm; empty where there is no number."""
@@ -135,23 +70,20 @@ class Comparison:
         rows: list[list[object]] = []
         for figure in self.figures:
             for arm in self.arms:
-                own = self.summary(arm, figure)
-                row = [figure, arm, own.n, own.left_out, own.mean, own.deviation, own.low, own.high]
+                row = [figure, arm, *summarize(self.values(arm, figure).values())]
                 if arm != self.arms[0]:
-                    change = self.difference(arm, figure)
-                    row += [self.arms[0], change.n, change.left_out, change.mean, change.deviation]
-                    row += [change.low, change.high]
+                    row += [self.arms[0], *summarize(self.differences(arm, figure).values())]
                 rows.append(row)
         return _csv(columns, rows)
 
     def runs_to_csv(self) -> str:
         """One row for each run, finished or not, one column for each figure; empty where there is no number."""
-        rows = []
+        rows: list[list[object]] = []
         for seed in self.seeds:
             for arm in self.arms:
                 run = self.runs.get((arm, seed))
-                figures = [(run or {}).get(name, math.nan) for name in self.figures]
-                rows.append([arm, seed, "missing" if run is None else "finished", *figures])
+                state = "missing" if run is None else "finished"
+                rows.append([arm, seed, state, *((run or {}).get(name, math.nan) for name in self.figures)])
         return _csv(["arm", "seed", "state", *self.figures], rows)
 
 

@@ -1,21 +1,20 @@
-"""A folder of predictions: what was not written there by an earlier prediction is never touched."""
+"""The folder of a prediction's results: only files of an earlier prediction are deleted there."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from ..system.files import remove_leftovers, write_file
+from ..system.files import remove_leftovers, write_json
 
 RECORD = "predict.json"
-"""what a prediction was made with, and the files that it was to write"""
+"""settings of a prediction, and the list of its files"""
 
 
 def refuse_to_overwrite(folder: Path, overwrite: bool, inputs: Iterable[Path]) -> None:
-    """Raise FileExistsError for a folder that holds anything, unless ``overwrite``; ValueError if an input is in it."""
+    """Raise FileExistsError for a folder that is not empty, unless ``overwrite``; ValueError if an input is in it."""
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder}: is a file; --out must be a folder")
     for path in inputs:
@@ -23,19 +22,19 @@ def refuse_to_overwrite(folder: Path, overwrite: bool, inputs: Iterable[Path]) -
             raise ValueError(f"{path}: lies in the folder of results, {folder}; choose another --out")
     filled = folder.is_dir() and any(folder.iterdir())
     if filled and not overwrite:
-        raise FileExistsError(f"{folder}: not empty; choose another --out, or --overwrite what was predicted there")
+        raise FileExistsError(f"{folder}: not empty; choose another --out, or --overwrite an earlier prediction")
     if filled and not (folder / RECORD).is_file():
-        raise FileExistsError(f"{folder}: what is there is of no prediction (no {RECORD}); choose another --out")
+        raise FileExistsError(f"{folder}: not the folder of a prediction (no {RECORD}); choose another --out")
 
 
-def begin_results(folder: Path, files: Sequence[str], record: dict[str, Any]) -> None:
-    """Delete what an earlier prediction has written, so that results never mix, and leave a record of this one.
+def start_results(folder: Path, files: Sequence[str], record: Mapping[str, object]) -> None:
+    """Delete the files of an earlier prediction, so that results never mix, and write the record of this one.
 
-    ``files``: relative to the folder; one that ends in / is a folder of text files.
+    ``files``: relative to the folder; a name that ends in / is a folder of text files.
     """
-    own = folder / RECORD
-    if own.is_file():
-        for name in _recorded(own):
+    path = folder / RECORD
+    if path.is_file():
+        for name in _recorded_files(path):
             _remove(folder, name)
         for part in ("data", "images"):
             remove_leftovers(folder / part)
@@ -43,10 +42,10 @@ def begin_results(folder: Path, files: Sequence[str], record: dict[str, Any]) ->
                 (folder / part).rmdir()
         for leftover in folder.glob(".*.tmp.mp4"):
             leftover.unlink(missing_ok=True)
-    write_file(own, (json.dumps(record | {"files": list(files)}, indent=1) + "\n").encode())
+    write_json(path, {**record, "files": list(files)})
 
 
-def _recorded(path: Path) -> list[str]:
+def _recorded_files(path: Path) -> list[str]:
     try:
         names = json.loads(path.read_text(encoding="utf-8"))["files"]
         return [str(name) for name in names]
@@ -56,7 +55,7 @@ def _recorded(path: Path) -> list[str]:
 
 def _remove(folder: Path, name: str) -> None:
     path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):  # a link, or a record that somebody has changed
+    if not path.resolve().is_relative_to(folder.resolve()):  # a link, or a record that was edited
         return
     if name.endswith("/"):
         for text in path.glob("[0-9]*.txt"):

@@ -1,4 +1,4 @@
-"""Images and videos without labels, as people have them: found, looked at, and read one after the other."""
+"""Images and videos without labels: found, checked, and read one after the other."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ class ImageFile:
 
     path: Path
     image_size: tuple[int, int]
-    """(width, height) [px], turned upright as Exif says"""
+    """(width, height) [px], after the rotation that EXIF orientation asks for"""
 
     def read(self) -> np.ndarray:
-        """(H, W, 3) uint8, RGB, upright. Raises ValueError or OSError naming the file."""
+        """(H, W, 3) uint8, RGB, EXIF orientation applied. Raises ValueError or OSError naming the file."""
         image = read_image(self.path, upright=True)
         if image.shape[1::-1] != self.image_size:
-            raise ValueError(f"{self.path}: decoded to {image.shape[1::-1]}, its header says {self.image_size}")
+            raise ValueError(f"{self.path}: decoded to {image.shape[1::-1]}, but its header has {self.image_size}")
         return image
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """A video that OpenCV can read: its first frame was."""
+    """A video whose first frame OpenCV could read."""
 
     path: Path
     image_size: tuple[int, int]
-    """(width, height) [px], turned upright as the file says"""
+    """(width, height) [px], after the rotation that the file asks for"""
     frame_rate: float
-    """frames per second; NaN where the file does not say"""
+    """frames per second; NaN if unknown"""
     frames: int
-    """as the file says, which may be a guess; 0 where it does not say"""
+    """the number in the file's header, which may be an estimate; 0 if unknown"""
 
     @classmethod
     def from_file(cls, path: Path) -> Video:
-        """Raises ValueError for a file that OpenCV reads no frame from."""
+        """Raises ValueError if OpenCV cannot read a frame."""
         capture = _open(path)
         try:
             found, first = capture.read()
@@ -60,7 +60,7 @@ class Video:
         return cls(path, (first.shape[1], first.shape[0]), rate, round(frames) if known else 0)
 
     def read(self) -> Generator[np.ndarray, None, None]:
-        """The frames (H, W, 3) uint8, RGB, one after the other, none kept. Raises ValueError if their size changes."""
+        """The frames (H, W, 3) uint8, RGB, one at a time. Raises ValueError if their size changes."""
         capture = _open(self.path)
         try:
             while True:
@@ -75,22 +75,22 @@ class Video:
 
 
 def is_image(path: Path) -> bool:
-    """By the name."""
+    """Whether the file's suffix is that of an image."""
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def find_images(path: Path) -> list[Path]:
-    """An image itself, or the images of a folder (not of its subfolders), 2.png before 10.png.
+    """The file itself, or the images of a folder (not of its subfolders), 2.png before 10.png.
 
-    Raises FileNotFoundError where there is none, and ValueError where two differ in their suffix alone.
+    Raises FileNotFoundError where there is none, and ValueError where two names differ only in their suffix.
     """
     if not path.is_dir():
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file or folder")
         return [path]
-    found = sorted((p for p in path.iterdir() if is_image(p) and p.is_file() and p.name[0] != "."), key=natural_key)
+    found = sorted((p for p in path.iterdir() if is_image(p) and p.is_file() and p.name[0] != "."), key=_natural_key)
     if not found:
-        raise FileNotFoundError(f"{path}: no image in this folder ({_SUFFIXES}; subfolders are not looked into)")
+        raise FileNotFoundError(f"{path}: no image in this folder ({_SUFFIXES}; subfolders are not searched)")
     names: dict[str, Path] = {}
     for image in found:
         if image.stem in names:
@@ -100,14 +100,14 @@ def find_images(path: Path) -> list[Path]:
     return found
 
 
-def natural_key(path: Path) -> list[int | str]:
-    """Sorts names with their numbers as numbers."""
+def _natural_key(path: Path) -> list[int | str]:
+    """Sort key that compares numbers in names by their value."""
     parts = re.split(r"([0-9]+)", path.name)
     return [int(part) if k % 2 else part for k, part in enumerate(parts)]
 
 
 def check_images(paths: Iterable[Path]) -> Iterator[ImageFile]:
-    """Reads the headers. Raises ValueError naming the first file that does not begin or end like an image."""
+    """Read the headers. Raises ValueError naming the first file that is not a complete image."""
     for path in paths:
         size = read_image_size(path, upright=True)
         if 0 in size:
@@ -116,9 +116,9 @@ def check_images(paths: Iterable[Path]) -> Iterator[ImageFile]:
 
 
 def _open(path: Path) -> cv2.VideoCapture:
-    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # what cannot be read, we say ourselves
+    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # errors are reported here
     try:
-        # by name, since others take the digits of a file's name for those of a series of images
+        # FFMPEG explicitly: other backends take the digits of a file's name for an image sequence
         return cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     finally:
         cv2.utils.logging.setLogLevel(before)

@@ -1,0 +1,170 @@
+"""The runs of a comparison: every arm with every seed, checked before the first one starts. Free of torch."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..config import PROJECT_ROOT, Config, differences, find_file, load_config
+from ..datasets import build_dataset
+from ..engine.metrics import read_metrics
+
+_RESERVED = {"general.exp_name", "general.random_seed", "tester.mode", "tester.checkpoint", "trainer.resume_model"}
+"""keys that neither an arm nor --set may change: a run is named by arm and seed, and evaluated at its last epoch"""
+_MAY_DIFFER = {"dataset.num_workers", "dataset.cache", "trainer.eval_frequency"}
+_MAY_DIFFER |= {"trainer.save_frequency", "trainer.save_interval_minutes", "trainer.keep_last"}
+_MAY_DIFFER |= {"trainer.report", "tester.images"}
+"""keys without influence on the figures: a stored run may have other values"""
+_RESERVED_REASON = "the comparison sets this key itself"
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One arm with one seed."""
+
+    arm: str
+    changes: tuple[str, ...]
+    """what the arm changes: 'section.key=value'"""
+    seed: int
+    config: Config
+    overrides: tuple[str, ...]
+    """what ``train_val.py --set`` needs to make ``config`` from the experiment's file"""
+    working_dir: Path
+
+    @property
+    def name(self) -> str:
+        return self.config.general.exp_name
+
+    @property
+    def folder(self) -> Path:
+        return self.working_dir / "outputs" / self.name
+
+    @property
+    def results(self) -> Path:
+        """Folder of the last epoch's evaluation."""
+        return self.folder / "results" / f"checkpoint_epoch_{self.config.trainer.max_epoch}" / self.config.tester.split
+
+    @property
+    def epochs_done(self) -> int:
+        records = read_metrics(self.folder / "metrics.jsonl")
+        return int(records[-1]["epoch"]) if records else 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last epoch is trained, logged and evaluated."""
+        return (self.results / "ap.json").is_file() and self.epochs_done == self.config.trainer.max_epoch
+
+    def require_same_configuration(self) -> None:
+        """Raise ValueError if the folder has a training or a last evaluation with another configuration."""
+        found: dict[str, tuple[Any, Any]] = {}
+        for folder in (self.folder, self.results):
+            path = folder / "config.yaml"
+            if path.is_file():
+                found |= differences(load_config(path), self.config)
+        relevant = {key: values for key, values in found.items() if key not in _MAY_DIFFER}
+        gpus = relevant.get("trainer.gpu_ids", ((), ()))
+        if max(1, len(gpus[0])) == max(1, len(gpus[1])):
+            # which devices does not matter; how many does, since each process has its own BatchNorm statistics
+            relevant.pop("trainer.gpu_ids", None)
+        if relevant:
+            changes = ", ".join(f"{key}={stored!r} (now {now!r})" for key, (stored, now) in relevant.items())
+            raise ValueError(
+                f"{self.folder} was made with another configuration: {changes}; choose another --out, "
+                "or move that folder away"
+            )
+
+
+def plan_runs(
+    base: Path,
+    arms: dict[str, list[str]],
+    seeds: Sequence[int],
+    overrides: Sequence[str],
+    device: Sequence[str],
+    out: Path,
+) -> list[PlannedRun]:
+    """All runs, ordered by seed, so that an unfinished comparison has nearly the same seeds of every arm.
+
+    Args:
+        overrides: 'section.key=value' for all arms.
+        device: further overrides for all arms, which follow from where the runs are executed.
+
+    Raises:
+        FileNotFoundError, ValueError: for what cannot be run, naming arm, key, value and what is accepted.
+    """
+    reserved = {_key(override) for override in device} | _RESERVED
+    _refuse(reserved, overrides, "--set", _RESERVED_REASON)
+    planned: dict[str, tuple[Config, tuple[str, ...]]] = {}
+    for arm, changes in arms.items():
+        _refuse(reserved, changes, f"arm {arm!r}", _RESERVED_REASON)
+        _refuse({_key(change) for change in changes}, overrides, "--set", f"arm {arm!r} sets this key")
+        try:
+            config, own = _config_of_arm(base, (*overrides, *changes, *device))
+        except ValueError as error:
+            raise ValueError(f"arm {arm!r}: {error}") from None
+        for other, (other_config, _) in planned.items():
+            if other_config == config:
+                raise ValueError(f"arms {other!r} and {arm!r} have the same configuration")
+        planned[arm] = config, own
+    runs = []
+    for seed in seeds:
+        for arm, (config, own) in planned.items():
+            name = f"{arm}_seed{seed}"
+            named = (*own, f"general.exp_name={name}", f"general.random_seed={seed}")
+            general = replace(config.general, exp_name=name, random_seed=seed)
+            runs.append(PlannedRun(arm, tuple(arms[arm]), seed, replace(config, general=general), named, out))
+    return runs
+
+
+def check_data(runs: Iterable[PlannedRun]) -> None:
+    """Open the first frame of both splits, as the runs will do: an error now is better than one after days.
+
+    Raises ValueError naming the arm and the file.
+    """
+    for arm, config in {run.arm: run.config for run in runs}.items():
+        try:
+            build_dataset(config, config.dataset.train_split, training=True, max_frames=1)
+            build_dataset(config, config.tester.split, max_frames=1)
+        except (FileNotFoundError, ValueError) as error:
+            raise ValueError(f"arm {arm!r}: {error}") from None
+
+
+def _config_of_arm(base: Path, overrides: tuple[str, ...]) -> tuple[Config, tuple[str, ...]]:
+    """The configuration, and all overrides that make it from ``base`` in any working directory."""
+    overrides = (*overrides, "tester.mode=single", "tester.checkpoint=''")
+    overrides = (*overrides, *_absolute_paths(load_config(base, overrides)))
+    config = load_config(base, overrides)
+    if config.trainer.resume_model:
+        raise ValueError(f"{base}: trainer.resume_model must be empty: runs resume from their own checkpoints")
+    if config.tester.split == "test":
+        raise ValueError(f"{base}: tester.split must have labels, got 'test'")
+    return config, overrides
+
+
+def _absolute_paths(config: Config) -> list[str]:
+    """Overrides for files that are given relative to the working directory, since runs have another one.
+
+    Raises ValueError for a name that is also a file of the project.
+    """
+    names = {"model.pretrained": config.model.pretrained, "trainer.pretrain_model": config.trainer.pretrain_model}
+    found = []
+    for key, name in names.items():
+        if isinstance(name, str):
+            with contextlib.suppress(FileNotFoundError):  # the run itself reports it
+                path = find_file(name, key).resolve()
+                if path != (PROJECT_ROOT / name).resolve():
+                    found.append(f"{key}={json.dumps(str(path))}")
+    return found
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].strip()
+
+
+def _refuse(reserved: set[str], overrides: Sequence[str], where: str, reason: str) -> None:
+    for override in overrides:
+        if _key(override) in reserved:
+            raise ValueError(f"{where}: {override}: {reason}")

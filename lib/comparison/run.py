@@ -1,0 +1,159 @@
+"""A whole comparison: plan the runs, train those that are missing, write the tables."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config import load_config
+from ..system.commands import setup_logging
+from ..system.files import write_file
+from ..system.interruption import Interruption
+from ..system.machine import available_cores
+from .arms import read_arms
+from .execution import RunExecutor, Slot
+from .figures import main_figures, read_figures
+from .planning import PlannedRun, check_data, plan_runs
+from .plot import plot_comparison
+from .statistics import LEVEL
+from .table import Comparison
+
+logger = logging.getLogger(__name__)
+
+NOTES = f"""\
+n: runs that have the figure; '4 of 5': one of 5 finished runs has none (a class never detected, a loss it does not use)
+sd: sample standard deviation of the runs
+difference: mean over the seeds that both arms have finished; {LEVEL:.0%} interval by Student's t ('-': below 2 seeds)
+Each interval is valid by itself: of 20 comparisons without any difference, one interval is expected to miss 0.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """The options of tools/compare.py. Raises ValueError for values that are not accepted."""
+
+    config: Path
+    arms: Sequence[str]
+    arms_file: Path
+    out: Path
+    train_script: Path
+    """tools/train_val.py"""
+    environment: Mapping[str, str]
+    """of the processes that train"""
+    seeds: int = 5
+    overrides: Sequence[str] = ()
+    gpus: Sequence[int] = ()
+    jobs: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ValueError(f"--seeds must be >= 1, got {self.seeds}")
+        if self.jobs is not None and self.jobs < 1:
+            raise ValueError(f"--jobs must be >= 1, got {self.jobs}")
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(f"--out must be a folder, {self.out} is a file")
+
+
+def compare(options: CompareOptions, interruption: Interruption) -> tuple[str, list[str]]:
+    """Train what is missing. Returns the text of :func:`report`, and a line for each run that failed.
+
+    Raises FileNotFoundError or ValueError for what cannot be run or read, and Interrupted after a signal.
+    """
+    runs = _plan(options)
+    check_data(runs)
+    out, slots = runs[0].working_dir, slots_for(options)
+    setup_logging(out / "logs" / "compare.log")
+    logger.info("%d runs, %d of them finished; %s", len(runs), sum(run.finished for run in runs), out)
+    base = options.config.resolve()
+
+    def command(run: PlannedRun) -> list[str]:
+        if load_config(base, run.overrides) != run.config:
+            raise ValueError(f"{base} has changed since this command was started")
+        run.require_same_configuration()
+        script = str(options.train_script)
+        return [sys.executable, script, "--config", str(base), "--resume", "--set", *run.overrides]
+
+    def on_finished(run: PlannedRun) -> str:
+        _write_report(options, runs, image=False)
+        first = main_figures(run.config.dataset.evaluated_classes)[0]
+        return f"{first} {read_figures(run).get(first, math.nan):.2f}"
+
+    failures = RunExecutor(slots, command, out).train(runs, interruption, on_finished)
+    return _write_report(options, runs), failures
+
+
+def report(options: CompareOptions) -> str:
+    """Write the tables and the image of the runs that are finished. Returns the main figures, and where the rest is.
+
+    Raises FileNotFoundError or ValueError.
+    """
+    runs = _plan(options)
+    if not options.out.is_dir():
+        raise FileNotFoundError(f"{options.out}: no such folder of a comparison")
+    return _write_report(options, runs)
+
+
+def slots_for(options: CompareOptions) -> list[Slot]:
+    """Where runs are trained at the same time. Raises ValueError for a GPU that this process does not see."""
+    gpus, number = options.gpus, len(options.gpus) or options.jobs or 1
+    shared = {**options.environment}
+    if number > 1:
+        shared.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // number)))
+    if not gpus:
+        return [Slot("the CPU" if options.jobs else "the devices of trainer.gpu_ids", shared)] * number
+    from torch import cuda  # imported here: it takes seconds, and all else is free of torch
+
+    # a run that does not find its GPU would train on the CPU; and a scheduler may have set the variable already
+    visible = [name.strip() for name in shared.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    names = visible or [str(k) for k in range(cuda.device_count())]
+    for gpu in gpus:
+        if not 0 <= gpu < cuda.device_count():
+            raise ValueError(f"--gpus: no GPU {gpu}; this process sees {cuda.device_count()}, counted from 0")
+    return [Slot(f"GPU {gpu}", {**shared, "CUDA_VISIBLE_DEVICES": names[gpu]}) for gpu in gpus]
+
+
+def _plan(options: CompareOptions) -> list[PlannedRun]:
+    """All runs, checked; nothing is written."""
+    device = ["trainer.gpu_ids=[0]"] if options.gpus else ["trainer.gpu_ids=[]"] if options.jobs else []
+    arms, seeds = read_arms(options.arms_file, options.arms), range(1, options.seeds + 1)
+    runs = plan_runs(options.config, arms, seeds, options.overrides, device, options.out.resolve())
+    for run in runs:
+        run.require_same_configuration()
+    return runs
+
+
+def _write_report(options: CompareOptions, runs: Sequence[PlannedRun], image: bool = True) -> str:
+    out, classes = runs[0].working_dir, runs[0].config.dataset.evaluated_classes
+    arms = tuple(dict.fromkeys(run.arm for run in runs))
+    seeds = tuple(dict.fromkeys(run.seed for run in runs))
+    comparison = Comparison(arms, seeds, {(run.arm, run.seed): read_figures(run) for run in runs if run.finished})
+    main = [name for name in main_figures(classes) if name in comparison.figures]
+    all_figures = main + [name for name in comparison.figures if name not in main]
+    head = _head(options, runs)
+    write_file(out / "comparison.txt", f"{head}\n\n{NOTES}\n{comparison.table(all_figures)}\n".encode())
+    write_file(out / "comparison.csv", comparison.to_csv().encode())
+    write_file(out / "runs.csv", comparison.runs_to_csv().encode())
+    files = f"{out / 'comparison.txt'} (all {len(all_figures)} figures), comparison.csv, runs.csv"
+    if main and image:  # drawing takes a second
+        drawn = [name for name in main_figures(classes[:1]) if name in main]
+        write_file(out / "comparison.png", plot_comparison(comparison, drawn))
+        files += ", comparison.png"
+    return f"{head}\n\n{comparison.table(main)}\n\n{NOTES}\n{files}"
+
+
+def _head(options: CompareOptions, runs: Sequence[PlannedRun]) -> str:
+    """What is compared, and which runs are missing."""
+    lines = [f"{options.config} {' '.join(options.overrides)}".rstrip()]
+    lines.append(f"split {runs[0].config.tester.split}, after the last epoch, seeds 1 to {options.seeds}")
+    lines.append("AP in percent: more is better; depth errors: less is better")
+    lines += dict.fromkeys(f"  {run.arm}: {' '.join(run.changes) or 'no changes'}" for run in runs)
+    missing = [run for run in runs if not run.finished]
+    lines.append(f"{len(runs) - len(missing)} of {len(runs)} runs are finished")
+    if missing:
+        names = [f"{run.name} ({run.epochs_done} of {run.config.trainer.max_epoch} epochs)" for run in missing]
+        lines.append(f"{len(missing)} are missing: {', '.join(names)}")
+    return "\n".join(lines)

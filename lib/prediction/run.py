@@ -1,0 +1,174 @@
+"""A whole prediction: check all input, load the network, write the results."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from .. import __version__
+from ..ops.affine import INPUT_MULTIPLE
+from ..structures import Calibration, FrameInfo
+from ..system.commands import progress_interval
+from .cameras import CameraOptions
+from .detector import SAME_FOCAL, Detector, load_detector
+from .result_folder import refuse_to_overwrite, start_results
+from .sources import ImageFile, Video, check_images, find_images, is_image
+from .writing import OutputOptions, predict_images, predict_video
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(CameraOptions):
+    """The options of tools/predict.py. Raises ValueError for values that are not accepted."""
+
+    checkpoint: Path
+    input: Path
+    out: Path
+    overwrite: bool = False
+    config: Path | None = None
+    cpu: bool = False
+    correct_depth: bool = True
+    threshold: float | None = None
+    min_score: float = 0.0
+    classes: Sequence[str] = ()
+    """empty: all of the model's"""
+    draw: bool = True
+    resolution: Sequence[int] | None = None
+    """network input (width, height) [px]"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise ValueError(f"--threshold must be in [0, 1], got {self.threshold:g}")
+        if not (math.isfinite(self.min_score) and self.min_score >= 0):
+            raise ValueError(f"--min-score must be >= 0, got {self.min_score:g}")
+        if self.resolution and any(side < INPUT_MULTIPLE or side % INPUT_MULTIPLE for side in self.resolution):
+            raise ValueError(f"--resolution must be two multiples of {INPUT_MULTIPLE}, got {list(self.resolution)}")
+
+
+def predict(options: PredictOptions) -> None:
+    """Write the detections of an image, a folder of images, or a video.
+
+    Raises FileNotFoundError, FileExistsError or ValueError, for most input before anything is written.
+    """
+    source = _find_source(options.input)
+    images: Sequence[ImageFile | Video] = [source] if isinstance(source, Video) else source
+    cameras = options.find_cameras(images)
+    inputs = [options.input, options.checkpoint, options.calib, options.config]
+    refuse_to_overwrite(options.out, options.overwrite, [path for path in inputs if path])
+    detector = _build_detector(options)
+    names = detector.config.dataset.class_names
+    for name in options.classes:
+        if name not in names:
+            raise ValueError(f"--classes: the model has no class {name!r}; it has {', '.join(names)}")
+    frames = _make_frames(detector, images, cameras)
+    output = OutputOptions(options.out, options.classes or names, options.min_score, options.draw)
+    logger.info("classes: %s; network input: %s", ", ".join(output.classes), _describe_inputs(detector, frames))
+    logger.info(_describe_cameras(detector, frames))
+    start_results(options.out, output.list_files(source), _make_record(options, detector, frames, output))
+    started, data, drawn = time.perf_counter(), options.out / "data", options.out / "images"
+    if isinstance(source, Video):
+        counts = list(predict_video(detector, source, frames[0], output))
+        data, drawn = data / source.path.stem, options.out / f"{source.path.stem}.mp4"
+    else:
+        counts = list(predict_images(detector, source, frames, output))
+    seconds, count = time.perf_counter() - started, _count(len(counts), "frame" if images == [source] else "image")
+    places = f"{data}, drawn: {drawn}" if output.draw else str(data)
+    speed = f"{seconds:.1f} s, {len(counts) / seconds:.2f} images/s"
+    logger.info("%s in %s, %d detections: %s", count, speed, sum(counts), places)
+
+
+def _find_source(path: Path) -> list[ImageFile] | Video:
+    """Images, their headers read, or a video. Raises FileNotFoundError or ValueError naming the file."""
+    found = find_images(path)
+    if path.is_file() and not is_image(path):
+        return Video.from_file(path)
+    few = len(found) < 500
+    bar = tqdm(check_images(found), "headers", len(found), False, mininterval=progress_interval(), disable=few)
+    return list(bar)
+
+
+def _build_detector(options: PredictOptions) -> Detector:
+    if options.cpu:
+        logger.info("device: CPU (--cpu)")
+    detector = load_detector(options.checkpoint, options.config, torch.device("cpu") if options.cpu else None)
+    return replace(
+        detector,
+        threshold=detector.threshold if options.threshold is None else options.threshold,
+        resolution=(options.resolution[0], options.resolution[1]) if options.resolution else None,
+        correct_depth=options.correct_depth,
+    )
+
+
+def _make_frames(
+    detector: Detector, images: Sequence[ImageFile | Video], cameras: Sequence[Calibration]
+) -> list[FrameInfo]:
+    """Raises ValueError naming an image that is too large for the network."""
+    frames = []
+    for image, camera in zip(images, cameras, strict=True):
+        try:
+            frames.append(detector.frame(image.path.stem, image.image_size, camera))
+        except ValueError as error:
+            raise ValueError(f"{image.path}: {error}") from None
+    return frames
+
+
+def _describe_cameras(detector: Detector, frames: Sequence[FrameInfo]) -> str:
+    """The focal lengths, and what they change in the depths."""
+    ratios = [detector.focal_ratio(frame.image_size, frame.calibration) for frame in frames]
+    low, high = f"{min(ratios):.3f}", f"{max(ratios):.3f}"
+    changed = sum(frame.depth_scale != 1 for frame in frames)
+    if not detector.correct_depth:
+        treatment = "depths are not changed (--no-focal-correction)"
+    elif not changed:
+        treatment = f"that is within {SAME_FOCAL:.0%}, depths are not changed"
+    elif changed < len(frames):
+        treatment = f"depths of {changed} images, those beyond {SAME_FOCAL:.0%}, are multiplied by it"
+    else:
+        treatment = "depths are multiplied by it"
+    training = f"{detector.focal_net:.1f} px at network resolution"
+    if not detector.focal_net_known:
+        training += ", that of KITTI, since the checkpoint has none"
+    doubt = "; that is far off: are the camera's numbers in pixels of these images?"
+    return (
+        f"focal length: {low if low == high else f'{low} .. {high}'} times that of the training ({training}): "
+        f"{treatment}{doubt if min(ratios) < 0.2 or max(ratios) > 5 else ''}"
+    )
+
+
+def _describe_inputs(detector: Detector, frames: Sequence[FrameInfo]) -> str:
+    found = Counter(detector.settings(frame.image_size).resolution for frame in frames).items()
+    return ", ".join(f"{w} x {h}" + (f" ({_count(n, 'image')})" if len(found) > 1 else "") for (w, h), n in found)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _make_record(
+    options: PredictOptions, detector: Detector, frames: Sequence[FrameInfo], output: OutputOptions
+) -> dict[str, object]:
+    """The content of predict.json."""
+    scales = [frame.depth_scale for frame in frames]
+    return {
+        "version": __version__,
+        "checkpoint": str(options.checkpoint),
+        "input": str(options.input),
+        "classes": list(output.classes),
+        "threshold": detector.threshold,
+        "min_score": output.min_score,
+        "focal_net_of_training": detector.focal_net if detector.focal_net_known else None,
+        "depth_scale": [min(scales), max(scales)],
+        "focal_correction": detector.correct_depth,
+        "resolutions": sorted({detector.settings(frame.image_size).resolution for frame in frames}),
+        "P2": {frame.frame_id: frame.calibration.P2.tolist() for frame in frames},
+    }
