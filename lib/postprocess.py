@@ -1,22 +1,27 @@
-"""Predictions at peaks -> 3D objects in camera coordinates (metres, radians), as the official decoder does it."""
+"""Predictions at heatmap peaks -> 3D objects in camera coordinates: the only decoder, which ONNX files contain too.
+
+B images, K peaks an image, best first. The formulas are those of MonoDLE's published decoder.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .ops.affine import window_to_input
-from .ops.angles import NUM_HEADING_BINS, bin_to_angle
+from .ops.angles import BIN_SIZE, NUM_HEADING_BINS
 from .ops.depth import decode_depth
 from .ops.feature_map import STRIDE
+from .ops.heads import OBJECT_HEADS
 from .structures import FrameInfo, Object3d
 
-DECODED = ("scores", "classes", "indices", "offset_2d", "size_2d", "depth", "offset_3d", "size_3d", "heading")
-"""the network's outputs that decoding needs"""
+DECODER_INPUTS = ("scores", "classes", "indices", *OBJECT_HEADS)
+"""outputs of the network that decoding needs"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,82 +33,125 @@ class DecodeSettings:
     resolution: tuple[int, int]
     """network input (width, height) [px]"""
     threshold: float
-    """lowest heatmap value"""
+    """lowest heatmap value of a detection"""
     mean_sizes: Mapping[str, Sequence[float]] | None = None
     """(h, w, l) [m] to add to predicted sizes (``meanshape``)"""
     official_vertical: bool = True
-    """map rows to image rows with H / h as the official code does, instead of inverting the input's affine map"""
+    """map rows to image rows by the ratio of the heights, as the published code does; False: by the inverse of the map
+    from the image to the network input"""
 
 
 def decode_detections(
     outputs: Mapping[str, Tensor], frames: Sequence[FrameInfo], settings: DecodeSettings
 ) -> list[list[Object3d]]:
-    """Outputs of ``CenterNet3D.forward`` without indices -> per image its objects, best heatmap value first.
+    """Outputs of ``CenterNet3D.forward`` without indices -> the objects of each frame, best heatmap value first.
 
-    Score: heatmap value times exp(-log variance of the depth); the threshold is on the heatmap value alone. A
-    detection with a negative size is left out, as in the official decoder. Nothing that is passed in is changed.
+    The threshold applies to the heatmap value, not to the score. Detections with a negative size are left out, as in
+    the published decoder. Nothing that is passed in is changed.
     """
-    arrays = {name: outputs[name].detach().cpu() for name in DECODED}
-    depth = arrays["depth"].float()
-    arrays["depth"] = torch.cat([decode_depth(depth[..., :1]), (-depth[..., 1:]).exp()], 2)
-    # float64 from here on, as in the official decoder
-    values = {k: v.numpy() if k in ("classes", "indices") else v.double().numpy() for k, v in arrays.items()}
+    at_peaks = {name: outputs[name].detach().cpu() for name in DECODER_INPUTS}
+    # float64, as in the published decoder
+    P2 = torch.from_numpy(np.array([frame.calibration.P2 for frame in frames], np.float64).reshape(-1, 3, 4))
+    image_size = torch.tensor([frame.image_size for frame in frames], dtype=P2.dtype).reshape(-1, 2)
+    depth_scale = torch.tensor([frame.depth_scale for frame in frames], dtype=P2.dtype)
+    values = decode(at_peaks, P2, image_size, settings, depth_scale)
+    kept = (values["heatmap"] >= settings.threshold) & (values["dimensions"] >= 0).all(dim=2)
+    columns = {name: value.tolist() for name, value in values.items()}
     return [
-        _decode_frame({name: value[b] for name, value in values.items()}, frame, settings)
-        for b, frame in enumerate(frames)
+        [_to_object({name: column[b][k] for name, column in columns.items()}, settings) for k in slots]
+        for b, slots in enumerate(row.nonzero()[:, 0].tolist() for row in kept)
     ]
 
 
-def _decode_frame(values: Mapping[str, np.ndarray], frame: FrameInfo, settings: DecodeSettings) -> list[Object3d]:
-    """``values``: by name (K, ..). All cells at once: one by one would cost as much time as the network on a GPU."""
-    dimensions = values["size_3d"]
-    if settings.mean_sizes:
-        means = np.array([settings.mean_sizes[name] for name in settings.class_names])
-        dimensions = dimensions + means[values["classes"]]
-    kept = np.flatnonzero((values["scores"] >= settings.threshold) & (dimensions >= 0).all(axis=1))
-    values = {name: value[kept] for name, value in values.items()}
-    dimensions = dimensions[kept]
-    map_width = settings.resolution[0] // STRIDE
-    cells = np.stack([values["indices"] % map_width, values["indices"] // map_width], axis=1).astype(np.float64)
-    center_2d, half = cells + values["offset_2d"], values["size_2d"] / 2
-    boxes = [_map_to_image(corner, frame.image_size, settings) for corner in (center_2d - half, center_2d + half)]
-    u, v = _map_to_image(cells + values["offset_3d"], frame.image_size, settings).T
-    depth, confidence = values["depth"].T
-    x, y, z = frame.calibration.back_project(u, v, depth * frame.depth_scale)
-    bins = values["heading"][:, :NUM_HEADING_BINS].argmax(axis=1)
-    residuals = values["heading"][np.arange(len(bins)), NUM_HEADING_BINS + bins]
-    alphas = [bin_to_angle(index, residual) for index, residual in zip(bins.tolist(), residuals.tolist(), strict=True)]
-    rows = zip(
-        values["classes"].tolist(),
-        alphas,
-        np.concatenate(boxes, axis=1).tolist(),
-        dimensions.tolist(),
-        np.stack([x, y + dimensions[:, 0] / 2, z], axis=1).tolist(),
-        u.tolist(),
-        (values["scores"] * confidence).tolist(),
-        strict=True,
+def decode(
+    outputs: Mapping[str, Tensor],
+    P2: Tensor,
+    image_size: Tensor,
+    settings: DecodeSettings,
+    depth_scale: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Every peak decoded, without threshold; in operators that ONNX has, and in the precision of ``P2``.
+
+    Args:
+        outputs: the entries :data:`DECODER_INPUTS` of ``CenterNet3D.forward`` without indices.
+        P2: (B, 3, 4), projection matrix of the original image.
+        image_size: (B, 2), (width, height) of the original image [px].
+        depth_scale: (B,), factor on decoded depths; None: 1.
+
+    Returns:
+        score (B, K), the heatmap value times exp(-log variance of the depth); heatmap (B, K); class_index (B, K) int64;
+        bbox (B, K, 4), (x1, y1, x2, y2) [px of the original image]; dimensions (B, K, 3), (h, w, l) [m];
+        location (B, K, 3), centre of the bottom face [m, rectified camera]; rotation_y and alpha (B, K) [rad];
+        cell (B, K) int64, y * map width + x.
+    """
+    dtype, indices, classes = P2.dtype, outputs["indices"], outputs["classes"]
+    offset_2d, size_2d, offset_3d, dimensions = (
+        outputs[name].to(dtype) for name in ("offset_2d", "size_2d", "offset_3d", "size_3d")
     )
-    return [
-        Object3d(
-            type=settings.class_names[index],
-            truncated=0.0,
-            occluded=0,
-            alpha=alpha,
-            bbox_img=(box[0], box[1], box[2], box[3]),
-            dimensions=(size[0], size[1], size[2]),
-            location_cam=(location[0], location[1], location[2]),
-            rotation_y=frame.calibration.alpha_to_rotation_y(alpha, column),
-            score=score,
-        )
-        for index, alpha, box, size, location, column, score in rows
-    ]
+    map_width = settings.resolution[0] // STRIDE
+    cells = torch.stack([indices % map_width, indices // map_width], dim=2).to(dtype)
+    center_2d, half = cells + offset_2d, size_2d / 2
+    corners_img = [_map_to_image(corner, image_size, settings) for corner in (center_2d - half, center_2d + half)]
+    u_img, v_img = _map_to_image(cells + offset_3d, image_size, settings).unbind(2)
+    # float32 as in the network: a detection must not depend on the precision of P2
+    raw_depth, log_variance = outputs["depth"].float().unbind(2)
+    depth = decode_depth(raw_depth).to(dtype)
+    if depth_scale is not None:
+        depth = depth * depth_scale[:, None]
+    if settings.mean_sizes:
+        means = [list(settings.mean_sizes[name]) for name in settings.class_names]
+        dimensions = dimensions + torch.tensor(means, dtype=dtype)[classes]
+    # the formula of Calibration.back_project
+    (fu, _, cu, shift_u), (_, fv, cv, shift_v) = (P2[:, row, :, None].unbind(1) for row in (0, 1))
+    x, y = (u_img - cu) * depth / fu - shift_u / fu, (v_img - cv) * depth / fv - shift_v / fv
+    alpha = _decode_heading(outputs["heading"].to(dtype))
+    scores = outputs["scores"].to(dtype)
+    return {
+        "score": scores * (-log_variance).exp().to(dtype),
+        "heatmap": scores,
+        "class_index": classes,
+        "bbox": torch.cat(corners_img, dim=2),
+        "dimensions": dimensions,
+        "location": torch.stack([x, y + dimensions[..., 0] / 2, depth], dim=2),
+        # Calibration.alpha_to_rotation_y; ONNX has no atan2, and fu is positive
+        "rotation_y": _wrap_angle(alpha + ((u_img - cu) / fu).atan()),
+        "alpha": alpha,
+        "cell": indices,
+    }
 
 
-def _map_to_image(points_map: np.ndarray, image_size: tuple[int, int], settings: DecodeSettings) -> np.ndarray:
-    """Cell coordinates (N, 2) -> pixels (N, 2) of the original image."""
-    width, height = image_size
+def _to_object(values: Mapping[str, Any], settings: DecodeSettings) -> Object3d:
+    return Object3d(
+        type=settings.class_names[values["class_index"]],
+        truncated=0.0,
+        occluded=0,
+        alpha=values["alpha"],
+        bbox_img=tuple(values["bbox"]),
+        dimensions=tuple(values["dimensions"]),
+        location_cam=tuple(values["location"]),
+        rotation_y=values["rotation_y"],
+        score=values["score"],
+    )
+
+
+def _map_to_image(points_map: Tensor, image_size: Tensor, settings: DecodeSettings) -> Tensor:
+    """Cells (B, K, 2) -> pixels (B, K, 2) of the original image."""
+    resolution = torch.tensor(settings.resolution, dtype=image_size.dtype)
     if settings.official_vertical:
-        map_width, map_height = (side / STRIDE for side in settings.resolution)
-        return points_map * (width / map_width, height / map_height)
-    to_input = window_to_input((width / 2, height / 2), width, settings.resolution)
-    return (points_map * STRIDE - (to_input.shift_x, to_input.shift_y)) / to_input.scale
+        return points_map * (image_size / (resolution / STRIDE))[:, None]
+    # the inverse of lib.ops.affine.window_to_input for the whole image
+    scale = resolution[0] / image_size[:, :1]
+    shift = (resolution - scale * image_size) / 2
+    return (points_map * STRIDE - shift[:, None]) / scale[:, None]
+
+
+def _decode_heading(heading: Tensor) -> Tensor:
+    """(B, K, 24), 12 bin logits and 12 residuals -> angles (B, K) [rad], the inverse of ``angle_to_bin``."""
+    bins = heading[..., :NUM_HEADING_BINS].argmax(dim=2, keepdim=True)
+    angle = bins.to(heading.dtype) * BIN_SIZE + heading[..., NUM_HEADING_BINS:].gather(2, bins)
+    return torch.where(angle > math.pi, angle - 2 * math.pi, angle).squeeze(2)
+
+
+def _wrap_angle(angle: Tensor) -> Tensor:
+    """As ``lib.ops.angles.wrap_angle``."""
+    return torch.where(angle.abs() <= math.pi, angle, torch.remainder(angle + math.pi, 2 * math.pi) - math.pi)

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from lib.config import General
-from lib.losses import Criterion
+from lib.losses import LOSSES, Criterion
 from lib.losses import functional as terms
 from lib.losses.quasi_isometric import object_descriptors, quasi_isometric_loss
 from lib.ops.feature_map import gather_cells, resize_align_corners
+from lib.ops.heads import OBJECT_HEADS
 from tests.conftest import DATA
 
 OFFICIAL_NAMES = {
@@ -28,7 +29,7 @@ BOTH = General(qi=True, obj_depth=True)
 
 
 def official_batch(number):
-    """Recorded maps (leaves that ask for gradients), the criterion's inputs made from them, and the file."""
+    """Recorded maps (leaves with gradients), the criterion's inputs made from them, and the file."""
     recorded = np.load(DATA / f"losses_{number}.npz")
     maps = {k.removeprefix("out_"): torch.from_numpy(recorded[k]) for k in recorded if k.startswith("out_")}
     maps["features"] = torch.from_numpy(recorded["features"])
@@ -55,7 +56,11 @@ def test_terms_and_gradients_are_the_official_ones(number):
         assert np.abs(leaf.grad.numpy() - expected).max() <= 1e-4 * np.abs(expected).max(), name
 
 
-def test_inputs_stay_as_they_are_and_switches_switch():
+def test_every_head_has_a_loss():
+    assert [name for name in LOSSES if name in OBJECT_HEADS] == list(OBJECT_HEADS)
+
+
+def test_inputs_are_unchanged_and_the_extra_losses_are_optional():
     _, outputs, targets, _ = official_batch(1)
     before = {k: v.detach().clone() for k, v in (outputs | targets).items()}
     assert set(Criterion(BOTH)(outputs, targets)) - set(Criterion(General())(outputs, targets)) == {
@@ -197,7 +202,7 @@ def test_corrected_bound_pulls_what_is_too_far_and_pushes_what_is_too_close():
     loss, gradient = pair_gradient(0.5, 6.0, "corrected")  # lower bound 3.5
     assert loss > 0 and gradient < 0
     assert pair_gradient(5.0, 6.0, "corrected") == (0.0, 0.0)
-    # the official form says nothing about a pair alone
+    # the official form is 0 for a single pair
     assert pair_gradient(9.0, 1.0, "official") == pair_gradient(0.5, 6.0, "official") == (0.0, 0.0)
 
 

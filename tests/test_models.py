@@ -1,15 +1,18 @@
+import sys
 import zlib
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from lib.config import Config, General, Model, parse_config
-from lib.models import build_model
-from lib.models.centernet3d import IMAGE_MEAN, IMAGE_STD, OBJECT_HEADS
-from lib.models.dla import BACKBONES, build_dla
+from lib.models import BACKBONES, build_model
+from lib.models.centernet3d import IMAGE_MEAN, IMAGE_STD
+from lib.models.dla import SIZES, build_dla
 from lib.models.folding import fold_batch_norm
-from lib.models.pretrained import load_imagenet_weights, read_weights
+from lib.models.pretrained import read_weights
+from lib.ops.heads import OBJECT_HEADS
 from tests.conftest import DATA
 
 DDML = Config(general=General(obj_depth=True))
@@ -131,37 +134,25 @@ def test_initial_weights():
     assert torch.allclose(constant[..., margin:-margin, margin:-margin], torch.tensor(1.0))
 
 
-def test_every_size_of_the_table_runs_and_has_the_published_number_of_parameters():
+def test_every_backbone_runs_and_has_the_published_number_of_parameters():
     # DLA paper, table 1 (millions, ImageNet classifier included)
     published = {"dla34": 15.7, "dla46_c": 1.3, "dla46x_c": 1.1, "dla60x_c": 1.3, "dla60": 22.0, "dla60x": 17.4}
     published |= {"dla102": 33.2, "dla102x": 26.3, "dla102x2": 41.4, "dla169": 53.4}
-    for name in BACKBONES:
-        backbone = build_dla(name).eval()
+    for name, build in BACKBONES.items():
+        backbone = build(False).eval()
         with torch.no_grad():
             maps = backbone(torch.zeros(1, 3, 32, 64))
-        assert [tuple(m.shape) for m in maps] == [(1, c, 32 >> i, 64 >> i) for i, c in enumerate(backbone.channels)]
+        assert [tuple(m.shape) for m in maps] == [(1, c, 8 >> i, 16 >> i) for i, c in enumerate(backbone.channels)]
         if name in published:
             assert sum(p.numel() for p in backbone.parameters()) / 1e6 == pytest.approx(published[name], abs=0.6)
 
 
 def test_unknown_backbone():
-    with pytest.raises(ValueError, match=r"model\.backbone must be one of .*dla34.*got 'dla35'"):
+    with pytest.raises(ValueError, match=r"model\.backbone must be one of .*dla34.*got 'dla35'; did you mean 'dla34'"):
         build_model(Config(model=Model(backbone="dla35")))
 
 
 # --- ImageNet weights
-
-
-def save_safetensors(path, state):
-    import json
-
-    header, raw = {"__metadata__": {"format": "pt"}}, b""
-    for key, value in state.items():
-        data = value.numpy().tobytes()
-        header[key] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": [len(raw), len(raw) + len(data)]}
-        raw += data
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + raw)
 
 
 @pytest.fixture
@@ -170,17 +161,21 @@ def weights():
     return {k: v for k, v in build_dla("dla34").state_dict().items() if not k.endswith("num_batches_tracked")}
 
 
-def test_weights_from_a_local_file_and_from_timm(tmp_path, weights):
+def test_weights_from_a_local_file_and_from_timm(tmp_path, weights, monkeypatch):
     torch.save(weights, tmp_path / "w.pth")
     timm = {k: v for k, v in weights.items() if not k.startswith(("level3.project", "level4.project"))}
-    save_safetensors(tmp_path / "model.safetensors", timm)
+    save_file(timm, tmp_path / "model.safetensors")
     for name in ("w.pth", "model.safetensors"):
-        backbone = build_dla("dla34")
-        load_imagenet_weights(backbone, "dla34", str(tmp_path / name))
-        assert torch.equal(backbone.level5.tree2.conv2.weight, weights["level5.tree2.conv2.weight"])
+        model = build_model(DDML, str(tmp_path / name))
+        assert torch.equal(model.backbone.level5.tree2.conv2.weight, weights["level5.tree2.conv2.weight"])
+    with pytest.raises(FileNotFoundError, match=r"model\.pretrained: no file 'none\.pth'"):
+        build_model(DDML, "none.pth")
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    with pytest.raises(ValueError, match=r"model\.safetensors: .*pip install safetensors"):
+        build_dla("dla34", str(tmp_path / "model.safetensors"))
 
 
-@pytest.mark.parametrize("name", [n for n, row in BACKBONES.items() if row.sha256_prefix])
+@pytest.mark.parametrize("name", [n for n, size in SIZES.items() if size.sha256_prefix])
 def test_weights_without_unused_shortcuts_fit_every_size(tmp_path, name):
     """timm leaves out the projections of trees of several levels: which ones follows from running the network."""
     backbone = build_dla(name)
@@ -189,10 +184,10 @@ def test_weights_without_unused_shortcuts_fit_every_size(tmp_path, name):
     assert set(backbone.unused_parameters()) == set(idle)
     state = {k: v for k, v in backbone.state_dict().items() if not k.startswith(idle)}
     torch.save(state, tmp_path / "w.pth")
-    load_imagenet_weights(build_dla(name), name, str(tmp_path / "w.pth"))
+    build_dla(name, str(tmp_path / "w.pth"))
     torch.save({k: v for k, v in state.items() if k != "level5.root.conv.weight"}, tmp_path / "w.pth")
     with pytest.raises(ValueError, match=r"level5\.root\.conv\.weight is missing, unknown"):
-        load_imagenet_weights(build_dla(name), name, str(tmp_path / "w.pth"))
+        build_dla(name, str(tmp_path / "w.pth"))
 
 
 def test_training_in_bfloat16_keeps_the_object_heads_in_float32():
@@ -209,11 +204,10 @@ def test_cache_is_used_and_the_hash_is_checked(tmp_path, weights, monkeypatch):
     path.parent.mkdir()
     torch.save(weights, path)
     with pytest.raises(ValueError, match="SHA-256 does not start with ba72cf86"):
-        load_imagenet_weights(build_dla("dla34"), "dla34", True)
+        build_dla("dla34", True)
     path.unlink()
-    save_safetensors(tmp_path / "checkpoints" / "dla34.in1k.safetensors", weights)
-    backbone = build_dla("dla34")
-    load_imagenet_weights(backbone, "dla34", True)
+    save_file(weights, tmp_path / "checkpoints" / "dla34.in1k.safetensors")
+    backbone = build_dla("dla34", True)
     assert torch.equal(backbone.fc.weight, weights["fc.weight"])
 
 
@@ -224,7 +218,7 @@ def test_offline_error_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     with pytest.raises(FileNotFoundError) as error:
-        load_imagenet_weights(build_dla("dla34"), "dla34", True)
+        build_dla("dla34", True)
     for word in ("dl.yf.io", "dla34.in1k", "dla34-ba72cf86.pth", "model.pretrained=false", "no network"):
         assert word in str(error.value)
 
@@ -233,23 +227,22 @@ def test_second_source_is_tried(tmp_path, weights, monkeypatch):
     def fetch(url, target, prefix):
         if "dl.yf.io" in url:
             raise OSError("down")
-        save_safetensors(tmp_path / "x", weights)
-        (tmp_path / "x").rename(target)
+        save_file(weights, target)
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
-    load_imagenet_weights(build_dla("dla34"), "dla34", True)
+    build_dla("dla34", True)
     assert (tmp_path / "checkpoints" / "dla34.in1k.safetensors").is_file()
 
 
 def test_bad_weights_are_named(tmp_path, weights):
     torch.save({k: v for k, v in weights.items() if "level5" not in k}, tmp_path / "part.pth")
     with pytest.raises(ValueError, match=r"part\.pth: not the weights of dla34: level5"):
-        load_imagenet_weights(build_dla("dla34"), "dla34", str(tmp_path / "part.pth"))
+        build_dla("dla34", str(tmp_path / "part.pth"))
     (tmp_path / "text.pth").write_text("hello")
     with pytest.raises(ValueError, match=r"text\.pth: not a readable weights file"):
         read_weights(tmp_path / "text.pth")
     with pytest.raises(FileNotFoundError, match=r"none\.pth"):
         read_weights(tmp_path / "none.pth")
     with pytest.raises(ValueError, match="no ImageNet weights for dla34_narrow"):
-        load_imagenet_weights(build_dla("dla34_narrow"), "dla34_narrow", True)
+        build_dla("dla34_narrow", True)

@@ -6,7 +6,7 @@ import torch
 
 from lib.config import CLASS_NAMES
 from lib.ops.feature_map import find_peaks, gather_cells
-from lib.postprocess import DecodeSettings, decode_detections
+from lib.postprocess import DecodeSettings, decode, decode_detections
 from lib.structures import Calibration, FrameInfo
 from tests.conftest import DATA
 
@@ -71,3 +71,30 @@ def test_mean_sizes_are_added():
     moved = decode_detections(recorded_outputs(), frames(), settings)[0]
     assert np.subtract(moved[0].dimensions, plain[0].dimensions) == pytest.approx([1, 2, 3])
     assert moved[0].location_cam[1] - plain[0].location_cam[1] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("official_vertical", [True, False])
+def test_decoded_objects_project_to_their_peaks(official_vertical):
+    """Location, angles and depth scale against Calibration's own functions; angles wrapped."""
+    settings = DecodeSettings(CLASS_NAMES, (1280, 384), 0.0, official_vertical=official_vertical)
+    outputs = recorded_outputs()
+    scaled = [FrameInfo(f.frame_id, f.image_size, f.calibration, 1.5) for f in frames()]
+    plain = decode_detections(outputs, frames(), settings)
+    for frame, objects, farther in zip(frames(), plain, decode_detections(outputs, scaled, settings), strict=True):
+        centers_cam = np.array([[x, y - obj.dimensions[0] / 2, z] for obj in objects for x, y, z in [obj.location_cam]])
+        depths = np.array([obj.location_cam[2] for obj in farther])
+        assert depths == pytest.approx(1.5 * centers_cam[:, 2])
+        columns = frame.calibration.project(centers_cam)[:, 0]
+        for obj, column in zip(objects, columns, strict=True):
+            assert obj.rotation_y == pytest.approx(frame.calibration.alpha_to_rotation_y(obj.alpha, column), abs=1e-9)
+            assert -np.pi <= obj.rotation_y <= np.pi
+
+
+def test_float32_as_in_an_onnx_file_gives_the_same_values():
+    outputs = recorded_outputs()
+    P2 = torch.from_numpy(np.stack([frame.calibration.P2 for frame in frames()]))
+    image_size = torch.tensor([frame.image_size for frame in frames()], dtype=torch.float64)
+    exact = decode(outputs, P2, image_size, SETTINGS)
+    single = decode(outputs, P2.float(), image_size.float(), SETTINGS)
+    assert all(single[name].dtype in (torch.float32, torch.int64) for name in single)
+    assert all(torch.allclose(single[name].double(), exact[name].double(), rtol=1e-4, atol=1e-4) for name in exact)

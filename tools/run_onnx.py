@@ -24,28 +24,29 @@ import cv2
 import numpy as np
 
 PROVIDERS = ["CPUExecutionProvider"]
-"""put "CUDAExecutionProvider" before it where onnxruntime-gpu is installed"""
+"""with onnxruntime-gpu, put "CUDAExecutionProvider" first"""
 FORMAT = "ddml-monodle detector, 1"
 SUFFIXES = (".png", ".jpg", ".jpeg")
 LARGEST_RATIO_DIFFERENCE = 0.03
-"""between an image's width / height and the network input's, in a model with the official map of rows"""
+"""between width / height of an image and of the network input, for models with ``map_to_image: official``"""
 NEGATIVE_NUMBER = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+"""argparse of older Pythons takes -3.4e-01 for an option"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, 2 for bad input, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser._negative_number_matcher = NEGATIVE_NUMBER  # older Pythons take -3.4e-01 for an option
+    parser._negative_number_matcher = NEGATIVE_NUMBER
     parser.add_argument("--model", required=True, type=Path, metavar="M.onnx")
     parser.add_argument("--input", required=True, type=Path, metavar="PATH", help="an image, or a folder of them")
     camera = parser.add_mutually_exclusive_group(required=True)
     camera.add_argument(
         "--calib", type=Path, metavar="PATH", help="KITTI calibration: one file for all, or a folder of <image>.txt"
     )
-    camera.add_argument("--p2", nargs=12, type=float, metavar="N", help="projection matrix of all, row by row")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where <image>.txt go")
+    camera.add_argument("--p2", nargs=12, type=float, metavar="N", help="projection matrix of all images, row by row")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for <image>.txt")
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="default: 1")
-    parser.add_argument("--threshold", type=float, metavar="T", help="lowest heatmap value; default: the model's own")
+    parser.add_argument("--threshold", type=float, metavar="T", help="lowest heatmap value; default: in the model")
     parser.add_argument("--overwrite", action="store_true", help="replace result files that exist")
     args = parser.parse_args(argv)
     try:
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Everything is checked first and written last. Raises FileNotFoundError or ValueError for what cannot be used."""
+    """Check all inputs, detect, then write all files. Raises FileNotFoundError or ValueError for bad input."""
     if args.batch_size < 1:
         raise ValueError(f"--batch-size must be >= 1, got {args.batch_size}")
     if args.threshold is not None and not 0 <= args.threshold <= 1:
@@ -75,13 +76,13 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"{present[0]} exists already; --overwrite replaces it")
     threshold = model.threshold if args.threshold is None else args.threshold
     print(f"{len(images)} images, {model.resolution[0]} x {model.resolution[1]}, threshold {threshold:g}")
-    started = told = time.perf_counter()
+    started = last_message = time.perf_counter()
     texts: list[str] = []
     for k in range(0, len(images), args.batch_size):
         end = k + args.batch_size
         texts += detect(model, images[k:end], cameras[k:end], threshold)
-        if time.perf_counter() - told > 10:
-            told = time.perf_counter()
+        if time.perf_counter() - last_message > 10:
+            last_message = time.perf_counter()
             print(f"{len(texts)} of {len(images)} images", flush=True)
     seconds = time.perf_counter() - started
     args.out.mkdir(parents=True, exist_ok=True)
@@ -94,31 +95,30 @@ def run(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class Model:
-    """An exported detector and what its file says about it."""
+    """An exported detector, with the metadata of its file."""
 
     session: Any
     class_names: list[str]
     resolution: tuple[int, int]
     """network input (width, height) [px]"""
     threshold: float
-    official_rows: bool
-    """rows are mapped by the ratio of heights, which is right for images of the input's own shape alone"""
+    official_vertical: bool
+    """map rows to image rows by the ratio of the heights, which is right only for images of the input's shape"""
 
-    def doubt(self, path: Path, image: np.ndarray) -> str:
-        """What to say of an image whose boxes come out at wrong rows; empty for all others."""
+    def warn_of_shape(self, path: Path, image: np.ndarray) -> None:
+        """Print a warning where the boxes of an image will be at wrong rows."""
         height, width = image.shape[:2]
         ratio = (width / height) / (self.resolution[0] / self.resolution[1])
-        if not self.official_rows or abs(ratio - 1) <= LARGEST_RATIO_DIFFERENCE:
-            return ""
-        return (
-            f"warning: {path}: {width} x {height} is not of the shape {self.resolution[0]} x {self.resolution[1]} that "
-            "this model maps rows for, so boxes come out too high or too low; export it with --set "
-            "tester.map_to_image=exact, or use tools/predict.py, which fits the network to the image"
-        )
+        if self.official_vertical and abs(ratio - 1) > LARGEST_RATIO_DIFFERENCE:
+            print(
+                f"warning: {path}: {width} x {height} has another shape than the model's {self.resolution[0]} x "
+                f"{self.resolution[1]}, so boxes will be too high or too low; export with --set "
+                "tester.map_to_image=exact, or use tools/predict.py, which fits the network input to the image"
+            )
 
 
 def load_model(path: Path) -> Model:
-    """Raises FileNotFoundError, or ValueError for a file that is no detector of tools/export_onnx.py."""
+    """Raises FileNotFoundError, or ValueError for a file that tools/export_onnx.py did not write."""
     try:
         import onnxruntime
     except ImportError:
@@ -127,7 +127,7 @@ def load_model(path: Path) -> Model:
         raise FileNotFoundError(f"{path}: no such model")
     try:
         session = onnxruntime.InferenceSession(str(path), providers=PROVIDERS)
-    except Exception as error:  # its exceptions have no base of their own
+    except Exception as error:  # its exceptions have no base class of their own
         raise ValueError(f"{path}: not an ONNX file that onnxruntime can run: {str(error)[:200]}") from None
     metadata = session.get_modelmeta().custom_metadata_map
     try:
@@ -138,11 +138,11 @@ def load_model(path: Path) -> Model:
         official = values["map_to_image"] == "official"
         return Model(session, values["class_names"], (width, height), values["threshold"], official)
     except (KeyError, ValueError):
-        raise ValueError(f"{path}: not written by tools/export_onnx.py: its metadata do not say {FORMAT!r}") from None
+        raise ValueError(f"{path}: not written by tools/export_onnx.py: its metadata lack {FORMAT!r}") from None
 
 
 def find_images(path: Path) -> list[Path]:
-    """A file, or a folder's PNGs and JPEGs by name."""
+    """A file, or the PNGs and JPEGs of a folder, sorted by name."""
     if path.is_file():
         return [path]
     if not path.is_dir():
@@ -192,10 +192,10 @@ def check_p2(values: Sequence[float], where: str) -> np.ndarray:
 
 
 def detect(model: Model, paths: Sequence[Path], cameras: Sequence[np.ndarray], threshold: float) -> list[str]:
-    """The texts of the images' result files."""
+    """The content of each image's result file."""
     images = [read_image(path) for path in paths]
-    doubts = [model.doubt(path, image) for path, image in zip(paths, images, strict=True)]
-    print(*filter(None, doubts), sep="\n", end="\n" if any(doubts) else "")
+    for path, image in zip(paths, images, strict=True):
+        model.warn_of_shape(path, image)
     inputs = {
         "images": np.stack([to_network_input(image, model.resolution) for image in images]),
         "P2": np.stack(cameras),
@@ -203,7 +203,7 @@ def detect(model: Model, paths: Sequence[Path], cameras: Sequence[np.ndarray], t
     }
     names = [output.name for output in model.session.get_outputs()]
     values = dict(zip(names, model.session.run(names, inputs), strict=True))
-    # a negative size is left out, as in the official decoder
+    # detections with a negative size are left out, as in the published decoder
     kept = (values["heatmap"] >= np.float64(threshold)) & (values["dimensions"] >= 0).all(axis=2)
     return [
         "".join(
@@ -215,7 +215,7 @@ def detect(model: Model, paths: Sequence[Path], cameras: Sequence[np.ndarray], t
 
 
 def read_image(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8, BGR; a JPEG's note that it should be turned is not heeded."""
+    """(H, W, 3) uint8, BGR. EXIF orientation is ignored: KITTI labels refer to stored pixels."""
     content = np.frombuffer(path.read_bytes(), np.uint8)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(content, flags) if len(content) else None
@@ -225,26 +225,25 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def to_network_input(image: np.ndarray, resolution: tuple[int, int]) -> np.ndarray:
-    """(H, W, 3) BGR -> (h, w, 3) RGB: scaled by the widths' ratio, centres on each other, black outside."""
+    """(H, W, 3) BGR -> (h, w, 3) RGB: scaled by the ratio of the widths, centre to centre, black outside."""
     height, width = image.shape[:2]
     scale = resolution[0] / width
     shift_y = resolution[1] / 2 - scale * height / 2
-    # cv2 counts from pixel centres
+    # OpenCV's coordinates are 0 at the centre of the first pixel
     inverse = np.array([[1 / scale, 0, 0.5 / scale - 0.5], [0, 1 / scale, (0.5 - shift_y) / scale - 0.5]])
-    four = cv2.cvtColor(image, cv2.COLOR_BGR2RGBA)  # OpenCV warps four channels faster than three
-    four = cv2.warpAffine(four, inverse, resolution, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    return cv2.cvtColor(four, cv2.COLOR_RGBA2RGB)
+    warped = cv2.warpAffine(image, inverse, resolution, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return cv2.cvtColor(warped, cv2.COLOR_BGR2RGB)
 
 
 def result_line(class_names: Sequence[str], values: dict[str, Any]) -> str:
-    """type, truncated, occluded, alpha, 2D box, (h, w, l), location, rotation_y, score; two decimals."""
+    """KITTI's columns with two decimals: alpha, 2D box, (h, w, l), location, rotation_y, score after the constants."""
     columns = [values[name] for name in ("alpha", "bbox", "dimensions", "location", "rotation_y", "score")]
     numbers = np.concatenate([np.atleast_1d(column) for column in columns])
     return f"{class_names[values['class_index']]} 0.0 0 " + " ".join(f"{v:.2f}" for v in numbers.tolist()) + "\n"
 
 
 def write(path: Path, text: str) -> None:
-    """The file appears whole or not at all."""
+    """Write a file atomically."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(text, encoding="ascii")

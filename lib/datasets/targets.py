@@ -1,6 +1,6 @@
-"""Labels -> training targets at stride 4, by the rules of the official code (MonoDLE, kitti_dataset).
+"""Labels -> training targets on the stride-4 map, by the rules of MonoDLE's published KITTI data set.
 
-Frames: ``_img`` pixels of the image, ``_net`` network input, ``_map`` stride-4 cells.
+Frames: ``_img`` pixels of the original image, ``_net`` network input, ``_map`` stride-4 cells.
 """
 
 from __future__ import annotations
@@ -13,36 +13,42 @@ from ..config import Dataset
 from ..ops.angles import angle_to_bin
 from ..ops.feature_map import STRIDE
 from ..ops.gaussian import draw_gaussian, gaussian_radius
+from ..ops.heads import OBJECT_HEADS
 from ..structures import Calibration, Object3d
 from .augmentation import Augmentation
+from .object_depth import MIN_DEPTH
 
 MAX_OBJECTS = 50
-MIN_DEPTH, MAX_DEPTH = 2.0, 65.0
+"""slots of a frame"""
+MAX_DEPTH = 65.0
+"""[m] of objects that are trained; see MIN_DEPTH"""
 _MERGED_INTO_CAR = ("Van", "Truck")
 
 
 def encode_targets(
     objects: Sequence[Object3d], calibration: Calibration, augmentation: Augmentation, config: Dataset
 ) -> dict[str, np.ndarray]:
-    """Targets of one frame. K = 50 slots: an object keeps its line number as its slot, and lines beyond are lost.
+    """Targets of one frame, in K = 50 slots. The slot of an object is its line number in the label file.
 
-    That (slots are counted before filtering) is the official rule, kept for parity. An object counts if its type
-    is in the writelist, its difficulty is not 'UnKnown', 2 <= z <= 65 m and its cell lies in the map.
+    As in the published code, lines are counted before filtering, so objects after the first 50 lines are left out. An
+    object is encoded if its type is in the writelist, its difficulty is not 'UnKnown', 2 <= z <= 65 m and its cell
+    lies in the map.
 
     Returns, for a map of h x w cells:
         heatmap (classes, h, w) float32; indices (K,) int64, y * w + x;
         offset_2d, size_2d, offset_3d (K, 2) float32 [cells];
-        depth (K, 1) [m, times the window's scale]; size_3d (K, 3) [m; h, w, l; minus the class mean with meanshape];
-        src_size_3d (K, 3) [m]; heading_bin (K, 1) int64; heading_res (K, 1) [rad]; mask_2d, mask_3d (K,) bool
-        (mask_3d is False on cropped samples).
+        depth (K, 1) float32 [m], multiplied by the scale of the crop;
+        size_3d (K, 3) [m; h, w, l], minus the class mean with ``meanshape``; src_size_3d (K, 3), the full size;
+        heading_bin (K, 1) int64; heading_res (K, 1) float32 [rad];
+        mask_2d, mask_3d (K,) bool; mask_3d is False on cropped samples.
     """
-    width, height = config.resolution[0] // STRIDE, config.resolution[1] // STRIDE
+    width, height = config.resolution[0] // STRIDE, config.resolution[1] // STRIDE  # of the map
     targets = empty_targets(width, height, len(config.class_names))
     for slot, obj in enumerate(objects[:MAX_OBJECTS]):
-        if exclusion(slot, obj, config):
+        if explain_exclusion(slot, obj, config):
             continue
         box_map, center_2d, center_3d = _project(obj, calibration, augmentation, config)
-        # astype cuts towards zero, so a centre up to one cell left of or above the map counts as its first cell
+        # astype rounds towards zero: a centre less than one cell left of or above the map gets the map's first cell
         cell = (center_3d if config.use_3d_center else center_2d).astype(np.int64)
         if not (0 <= cell[0] < width and 0 <= cell[1] < height):
             continue
@@ -67,11 +73,15 @@ def encode_targets(
     return targets
 
 
-def exclusion(line: int, obj: Object3d, config: Dataset) -> str | None:
-    """Why the label on ``line`` (from 0) is not encoded, whatever the image; None: it is, if its cell is in the map.
+def explain_exclusion(line: int, obj: Object3d, config: Dataset) -> str | None:
+    """Why a label is not encoded, whatever the image; None for one that is encoded if its cell lies in the map.
 
-    'line': beyond the 50 slots; 'class': not in the writelist; 'difficulty': 'UnKnown'; 'near', 'far': nearer than 2 m,
-    farther than 65 m.
+    Args:
+        line: of the label file, from 0.
+
+    Returns:
+        'line': after the first 50 lines; 'class': not in the writelist; 'difficulty': 'UnKnown'; 'near': less than 2 m
+        away; 'far': more than 65 m away.
     """
     if line >= MAX_OBJECTS:
         return "line"
@@ -87,18 +97,13 @@ def _is_merged(obj: Object3d, config: Dataset) -> bool:
     return config.class_merging and obj.type in _MERGED_INTO_CAR
 
 
-def empty_targets(width: int, height: int, classes: int = 3) -> dict[str, np.ndarray]:
-    """Targets of a frame without objects, on ``classes`` maps of ``width`` x ``height`` cells."""
-    pairs = {name: np.zeros((MAX_OBJECTS, 2), np.float32) for name in ("offset_2d", "size_2d", "offset_3d")}
-    triples = {name: np.zeros((MAX_OBJECTS, 3), np.float32) for name in ("size_3d", "src_size_3d")}
+def empty_targets(map_width: int, map_height: int, classes: int = 3) -> dict[str, np.ndarray]:
+    """Targets of a frame without objects: the entries of :func:`encode_targets`, all 0."""
+    entries = {name: entry for head in OBJECT_HEADS.values() for name, entry in head.targets.items()}
     return {
-        "heatmap": np.zeros((classes, height, width), np.float32),
+        "heatmap": np.zeros((classes, map_height, map_width), np.float32),
         "indices": np.zeros(MAX_OBJECTS, np.int64),
-        **pairs,
-        **triples,
-        "depth": np.zeros((MAX_OBJECTS, 1), np.float32),
-        "heading_bin": np.zeros((MAX_OBJECTS, 1), np.int64),
-        "heading_res": np.zeros((MAX_OBJECTS, 1), np.float32),
+        **{name: np.zeros((MAX_OBJECTS, values), dtype) for name, (values, dtype) in entries.items()},
         "mask_2d": np.zeros(MAX_OBJECTS, bool),
         "mask_3d": np.zeros(MAX_OBJECTS, bool),
     }
@@ -107,7 +112,7 @@ def empty_targets(width: int, height: int, classes: int = 3) -> dict[str, np.nda
 def _project(
     obj: Object3d, calibration: Calibration, augmentation: Augmentation, config: Dataset
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """2D box (4,), its centre (2,) and the projected 3D centre (2,), all on the map [cells]."""
+    """2D box (4,), its centre (2,) and the projected 3D centre (2,), all in cells of the map."""
     to_input = augmentation.to_input(config.resolution)
     box_img = np.reshape(obj.bbox_img, (2, 2))
     if config.bbox2d_type == "proj":

@@ -1,13 +1,11 @@
-"""The detector from image to 3D boxes as one graph, for runtimes without PyTorch.
+"""The detector from image to 3D boxes as one ONNX graph, for runtimes without PyTorch.
 
-The same arithmetic as ``lib/postprocess.py``, in float32 and in operators that ONNX has. B images, K object slots an
-image, H x W the network input.
+B images, K object slots an image, H x W the network input.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import warnings
 from collections.abc import Mapping
 
@@ -15,107 +13,45 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Config, dump_config
-from ..models.centernet3d import CenterNet3D
+from ..engine.inference import decode_settings
 from ..models.folding import fold_batch_norm
-from ..ops.angles import BIN_SIZE, NUM_HEADING_BINS
-from ..ops.depth import decode_depth
-from ..ops.feature_map import STRIDE
+from ..postprocess import decode
 
 INPUTS = ("images", "P2", "image_size")
 OUTPUTS = ("score", "heatmap", "class_index", "bbox", "dimensions", "location", "rotation_y", "alpha", "cell")
 FORMAT = "ddml-monodle detector, 1"
-"""in the metadata: by this a runner knows the files that it can run"""
+"""in the metadata; a runner refuses files without it"""
 OLDEST_OPSET = 18
 """that PyTorch's exporter writes"""
 
 
 class ExportableDetector(nn.Module):
-    """Images as they come from a file reader, calibrations and sizes -> the final values of every object slot."""
+    """uint8 images, projection matrices and image sizes -> the final values of every object slot."""
 
-    means: Tensor
-    resolution: Tensor
-
-    def __init__(self, model: CenterNet3D, config: Config) -> None:
+    def __init__(self, model: nn.Module, config: Config) -> None:
         """``model`` is copied; BatchNorm is folded into the copy's convolutions."""
         super().__init__()
         self.model = fold_batch_norm(model)
-        self.topk = config.tester.topk
-        self.official_vertical = config.tester.map_to_image == "official"
-        self.map_width = config.dataset.resolution[0] // STRIDE
-        sizes, names = config.dataset.known_sizes, config.dataset.class_names
-        means = [sizes[name] if config.dataset.meanshape else (0.0, 0.0, 0.0) for name in names]
-        self.register_buffer("means", torch.tensor(means, dtype=torch.float32), persistent=False)
-        resolution = torch.tensor(config.dataset.resolution, dtype=torch.float32)
-        self.register_buffer("resolution", resolution, persistent=False)
+        self.topk, self.settings = config.tester.topk, decode_settings(config)
 
     def forward(self, images: Tensor, P2: Tensor, image_size: Tensor) -> tuple[Tensor, ...]:
-        """From images to objects, best heatmap value first. No threshold is applied, and no negative size left out.
+        """Every slot decoded, best heatmap value first; no threshold is applied, and negative sizes are kept.
 
         Args:
-            images: (B, H, W, 3) uint8 RGB, at network resolution: rows as OpenCV has them.
+            images: (B, H, W, 3) uint8 RGB, at network resolution; OpenCV's memory layout.
             P2: (B, 3, 4) float32, projection matrix of the original image.
             image_size: (B, 2) float32, (width, height) of the original image [px].
 
         Returns:
-            in the order of :data:`OUTPUTS`: score (B, K), the heatmap's value times exp(-log variance of the depth);
-            heatmap (B, K), the value that a threshold is for; class_index (B, K) int64;
-            bbox (B, K, 4), (x1, y1, x2, y2) [px of the original image]; dimensions (B, K, 3), (h, w, l) [m];
-            location (B, K, 3), centre of the bottom face [m, camera]; rotation_y and alpha (B, K) [rad];
-            cell (B, K) int64, y * (W / 4) + x on the heatmap.
+            the values of ``lib.postprocess.decode``, in the order of :data:`OUTPUTS`.
         """
-        values = self.decode(self.model(images.permute(0, 3, 1, 2), topk=self.topk), P2, image_size)
+        outputs = self.model(images.permute(0, 3, 1, 2), topk=self.topk)
+        values = decode(outputs, P2, image_size, self.settings)
         return tuple(values[name] for name in OUTPUTS)
 
-    def decode(self, outputs: Mapping[str, Tensor], P2: Tensor, image_size: Tensor) -> dict[str, Tensor]:
-        """What :meth:`forward` returns, by name, from the outputs of ``CenterNet3D.forward``."""
-        classes, indices = outputs["classes"], outputs["indices"]
-        cells = torch.stack([indices % self.map_width, indices // self.map_width], dim=2).to(P2.dtype)
-        center_2d, half = cells + outputs["offset_2d"], outputs["size_2d"] / 2
-        corners = [self._map_to_image(corner, image_size) for corner in (center_2d - half, center_2d + half)]
-        u, v = self._map_to_image(cells + outputs["offset_3d"], image_size).unbind(2)
-        depth = decode_depth(outputs["depth"][..., 0])
-        dimensions = outputs["size_3d"] + self.means[classes]
-        # Calibration.back_project
-        (fu, _, cu, shift_u), (_, fv, cv, shift_v) = (P2[:, row, :, None].unbind(1) for row in (0, 1))
-        x, y = (u - cu) * depth / fu - shift_u / fu, (v - cv) * depth / fv - shift_v / fv
-        alpha = _decode_heading(outputs["heading"])
-        return {
-            "score": outputs["scores"] * (-outputs["depth"][..., 1]).exp(),
-            "heatmap": outputs["scores"],
-            "class_index": classes,
-            "bbox": torch.cat(corners, dim=2),
-            "dimensions": dimensions,
-            "location": torch.stack([x, y + dimensions[..., 0] / 2, depth], dim=2),
-            # ONNX has no atan2; fu is positive
-            "rotation_y": _wrap_angle(alpha + ((u - cu) / fu).atan()),
-            "alpha": alpha,
-            "cell": indices,
-        }
 
-    def _map_to_image(self, points_map: Tensor, image_size: Tensor) -> Tensor:
-        """Cell coordinates (B, K, 2) -> pixels (B, K, 2) of the original image."""
-        if self.official_vertical:
-            return points_map * (image_size / (self.resolution / STRIDE))[:, None]
-        scale = self.resolution[0] / image_size[:, :1]
-        shift = (self.resolution - scale * image_size) / 2  # the image's centre is the input's
-        return (points_map * STRIDE - shift[:, None]) / scale[:, None]
-
-
-def _decode_heading(heading: Tensor) -> Tensor:
-    """(B, K, 24) bin logits and residuals -> angles (B, K) [rad], as ``bin_to_angle``."""
-    bins = heading[..., :NUM_HEADING_BINS].argmax(dim=2, keepdim=True)
-    angle = bins * BIN_SIZE + heading[..., NUM_HEADING_BINS:].gather(2, bins)
-    return torch.where(angle > math.pi, angle - 2 * math.pi, angle).squeeze(2)
-
-
-def _wrap_angle(angle: Tensor) -> Tensor:
-    """As ``lib.ops.angles.wrap_angle``."""
-    turned = angle - 2 * math.pi * ((angle + math.pi) / (2 * math.pi)).floor()
-    return torch.where(angle.abs() <= math.pi, angle, turned)
-
-
-def describe(config: Config) -> dict[str, str]:
-    """What a runner has to know beside the graph: names to JSON values, for the file's metadata."""
+def describe_detector(config: Config) -> dict[str, str]:
+    """The file's metadata: names to JSON values that a runner needs beside the graph."""
     plain = dump_config(config)
     keys = {
         "dataset": ("class_names", "resolution", "meanshape"),
@@ -133,8 +69,8 @@ def to_onnx(detector: ExportableDetector, opset: int, metadata: Mapping[str, str
     """
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 6):
         raise ValueError(f"exporting needs PyTorch >= 2.6, this is {torch.__version__}")
-    width, height = (int(side) for side in detector.resolution)
-    # two images, not one: with one the exporter takes the batch size for a constant
+    width, height = detector.settings.resolution
+    # two images: with one, the exporter would treat the batch size as a constant
     example = (torch.zeros(2, height, width, 3, dtype=torch.uint8), torch.ones(2, 3, 4), torch.ones(2, 2))
     batch = torch.export.Dim("batch")
     try:

@@ -1,5 +1,5 @@
 """Predictions + targets -> named scalars."""
 
-from .criterion import Criterion
+from .criterion import LOSSES, Criterion, Loss
 
-__all__ = ["Criterion"]
+__all__ = ["LOSSES", "Criterion", "Loss"]

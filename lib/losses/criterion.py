@@ -1,85 +1,115 @@
-"""All terms of a batch, by name and already weighted: what is summed, logged and averaged."""
+"""The losses of a batch, by name and weighted: what is summed, logged and averaged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..config import General
 from ..ops.depth import decode_depth
+from ..ops.heads import OBJECT_HEADS
 from . import functional as terms
 from .quasi_isometric import object_descriptors, quasi_isometric_loss
 
+Tensors = dict[str, Tensor]
 _HALF = (torch.bfloat16, torch.float16)
 
 
+@dataclass(frozen=True)
 class Criterion:
-    """MonoDLE's seven terms, all of weight 1, and DDML's two where the config switches them on.
+    """The losses of :data:`LOSSES` that the configuration enables.
 
-    Where several processes share a batch, ``total`` sums a tensor over them and ``gather`` puts together the rows
-    (B, ..) of all, both with gradients; every process then returns the terms of the whole batch.
+    Where several ranks share a batch, ``all_reduce_sum`` sums a tensor over them and ``gather_rows`` concatenates their
+    rows (B, ..), both with gradients; every rank then returns the losses of the whole batch.
     """
 
-    def __init__(
-        self,
-        config: General,
-        total: terms.Total = terms.alone,
-        gather: Callable[[Tensor], Tensor] = terms.alone,
-    ) -> None:
-        self.config, self.total, self.gather = config, total, gather
+    config: General
+    all_reduce_sum: terms.Reduction = terms.keep_local
+    gather_rows: terms.Reduction = terms.keep_local
 
-    def __call__(self, outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """``outputs`` of ``CenterNet3D.forward(images, targets['indices'])``, ``targets`` of ``encode_targets``,
-        stacked to (B, ..), plus ``obj_depth`` (B, 1, h, w) [m] where that loss is on.
+    def __call__(self, outputs: Tensors, targets: Tensors) -> Tensors:
+        """Losses by name, as scalars; nothing that is passed in is changed.
 
-        Returns:
-            name -> scalar. Nothing that is passed in is changed.
+        ``outputs`` are those of ``CenterNet3D.forward(images, targets['indices'])``, ``targets`` those of
+        ``encode_targets``, stacked to (B, ..), with ``obj_depth`` (B, 1, h, w) [m] where that loss is enabled.
         """
-        mask_2d, mask_3d, total = targets["mask_2d"], targets["mask_3d"], self.total
         # half-precision outputs (amp) are summed in float32
-        o = {name: value.float() if value.dtype in _HALF else value for name, value in outputs.items()}
-        depth = decode_depth(o["depth"][..., :1])
-        losses = {
-            "heatmap": terms.heatmap_focal_loss(o["heatmap"], targets["heatmap"], total),
-            "offset_2d": terms.l1_loss(o["offset_2d"], targets["offset_2d"], mask_2d, total),
-            "size_2d": terms.l1_loss(o["size_2d"], targets["size_2d"], mask_2d, total),
-            "depth": terms.laplacian_depth_loss(depth, o["depth"][..., 1:], targets["depth"], mask_3d, total),
-            "offset_3d": terms.l1_loss(o["offset_3d"], targets["offset_3d"], mask_3d, total),
-            "size_3d": terms.dimension_aware_l1_loss(
-                o["size_3d"], targets["size_3d"], targets["src_size_3d"], mask_3d, total
-            ),
-            "heading": terms.heading_loss(o["heading"], targets["heading_bin"], targets["heading_res"], mask_2d, total),
-        }
-        if self.config.qi:
-            losses["quasi_isometric"] = self.config.qi_weight * self._quasi_isometric(o["features"], targets)
-        if self.config.obj_depth:
-            losses["obj_depth"] = self.config.obj_depth_weight * self._object_depth(o["obj_depth"], targets)
+        outputs = {name: value.float() if value.dtype in _HALF else value for name, value in outputs.items()}
+        losses = {}
+        for name, loss in LOSSES.items():
+            if loss.is_enabled(self.config):
+                value, weight = loss.function(outputs, targets, self), loss.weight(self.config)
+                losses[name] = value if weight == 1 else weight * value
         return losses
 
-    def _quasi_isometric(self, features: Tensor, targets: dict[str, Tensor]) -> Tensor:
-        c = self.config
-        descriptors = object_descriptors(features, targets["indices"])
-        depth, mask = targets["depth"].to(descriptors.dtype), targets["mask_3d"][..., None].to(descriptors.dtype)
-        objects = self.gather(torch.cat([descriptors, depth, mask], dim=2)).flatten(0, 1)
-        return quasi_isometric_loss(
-            objects[:, :-2],
-            objects[:, -2],
-            objects[:, -1] > 0,
-            c.K,
-            c.B,
-            c.rad,
-            c.T,
-            c.qi_lower_bound,
-        )
 
-    def _object_depth(self, prediction: Tensor, targets: dict[str, Tensor]) -> Tensor:
-        depth_map = targets["obj_depth"]
-        return terms.laplacian_depth_loss(
-            decode_depth(prediction[:, :1])[..., None],
-            prediction[:, 1:, ..., None],
-            depth_map[..., None],
-            depth_map != 0,
-            self.total,
+LossFunction = Callable[[Tensors, Tensors, Criterion], Tensor]
+
+
+class Loss(NamedTuple):
+    """One entry of :data:`LOSSES`."""
+
+    function: LossFunction
+    """(outputs, targets, criterion) -> scalar, over all ranks, 0 where nothing is masked"""
+    is_enabled: Callable[[General], bool] = lambda config: True
+    weight: Callable[[General], float] = lambda config: 1.0
+
+
+def _mask(head: str, targets: Tensors) -> Tensor:
+    return targets[OBJECT_HEADS[head].mask]
+
+
+def head_l1_loss(head: str) -> LossFunction:
+    """The L1 loss of an object head whose target entry has its name."""
+    return lambda o, t, c: terms.l1_loss(o[head], t[head], _mask(head, t), c.all_reduce_sum)
+
+
+def depth_loss(outputs: Tensors, targets: Tensors, criterion: Criterion) -> Tensor:
+    """Of the depth head."""
+    depth, log_variance = decode_depth(outputs["depth"][..., :1]), outputs["depth"][..., 1:]
+    mask = _mask("depth", targets)
+    return terms.laplacian_depth_loss(depth, log_variance, targets["depth"], mask, criterion.all_reduce_sum)
+
+
+def descriptor_loss(outputs: Tensors, targets: Tensors, criterion: Criterion) -> Tensor:
+    """The quasi-isometric loss on the descriptors of all objects of the batch."""
+    c = criterion.config
+    descriptors = object_descriptors(outputs["features"], targets["indices"])
+    depth, mask = targets["depth"].to(descriptors.dtype), targets["mask_3d"][..., None].to(descriptors.dtype)
+    objects = criterion.gather_rows(torch.cat([descriptors, depth, mask], dim=2)).flatten(0, 1)
+    features, depths, counted = objects[:, :-2], objects[:, -2], objects[:, -1] > 0
+    return quasi_isometric_loss(features, depths, counted, c.K, c.B, c.rad, c.T, c.qi_lower_bound)
+
+
+def object_depth_loss(outputs: Tensors, targets: Tensors, criterion: Criterion) -> Tensor:
+    """Of the object-wise depth head, over all cells that show an object."""
+    prediction, depth_map = outputs["obj_depth"], targets["obj_depth"]
+    depth, log_variance = decode_depth(prediction[:, :1])[..., None], prediction[:, 1:, ..., None]
+    mask = depth_map != 0
+    return terms.laplacian_depth_loss(depth, log_variance, depth_map[..., None], mask, criterion.all_reduce_sum)
+
+
+LOSSES: dict[str, Loss] = {
+    "heatmap": Loss(lambda o, t, c: terms.heatmap_focal_loss(o["heatmap"], t["heatmap"], c.all_reduce_sum)),
+    "offset_2d": Loss(head_l1_loss("offset_2d")),
+    "size_2d": Loss(head_l1_loss("size_2d")),
+    "depth": Loss(depth_loss),
+    "offset_3d": Loss(head_l1_loss("offset_3d")),
+    "size_3d": Loss(
+        lambda o, t, c: terms.dimension_aware_l1_loss(
+            o["size_3d"], t["size_3d"], t["src_size_3d"], _mask("size_3d", t), c.all_reduce_sum
         )
+    ),
+    "heading": Loss(
+        lambda o, t, c: terms.heading_loss(
+            o["heading"], t["heading_bin"], t["heading_res"], _mask("heading", t), c.all_reduce_sum
+        )
+    ),
+    "quasi_isometric": Loss(descriptor_loss, lambda c: c.qi, lambda c: c.qi_weight),
+    "obj_depth": Loss(object_depth_loss, lambda c: c.obj_depth, lambda c: c.obj_depth_weight),
+}
+"""MonoDLE's seven, of weight 1, and DDML's two, in the order in which they are summed"""

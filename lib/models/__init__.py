@@ -1,5 +1,6 @@
 """Tensors -> predictions."""
 
+from .backbones import BACKBONES
 from .centernet3d import CenterNet3D, build_model
 
-__all__ = ["CenterNet3D", "build_model"]
+__all__ = ["BACKBONES", "CenterNet3D", "build_model"]

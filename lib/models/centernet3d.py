@@ -1,4 +1,4 @@
-"""MonoDLE's detector: DLA, DLAUp and seven heads, and DDML's object-wise depth head.
+"""MonoDLE's detector: a backbone, DLAUp and seven heads; and DDML's object-wise depth head.
 
 B images, K cells an image, C channels, h x w the stride-4 map. Parameter names are those of official checkpoints.
 """
@@ -9,15 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import Config
+from ..config import Config, find_file
+from ..config.checks import require_one_of
 from ..ops.feature_map import find_peaks, gather_windows
-from .dla import DLA, build_dla
+from ..ops.heads import OBJECT_HEADS
+from .backbones import BACKBONES
 from .dla_up import DLAUp
 
-OBJECT_HEADS = {"offset_2d": 2, "size_2d": 2, "depth": 2, "offset_3d": 2, "size_3d": 3, "heading": 24}
-"""heads that are only ever read at objects, and their channels"""
-FIRST_LEVEL = 2
-"""the neck starts at stride 4"""
 HEAD_CHANNELS = 256
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -28,13 +26,13 @@ class CenterNet3D(nn.Module):
     image_mean: Tensor
     image_std: Tensor
 
-    def __init__(self, backbone: DLA, neck: DLAUp, num_class: int, obj_depth: bool) -> None:
+    def __init__(self, backbone: nn.Module, neck: DLAUp, num_class: int, obj_depth: bool) -> None:
         super().__init__()
         self.backbone, self.neck = backbone, neck
-        self.heatmap = _head(neck.out_channels, num_class)
-        for name, channels in OBJECT_HEADS.items():
-            setattr(self, name, _head(neck.out_channels, channels))
-        self.obj_depth = _head(neck.out_channels, 2) if obj_depth else None
+        self.heatmap = _build_head(neck.out_channels, num_class)
+        for name, head in OBJECT_HEADS.items():
+            setattr(self, name, _build_head(neck.out_channels, head.channels))
+        self.obj_depth = _build_head(neck.out_channels, 2) if obj_depth else None
         self._init_heads()
         self.register_buffer("image_mean", torch.tensor(IMAGE_MEAN).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("image_std", torch.tensor(IMAGE_STD).view(3, 1, 1) * 255, persistent=False)
@@ -43,9 +41,9 @@ class CenterNet3D(nn.Module):
         """One pass.
 
         Args:
-            images: (B, 3, H, W), RGB; uint8 is normalised here, floats are taken as normalised.
-            indices: (B, K) int64 cells, ``y * w + x``, to evaluate the object heads at. None: the ``topk`` best
-                peaks of the heatmap, which is what inference wants.
+            images: (B, 3, H, W), RGB; uint8 is normalised here, floats must be normalised already.
+            indices: (B, K) int64 cells, ``y * w + x``, to evaluate the object heads at (training). None: the ``topk``
+                best peaks of the heatmap (inference).
             topk: number of peaks.
 
         Returns:
@@ -68,16 +66,16 @@ class CenterNet3D(nn.Module):
         """The neck's features, which all heads read: images as in :meth:`forward` -> (B, C, h, w)."""
         if not images.is_floating_point():
             images = images.to(self.image_mean.dtype).sub_(self.image_mean).div_(self.image_std)
-        return self.neck(self.backbone(images)[FIRST_LEVEL:])
+        return self.neck(self.backbone(images))
 
     def object_heads(self, features: Tensor, indices: Tensor) -> dict[str, Tensor]:
         """The object heads at cells: (B, C, h, w), (B, K) -> name: (B, K, channels).
 
-        Equal to running each head densely and reading it at the cells, at a fraction of the work: the heads' 3x3
-        convolutions become one matrix product on the gathered neighbourhoods.
+        Equal to running each head on the whole map and reading it at the cells. Here the heads' 3x3 convolutions are
+        one matrix product on the neighbourhoods of the K cells (``tools/bench/network.py`` times both).
         """
         heads = [getattr(self, name) for name in OBJECT_HEADS]
-        with torch.autocast(features.device.type, enabled=False):  # cheap, and depths need more than bfloat16's 8 bits
+        with torch.autocast(features.device.type, enabled=False):  # depths need more than bfloat16's 8 bits
             windows = gather_windows(features.to(heads[0][0].weight.dtype), indices, 3).flatten(2)
             weight = torch.cat([head[0].weight.flatten(1) for head in heads])
             bias = torch.cat([head[0].bias for head in heads])
@@ -90,14 +88,14 @@ class CenterNet3D(nn.Module):
     def _init_heads(self) -> None:
         output = self.heatmap[2]
         assert isinstance(output, nn.Conv2d) and output.bias is not None, "a head ends in a convolution with bias"
-        nn.init.constant_(output.bias, -2.19)  # CenterNet: a first guess of 0.1 for every cell
+        nn.init.constant_(output.bias, -2.19)  # CenterNet: sigmoid(-2.19) = 0.1
         for head in [getattr(self, name) for name in OBJECT_HEADS] + ([self.obj_depth] if self.obj_depth else []):
             for layer in (head[0], head[2]):
                 nn.init.normal_(layer.weight, std=0.001)
                 nn.init.zeros_(layer.bias)
 
 
-def _head(in_channels: int, out_channels: int) -> nn.Sequential:
+def _build_head(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, HEAD_CHANNELS, 3, padding=1),
         nn.ReLU(inplace=True),
@@ -105,8 +103,21 @@ def _head(in_channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
-def build_model(config: Config) -> CenterNet3D:
-    """The model that a config describes, with random weights (see ``lib/models/pretrained.py`` for ImageNet's)."""
-    backbone = build_dla(config.model.backbone)
-    neck = DLAUp(list(backbone.channels[FIRST_LEVEL:]))
+def build_model(config: Config, pretrained: bool | str = False) -> CenterNet3D:
+    """The model that a config describes, with random weights but for the backbone's where ``pretrained`` is set.
+
+    Args:
+        pretrained: False; True for published ImageNet weights; or the path of a file with the backbone's weights.
+            ``config.model.pretrained`` is not read: a checkpoint replaces all weights in any case.
+
+    Raises:
+        ValueError: no backbone of this name, or its weights cannot be used.
+        FileNotFoundError: no such file, or published weights that are neither cached nor reachable.
+    """
+    name = config.model.backbone
+    require_one_of("model.backbone", name, tuple(BACKBONES))
+    if isinstance(pretrained, str):
+        pretrained = str(find_file(pretrained, "model.pretrained"))
+    backbone = BACKBONES[name](pretrained)
+    neck = DLAUp(tuple(backbone.channels))
     return CenterNet3D(backbone, neck, len(config.dataset.class_names), config.general.obj_depth)

@@ -1,4 +1,4 @@
-"""DLAUp: iterative deep aggregation of a pyramid, coarse to fine, up to its finest level (CenterNet's neck).
+"""DLAUp, the neck of CenterNet: iterative deep aggregation of feature maps, from coarse to fine.
 
 Parameter names are those of official checkpoints.
 """
@@ -25,55 +25,48 @@ class ConvBNReLU(nn.Module):
         return F.relu(self.bn(self.conv(x)), inplace=True)
 
 
-def bilinear_upsampling(channels: int, factor: int) -> nn.ConvTranspose2d:
-    """Depthwise transposed convolution by ``factor`` that starts as bilinear interpolation and is learnt."""
-    up = nn.ConvTranspose2d(
-        channels, channels, 2 * factor, stride=factor, padding=factor // 2, groups=channels, bias=False
-    )
-    ramp = 1 - (torch.arange(2 * factor) - (factor - 0.5)).abs() / factor
+def build_upsampling(channels: int) -> nn.ConvTranspose2d:
+    """Depthwise transposed convolution to twice the size, initialised as bilinear interpolation."""
+    up = nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1, groups=channels, bias=False)
+    ramp = torch.tensor([0.25, 0.75, 0.75, 0.25])
     with torch.no_grad():
         up.weight.copy_((ramp[:, None] * ramp[None, :]).expand_as(up.weight))
     return up
 
 
 class IDAUp(nn.Module):
-    """Brings maps 1.. of a list to the first one's channels and size, each joined with its finer neighbour."""
+    """Joins a map with ``coarse_maps`` maps of half its size, one after the other."""
 
-    def __init__(self, channels: int, in_channels: list[int], factors: list[int]) -> None:
+    def __init__(self, channels: int, coarse_channels: int, coarse_maps: int) -> None:
         super().__init__()
-        for i in range(1, len(in_channels)):
-            setattr(self, f"proj_{i}", ConvBNReLU(in_channels[i], channels))
-            setattr(self, f"up_{i}", bilinear_upsampling(channels, factors[i]))
+        for i in range(1, coarse_maps + 1):
+            setattr(self, f"proj_{i}", ConvBNReLU(coarse_channels, channels))
+            setattr(self, f"up_{i}", build_upsampling(channels))
             setattr(self, f"node_{i}", ConvBNReLU(2 * channels, channels))
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """The fine map (B, channels, H, W) and the coarse ones -> as many maps, all of the fine one's shape."""
         result = [maps[0]]
         for i in range(1, len(maps)):
-            coarse = getattr(self, f"up_{i}")(getattr(self, f"proj_{i}")(maps[i]))
-            result.append(getattr(self, f"node_{i}")(torch.cat([result[-1], coarse], 1)))
+            upsampled = getattr(self, f"up_{i}")(getattr(self, f"proj_{i}")(maps[i]))
+            result.append(getattr(self, f"node_{i}")(torch.cat([result[-1], upsampled], 1)))
         return result
 
 
 class DLAUp(nn.Module):
-    """``in_channels``: of the pyramid's levels, fine to coarse, each half the size of the one before."""
+    """``channels``: of the maps from fine to coarse; each has half the size of the one before."""
 
-    def __init__(self, in_channels: list[int]) -> None:
+    def __init__(self, channels: tuple[int, ...]) -> None:
         super().__init__()
-        self.out_channels = in_channels[0]
-        channels, strides = list(in_channels), [2**i for i in range(len(in_channels))]
-        self.steps = len(channels) - 1
+        self.out_channels, self.steps = channels[0], len(channels) - 1
         for i in range(self.steps):
-            j = len(channels) - 2 - i
-            factors = [s // strides[j] for s in strides[j:]]
-            setattr(self, f"ida_{i}", IDAUp(in_channels[j], channels[j:], factors))
-            # what is coarser than level j now has that level's channels and size
-            channels[j:] = [in_channels[j]] * len(channels[j:])
-            strides[j:] = [strides[j]] * len(strides[j:])
+            j = self.steps - 1 - i  # the maps after it have the channels and the size of map j + 1 by now
+            setattr(self, f"ida_{i}", IDAUp(channels[j], channels[j + 1], i + 1))
 
-    def forward(self, pyramid: list[Tensor]) -> Tensor:
-        """Maps (B, in_channels[i], H / 2^i, W / 2^i) -> (B, in_channels[0], H, W)."""
-        maps = list(pyramid)
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Maps (B, channels[i], H / 2^i, W / 2^i) -> (B, channels[0], H, W)."""
+        maps = list(maps)
         for i in range(self.steps):
-            j = len(maps) - 2 - i
+            j = self.steps - 1 - i
             maps[j:] = getattr(self, f"ida_{i}")(maps[j:])
         return maps[-1]

@@ -13,17 +13,16 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def fold_batch_norm(model: Module) -> Module:
-    """A copy of ``model``, in eval mode, in which every BatchNorm that follows a convolution is part of it.
+    """A copy of ``model`` in eval mode, in which each BatchNorm after a convolution is folded into that convolution.
 
-    Equal up to rounding, and a pass over the activations less for each. The copy cannot be trained.
+    Outputs are equal up to rounding. The copy cannot be trained.
     """
     model = copy.deepcopy(model).eval()
     for module in model.modules():
         children = dict(module.named_children())
-        names = list(children)
-        for name, after in itertools.pairwise(names):
+        for name, after in itertools.pairwise(list(children)):
             conv, bn = children[name], children[after]
-            # conv1 and bn1 are neighbours, as are the entries of a Sequential
+            # child modules are registered in the order in which they run: conv1 and bn1, or the entries of a Sequential
             if isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d):
                 setattr(module, name, fuse_conv_bn_eval(conv, bn))
                 setattr(module, after, nn.Identity())

@@ -1,6 +1,6 @@
-"""The one geometric map from an image to the network's input: a scale for both axes and a shift.
+"""The geometric map from an image to the network input: one scale for both axes, and a shift.
 
-Pixel coordinates are continuous: pixel (i, j) covers [j, j + 1) x [i, i + 1), its centre is at + 0.5, as in PIL.
+Pixel coordinates are continuous, as in PIL: the pixel in row i and column j covers x in [j, j + 1), y in [i, i + 1).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class ScaleShift:
 def window_to_input(
     center_img: tuple[float, float], window_width: float, resolution: tuple[int, int]
 ) -> ScaleShift:
-    """The map that brings ``center_img`` to the input's centre and ``window_width`` [px] to its whole width.
+    """The map of ``center_img`` to the centre of the input, and of ``window_width`` [px] to its width.
 
-    CenterNet's affine without rotation, as the official code uses it: the window's height is not looked at.
+    CenterNet's affine map without rotation, as in the published code: the height of the window is not used.
     """
     width, height = resolution
     scale = width / window_width
@@ -40,10 +40,11 @@ def window_to_input(
 
 
 def resolution_for(image_size: tuple[int, int], configured: tuple[int, int]) -> tuple[int, int]:
-    """The network input (width, height) that shows a whole image of ``image_size`` at the configured width.
+    """The network input (width, height) that contains a whole image of ``image_size`` at the configured width.
 
-    An image of nearly the configured ratio, such as KITTI's, keeps the configured resolution, as in training; a few
-    of its rows may then be cut off. Any other gets the height, a multiple of 32, that all its rows fit into.
+    Where the ratio width / height is within 3 % of the configured one, as for KITTI's images, this is the configured
+    resolution, as in training, and a few rows may be cut off. Else the height is the smallest multiple of 32 that
+    contains all rows.
     """
     (width, height), (net_width, net_height) = image_size, configured
     if ratio_difference(image_size, configured) <= _SAME_RATIO:
@@ -52,14 +53,14 @@ def resolution_for(image_size: tuple[int, int], configured: tuple[int, int]) -> 
 
 
 def ratio_difference(size: tuple[int, int], other: tuple[int, int]) -> float:
-    """By which share the ratio width / height of one size differs from another's."""
+    """Relative difference between the ratios width / height of two sizes."""
     return abs(size[0] * other[1] / (size[1] * other[0]) - 1)
 
 
 def source_index(size_net: int, scale: float, shift: float, size_img: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest neighbour along one axis: for each output pixel the source pixel, and whether that exists.
+    """Nearest neighbour along one axis: for each output pixel the source pixel, and whether it is inside the image.
 
-    Output centres are mapped back and cut to the pixel that holds them, as PIL's affine does with NEAREST.
+    The source pixel is the one that contains the output pixel's centre, as in PIL's affine transform with NEAREST.
     """
     source = np.floor((np.arange(size_net) + 0.5 - shift) / scale).astype(np.int64)
     inside = (source >= 0) & (source < size_img)

@@ -1,4 +1,4 @@
-"""Angles in radians: wrapping, and the 12-bin code of MonoDLE's heading head."""
+"""Angles in radians: wrapping, and the 12-bin encoding of MonoDLE's heading head."""
 
 import math
 
@@ -7,7 +7,7 @@ BIN_SIZE = 2 * math.pi / NUM_HEADING_BINS
 
 
 def wrap_angle(angle: float) -> float:
-    """``angle`` [rad] moved by whole turns into [-pi, pi]. Angles already inside are returned unchanged."""
+    """``angle`` [rad] shifted by full turns into [-pi, pi]. Angles already inside are returned unchanged."""
     if -math.pi <= angle <= math.pi:
         return angle
     return (angle + math.pi) % (2 * math.pi) - math.pi
@@ -16,14 +16,8 @@ def wrap_angle(angle: float) -> float:
 def angle_to_bin(angle: float) -> tuple[int, float]:
     """Heading as (bin, residual [rad]): bins of pi/6 centred at 0, pi/6, 2 pi/6, .. (MonoDLE, after Frustum PointNet).
 
-    The residual lies in [-pi/12, pi/12) and is measured from the bin's centre.
+    The residual lies in [-pi/12, pi/12) and is measured from the bin's centre. ``lib/postprocess.py`` has the inverse.
     """
     shifted = (angle % (2 * math.pi) + BIN_SIZE / 2) % (2 * math.pi)
     index = min(int(shifted / BIN_SIZE), NUM_HEADING_BINS - 1)
     return index, shifted - (index * BIN_SIZE + BIN_SIZE / 2)
-
-
-def bin_to_angle(index: int, residual: float) -> float:
-    """The inverse of :func:`angle_to_bin`, in (-pi, pi] up to the residual's rounding [rad]."""
-    angle = index * BIN_SIZE + residual
-    return angle - 2 * math.pi if angle > math.pi else angle

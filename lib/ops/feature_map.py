@@ -1,6 +1,6 @@
-"""Reading feature maps at cells, and finding the cells to read. B batch, C channels, H x W map, K cells an image.
+"""Reading feature maps at cells, and finding the peaks of heatmaps.
 
-A cell's index is ``y * W + x``.
+B images, C channels, H x W cells of the map, K cells read per image. The index of a cell is ``y * W + x``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ STRIDE = 4
 
 
 def cells_to_image(to_input: ScaleShift) -> np.ndarray:
-    """(2, 3) affine, cells of a map (corner of the first one at 0) -> pixels of the image that ``to_input`` maps."""
+    """(2, 3) affine matrix, cells of the map (continuous, 0 at the corner of the first) -> pixels of the image.
+
+    ``to_input`` maps that image to the network input.
+    """
     scale, x, y = to_input.scale, to_input.shift_x, to_input.shift_y
     return np.array([[STRIDE / scale, 0, -x / scale], [0, STRIDE / scale, -y / scale]])
 
@@ -28,7 +31,7 @@ class Peaks(NamedTuple):
     """The best cells of a heatmap, best first; all (B, K)."""
 
     scores: Tensor
-    """heatmap value after the sigmoid, 0..1"""
+    """heatmap values after the sigmoid, 0..1"""
     classes: Tensor
     """int64"""
     indices: Tensor
@@ -49,7 +52,7 @@ def find_peaks(heatmap: Tensor, topk: int) -> Peaks:
 
 
 def gather_cells(feature_map: Tensor, indices: Tensor) -> Tensor:
-    """(B, C, H, W) read at (B, K) -> (B, K, C)."""
+    """Values of (B, C, H, W) at the cells (B, K) -> (B, K, C)."""
     flat = feature_map.flatten(2)
     return flat.gather(2, indices[:, None, :].expand(-1, flat.shape[1], -1)).transpose(1, 2)
 
@@ -57,7 +60,7 @@ def gather_cells(feature_map: Tensor, indices: Tensor) -> Tensor:
 def gather_windows(feature_map: Tensor, indices: Tensor, size: int) -> Tensor:
     """The ``size`` x ``size`` neighbourhood of each cell, zero outside the map.
 
-    (B, C, H, W), (B, K) -> (B, K, C, size * size), rows of the window one after the other, as in a Conv2d weight.
+    (B, C, H, W), (B, K) -> (B, K, C, size * size), row by row as in the weight of a Conv2d.
     """
     batch, channels, height, width = feature_map.shape
     reach = torch.arange(size, device=indices.device) - size // 2

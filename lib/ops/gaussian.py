@@ -8,10 +8,10 @@ import numpy as np
 
 
 def gaussian_radius(width: float, height: float, min_overlap: float = 0.7) -> float:
-    """How far a box's corners may move while it still overlaps the original by ``min_overlap`` [px].
+    """CornerNet's radius: how far a box's corners may move while it overlaps the original by ``min_overlap``.
 
-    The smallest of CornerNet's three cases, with the root of the quadratic that CornerNet's (and so CenterNet's)
-    published code takes, which is not the one of its derivation. Trained networks and official targets depend on it.
+    In the unit of ``width`` and ``height``. The smallest of three cases. The roots are those of CornerNet's (and
+    CenterNet's) published code, which differ from its derivation: official targets and trained networks depend on them.
     """
     total, area = width + height, width * height
 
@@ -26,9 +26,9 @@ def gaussian_radius(width: float, height: float, min_overlap: float = 0.7) -> fl
 
 
 def draw_gaussian(heatmap: np.ndarray, center: tuple[int, int], radius: int) -> None:
-    """Raise ``heatmap`` (H, W), in place, to a Gaussian of sigma (2 radius + 1) / 6 around cell ``center`` (x, y).
+    """Draw a Gaussian of sigma (2 radius + 1) / 6 around cell ``center`` (x, y) into ``heatmap`` (H, W), in place.
 
-    Where peaks meet, the larger value stays. The part outside the map is left out.
+    Each cell keeps the larger of its old and its new value. The part outside the map is left out.
     """
     x, y = center
     height, width = heatmap.shape

@@ -1,0 +1,20 @@
+"""Tables of plain text for logs, terminals and .txt files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+
+
+def text_table(rows: Sequence[Sequence[object]]) -> str:
+    """Format rows of cells: first column left aligned, others right aligned, two spaces between columns.
+
+    A column is as wide as its widest cell. Rows may have different lengths; an empty row gives an empty line.
+    """
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip_longest(*cells, fillvalue="")]
+    lines = []
+    for row in cells:
+        aligned = [f"{cell:{'<' if k == 0 else '>'}{widths[k]}}" for k, cell in enumerate(row)]
+        lines.append("  ".join(aligned).rstrip())
+    return "\n".join(lines)
