@@ -1,162 +1,135 @@
-"""The ceiling of a representation, and why it is not 100: labels encoded, decoded again and evaluated as detections.
+"""The ceiling of the representation: AP of ideal outputs, and why some labels are not reached.
 
-``repairs.explain_ceiling`` finds these figures. The points of all reasons and of AP40's own sampling sum up to
-100 - ceiling.
+The detections have the two decimals of result files. Ideal outputs all have the same score, and KITTI's curve cannot be
+sampled where scores are equal. Therefore scores are whole numbers, a seeded permutation of 1 .. N over all labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..evaluation.result import DIFFICULTIES
+from ..config import Config
+from ..datasets.targets import MAX_DEPTH, MAX_OBJECTS, MIN_DEPTH
+from ..engine.inference import decode_settings
+from ..evaluation import DIFFICULTIES, Annotations, evaluate_annotations, rotated_overlaps, type_names_for
+from ..evaluation.annotations import BOX_3D, SCORE, Y1, Y2
+from ..evaluation.ignore_rules import MIN_HEIGHT, VALID, label_states
+from ..ops.text_table import text_table
+from ..postprocess import decode_detections
+from ..structures import FrameInfo, Object3d
+from .ideal_outputs import ideal_outputs
 
-LOST = {
-    "line": "label line beyond the 50 slots",
-    "difficulty": "too hard for training's rule",
-    "near": "nearer than 2 m",
-    "far": "farther than 65 m",
+REASONS = {
+    "line": f"label line beyond the {MAX_OBJECTS} slots",
+    "difficulty": "difficulty 'UnKnown'",
+    "near": f"nearer than {MIN_DEPTH:g} m",
+    "far": f"farther than {MAX_DEPTH:g} m",
     "outside": "centre outside the map",
     "cell": "same cell as a nearer object",
-    "neighbour": "peak of a nearer one in the 3x3",
-    "topk": "not among the best peaks",
+    "neighbour": "suppressed by a nearer object's peak (3x3)",
+    "topk": "not among the topk peaks",
+    "decoded": "decoded, but overlap or 2D box too small",
 }
-"""why a label is not decoded, or with another one's values; and how tables say it"""
-SPOILT = {
-    "rows_2d": "2D box: rows by height ratio",
-    "rows_3d": "location: rows by height ratio",
-    "rotation": "rotation_y from alpha",
-    "rounding": "two decimals of result files",
-    "other": "the rest of what decoding spoils",
-}
-"""why a decoded label may be no match"""
-REASONS = {**LOST, **SPOILT}
-FARTHEST = 65.0
-"""[m] training's limit; the ceiling is also given for ground truth within it"""
-ORDERS = 5
-"""of the scores, to see how much the order matters"""
-SAMPLING = "sampling"
-"""the last entry of ``Ceiling.points``: what is missing after all repairs"""
+"""why a label is not reached, and its name in tables"""
 
-Triple = tuple[float, float, float]
-"""easy, moderate, hard"""
+
+class LabelledFrame(NamedTuple):
+    info: FrameInfo
+    objects: Sequence[Object3d]
 
 
 class Missed(NamedTuple):
-    """A ground truth that counts and is not matched."""
+    """A label that counts and is not reached: the columns of missed.csv."""
 
-    frame: int
+    frame: str
     line: int
-    """from 0"""
-    reasons: tuple[str | None, str | None, str | None]
-    """at easy, moderate, hard; None where it does not count or is matched"""
+    """in the label file, from 1"""
+    type: str
+    z: float
+    reason: str
     overlap: float
-    """3D overlap of what was decoded for it, 0 where nothing was"""
+    """3D overlap with its own detection, 0 without one"""
+    difficulties: str
+    """those at which it counts and is not reached, separated by spaces"""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Ceiling:
-    """What a class can reach at most, and why not more; 3D AP40 at the official overlap."""
+    """What ideal outputs reach of one class."""
 
     cls: str
     min_overlap: float
-    ground_truth: tuple[int, int, int]
-    """that counts"""
-    ap: Triple
-    ap_near: Triple
-    """where only ground truth within ``FARTHEST`` counts"""
-    spread: tuple[Triple, Triple]
-    """least and largest ``ap`` over several orders of the scores"""
-    overlaps: Triple
-    """3D overlap of decoded ground truth (that counts at hard) with its label: least, 1st percentile, median"""
-    points: Mapping[str, Triple]
-    """AP that each of ``REASONS`` costs, and 'sampling'"""
-    false_positives: Mapping[str, tuple[int, int, int]]
-    """how many (at the lowest threshold) go with each repair"""
-    misses: tuple[int, int, int]
-    """by the evaluator's own matching"""
+    """official 3D overlap"""
+    ground_truth: tuple[int, ...]
+    """labels that count at easy, moderate and hard"""
+    ap: tuple[float, ...]
+    """3D AP40 [%] at easy, moderate and hard; NaN where no label is decoded"""
     missed: tuple[Missed, ...]
-    """one by one"""
 
-    def count(self, reason: str) -> tuple[int, int, int]:
-        """Ground truth that counts and is missed for ``reason``."""
-        easy, moderate, hard = (sum(m.reasons[k] == reason for m in self.missed) for k in range(3))
-        return easy, moderate, hard
-
-    @property
-    def unexplained(self) -> tuple[int, int, int]:
-        """Misses of the evaluator minus those with a reason: not 0 where a box is matched to a label not its own."""
-        sums = np.sum([self.count(reason) for reason in REASONS], axis=0).tolist()
-        easy, moderate, hard = (n - m for n, m in zip(self.misses, sums, strict=True))
-        return easy, moderate, hard
-
-    @property
-    def costs(self) -> Mapping[str, str]:
-        """What ``points`` is about, and how tables say it."""
-        return {**REASONS, SAMPLING: "AP40's own sampling"}
+    def not_reached(self, reason: str) -> list[int]:
+        """Number of labels at easy, moderate and hard."""
+        return [sum(m.reason == reason and name in m.difficulties for m in self.missed) for name in DIFFICULTIES]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dict; of three figures each, easy, moderate and hard."""
-        return {
-            "class": self.cls,
-            "overlap": self.min_overlap,
-            "ground_truth": self.ground_truth,
-            "ap": self.ap,
-            f"ap_within_{FARTHEST:g}_m": self.ap_near,
-            "ap_over_orders": self.spread,
-            "decoded_overlap": {
-                name: None if np.isnan(value) else value
-                for name, value in zip(("least", "1st percentile", "median"), self.overlaps, strict=True)
-            },
-            "misses": self.misses,
-            "unexplained": self.unexplained,
-            "reasons": {
-                name: {
-                    "missed": self.count(name),
-                    "false_positives": self.false_positives.get(name, (0, 0, 0)),
-                    "points": self.points[name],
-                }
-                for name in self.costs
-            },
-        }
+        """Plain dict, with NaN; of three figures each, easy, moderate and hard."""
+        figures = {"class": self.cls, "overlap": self.min_overlap, "ground_truth": self.ground_truth, "ap": self.ap}
+        return {**figures, "not_reached": {reason: self.not_reached(reason) for reason in REASONS}}
 
     def table(self) -> str:
         """All figures as text."""
-        counts = self.misses, self.ground_truth
-        least, hundredth, median = self.overlaps
-        spread = "".join(f"{f'{low:.2f}..{high:.2f}':>16}" for low, high in zip(*self.spread, strict=True))
-        rows = [
-            f"{f'{self.cls}, 3D AP40 > {self.min_overlap:.2f}':<34}" + "".join(f"{name:>16}" for name in DIFFICULTIES),
-            _row("ground truth that counts", self.ground_truth, "d"),
-            _row("  matched [%]", [100 * (1 - m / n) if n else np.nan for m, n in zip(*counts, strict=True)], ".2f"),
-            _row("ceiling [%]", self.ap, ".2f"),
-            f"{f'  over {ORDERS} orders of the scores':<34}{spread}",
-            _row(f"  ground truth within {FARTHEST:g} m", self.ap_near, ".2f"),
-            f"3D overlap of decoded boxes with their labels: least {least:.3f}, 1st percentile {hundredth:.3f}, "
-            f"median {median:.3f}",
-            "",
-            f"{'why it is not 100: missed, AP40':<34}" + "".join(f"{name:>16}" for name in DIFFICULTIES),
-        ]
-        for name, title in self.costs.items():
-            rows.append(_costs(title, self.count(name), self.points[name]))
-        if any(self.unexplained):
-            rows.append(_costs("matched to another label", self.unexplained, (0.0, 0.0, 0.0)))
-        sums = np.sum(list(self.points.values()), axis=0)
-        rows.append(_costs("sum: all misses, 100 - ceiling", self.misses, sums))
-        return "\n".join(rows)
+        counts = [self.not_reached(reason) for reason in REASONS]
+        return text_table([
+            [f"{self.cls}, 3D AP40, overlap > {self.min_overlap:.2f}", *DIFFICULTIES],
+            ["ceiling [%]", *(f"{ap:.2f}" for ap in self.ap)],
+            ["labels that count", *self.ground_truth],
+            ["labels not reached", *map(sum, zip(*counts, strict=True))],
+            *([f"  {title}", *numbers] for title, numbers in zip(REASONS.values(), counts, strict=True)),
+        ])  # fmt: skip
 
 
-def _row(title: str, values: Sequence[float], form: str) -> str:
-    return f"{title:<34}" + "".join(f"{format(value, form):>16}" for value in values)
+def measure_ceiling(frames: Iterable[LabelledFrame], config: Config) -> list[Ceiling]:
+    """Encode, decode and evaluate the labels; one ceiling for each class of the writelist.
 
+    Raises ValueError for a label with a negative size, and as ``evaluate_annotations``.
+    """
+    classes, settings = config.dataset.writelist, decode_settings(config)
+    objects, decoded = [], []
+    places: list[tuple[str, int, str, float, str]] = []  # of all labels: the first fields of Missed
+    rows: list[int] = []  # of the labels with a detection
+    for info, labels in frames:
+        outputs, lines, lost = ideal_outputs(info, labels, config.dataset, config.tester.topk)
+        (detections,) = decode_detections(outputs, [info], settings)
+        if len(detections) != len(lines):
+            raise ValueError(f"frame {info.frame_id}: a label ({', '.join(classes)}) has a negative size")
+        rows += [len(places) + line for line in lines]
+        for line, obj in enumerate(labels):
+            reason = lost.get(line, "decoded")
+            places.append((info.frame_id, line + 1, obj.type, obj.location_cam[2], reason))
+        objects.append(labels)
+        decoded.append([Object3d.from_line(detection.to_result_line()) for detection in detections])
+    names = type_names_for(classes)
+    true, predicted = Annotations.from_objects(objects, False, names), Annotations.from_objects(decoded, True, names)
+    predicted.values[:, SCORE] = np.random.default_rng(0).permutation(len(places))[rows] + 1.0
+    result = evaluate_annotations(true, predicted, classes, (), config.tester.own_overlaps)
+    overlaps, heights = np.zeros(len(places)), np.zeros(len(places))  # of a label's own detection, 0 without one
+    overlaps[rows] = rotated_overlaps(true.values[rows, BOX_3D], predicted.values[:, BOX_3D])[1]
+    heights[rows] = predicted.values[:, Y2] - predicted.values[:, Y1]
 
-def _costs(title: str, missed: Sequence[int], points: Sequence[float]) -> str:
-    cells = (f"{number:>8}{_points(value):>8}" for number, value in zip(missed, points, strict=True))
-    return f"{title:<34}" + "".join(cells)
+    def ceiling_of(cls: str) -> Ceiling:
+        min_overlap = result.overlaps["official"][cls]["3d"]
+        counts = np.array([label_states(true, cls, name) == VALID for name in DIFFICULTIES])
+        high = np.array([heights >= MIN_HEIGHT[name] for name in DIFFICULTIES])
+        failed = counts & ~((overlaps > min_overlap) & high)
+        ap = tuple(result.ap(cls, "3d", name) for name in DIFFICULTIES)
+        missed = tuple(
+            Missed(*places[row], round(overlaps[row], 4), " ".join(compress(DIFFICULTIES, failed[:, row])))
+            for row in np.flatnonzero(failed.any(axis=0)).tolist()
+        )
+        return Ceiling(cls, min_overlap, tuple(counts.sum(axis=1).tolist()), ap, missed)
 
-
-def _points(value: float) -> str:
-    return f"{value + 0.0:.3f}" if abs(value) >= 5e-4 else "0"
+    return [ceiling_of(cls) for cls in classes]

@@ -20,6 +20,7 @@ from matplotlib.patheffects import withStroke
 from ..analysis.depth_error import DEPTH_BANDS
 from ..analysis.depth_readout import READOUTS
 from ..analysis.depth_report import PAIR_SETS, SHARES, DepthSpace
+from ..analysis.depth_space import principal_components
 from .panels import Line, Panel, draw_panel
 
 _BOUND_COLOUR = "#D55E00"
@@ -44,7 +45,7 @@ def depth_spaces_png(spaces: Sequence[DepthSpace], dpi: int = 110) -> bytes:
         for axes, cell in zip(row, cells, strict=True):
             cell.set_norm(norm)
             figure.colorbar(cell, ax=axes, label="pairs", pad=0.01)
-    farthest = max(float(space.depths.max()) for space in spaces)
+    farthest = max(float(space.objects.depths.max()) for space in spaces)
     highest = max(np.nanmax(space.mean_errors(name)) for space in spaces for name in READOUTS)
     for space, readout_axes, plane_axes in zip(spaces, *rows[2:], strict=True):
         draw_panel(readout_axes, _readout_panel(space, 1.4 * highest))
@@ -102,12 +103,14 @@ def _readout_panel(space: DepthSpace, top: float) -> Panel:
 
 
 def _draw_components(axes: Axes, space: DepthSpace, farthest: float) -> None:
-    order = np.argsort(-space.depths)  # near objects on top
-    first, second = space.components[order].T
-    points = axes.scatter(first, second, c=space.depths[order], s=16, cmap="viridis", vmin=0, vmax=farthest)
+    depths = space.objects.depths
+    components, shares = principal_components(space.objects.descriptors, depths)
+    order = np.argsort(-depths)  # near objects on top
+    x, y = components[order].T
+    points = axes.scatter(x, y, c=depths[order], s=16, cmap="viridis", vmin=0, vmax=farthest)
     points.set(edgecolor="0.3", linewidth=0.3)
     axes.figure.colorbar(points, ax=axes, label="depth [m]", pad=0.01)
-    names = [f"component {k + 1} ({share:.0%} of the variance)" for k, share in enumerate(space.component_shares)]
+    names = [f"component {k + 1} ({share:.0%} of the variance)" for k, share in enumerate(shares)]
     axes.set(xlabel=names[0], ylabel=names[1])
     axes.set_aspect("equal", adjustable="datalim")
     axes.grid(alpha=0.3)
