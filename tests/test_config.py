@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import yaml
 
-from lib.config import Config, dump_config, find_dataroot, load_config, parse_config
+from lib.config import Config, Dataset, differences, dump_config, find_dataroot, flatten, load_config, parse_config
 from tests.conftest import PROJECT
 
 OFFICIAL_MONODLE = """
@@ -62,7 +62,6 @@ def test_official_monodle_file_loads(tmp_path):
     assert config.general.exp_name == "my_run"
     assert not config.general.qi and not config.general.obj_depth
     assert config.trainer.gpu_ids == (0, 1)
-    assert config.tester.type == "kitti"
     assert config.optimizer.weight_decay == 1e-5
     assert find_dataroot(config) == PROJECT / "data" / "KITTI"
 
@@ -93,7 +92,7 @@ def test_config_is_frozen():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("dataset: {batchsize: 3}", "unknown key dataset.batchsize; did you mean 'batch_size'?"),
         ("datset: {}", "unknown section 'datset'; did you mean 'dataset'?"),
@@ -130,10 +129,10 @@ def test_config_is_frozen():
         ("a: !!python/object/apply:os.system ['true']", "not valid YAML"),
     ],
 )
-def test_errors_name_file_and_key(tmp_path, text, said):
+def test_errors_name_file_and_key(tmp_path, text, message):
     with pytest.raises(ValueError, match=r"my_run\.yaml: ") as error:
         load_config(write(tmp_path, text))
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -154,7 +153,7 @@ def test_overrides(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("max_epoch=3", "expected section.key=value"),
         ("trainer.gpu_ids=", "a value is missing"),
@@ -163,20 +162,19 @@ def test_overrides(tmp_path):
         ("trainer.max_epoch=soon", "trainer.max_epoch must be a whole number"),
     ],
 )
-def test_bad_overrides(tmp_path, override, said):
+def test_bad_overrides(tmp_path, override, message):
     with pytest.raises(ValueError, match="my_run") as error:
         load_config(write(tmp_path, OFFICIAL_MONODLE), [override])
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
-def test_dataroot_is_named_when_missing():
+def test_a_missing_dataroot_is_named():
     config = parse_config({"general": {"dataroot": "data/nowhere"}})
     with pytest.raises(FileNotFoundError, match=r"data/nowhere'.*ImageSets"):
         find_dataroot(config)
 
 
-def test_the_culprit_is_named(tmp_path):
-    """The file, or an override where the file is sound by itself."""
+def test_errors_name_the_override_only_where_the_file_is_valid(tmp_path):
     path = write(tmp_path, "trainer: {max_epoch: 3}")
     overrides = ["general.exp_name=x", "trainer.max_epoch=abc"]
     with pytest.raises(ValueError, match=r"with --set trainer.max_epoch=abc: trainer.max_epoch must be"):
@@ -188,3 +186,61 @@ def test_the_culprit_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"not valid YAML: .*line 3, column") as caught:
         load_config(path)
     assert "unicode string" not in str(caught.value)
+
+
+RETIRED = """
+dataset: {use_dontcare: true}
+model: {type: CenterNet3D, neck: DLAUp, num_class: 3}
+tester: {type: kitti}
+"""
+
+
+def test_retired_keys_are_checked_and_dropped(tmp_path):
+    config = load_config(write(tmp_path, RETIRED))
+    assert config == load_config(write(tmp_path, ""))
+    assert "num_class" not in dump_config(config)["model"]
+    assert parse_config(yaml.safe_load(RETIRED), ["model.num_class=0", "model.neck=DLAUp"]) == Config()
+    assert parse_config({"dataset": {"type": "mine"}, "tester": {"type": "mine"}}).dataset.type == "mine"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.num_class=2", "model.num_class must be 0 or 3 or left out, got 2"),
+        ("model.type=retinanet", "model.type must be centernet3d or left out, got 'retinanet'"),
+        ("tester.type=mine", "tester.type must be kitti or left out, got 'mine'"),
+    ],
+)
+def test_other_values_of_retired_keys_are_refused(tmp_path, override, message):
+    with pytest.raises(ValueError, match="with --set") as error:
+        load_config(write(tmp_path, RETIRED), [override])
+    assert message in str(error.value)
+
+
+def test_tester_pictures_of_version_0_1_is_tester_images(tmp_path):
+    assert load_config(write(tmp_path, "tester: {pictures: 7}")).tester.images == 7
+    assert load_config(write(tmp_path, ""), ["tester.pictures=7"]).tester.images == 7
+
+
+def test_differences_are_those_of_common_keys():
+    old = {"dataset": {"batch_size": 8, "shuffle": True}, "general": {"random_seed": 444}, "version": 1}
+    new = parse_config({"dataset": {"resolution": [640, 192]}})
+    assert flatten(old) == {"dataset.batch_size": 8, "dataset.shuffle": True, "general.random_seed": 444}
+    assert flatten(new)["dataset.resolution"] == [640, 192]
+    assert differences(old, new) == {"dataset.batch_size": (8, 16)}
+    assert differences(Config(), new) == {"dataset.resolution": ([1280, 384], [640, 192])}
+    assert differences(old, new, keys=("general.random_seed",)) == differences(new, new) == {}
+
+
+def test_derived_values():
+    dataset = Dataset(writelist=("Pedestrian", "Car"))
+    assert dataset.evaluated_classes == ["Car", "Pedestrian"]
+    own = {"dataset": {"class_names": ["Car", "Van"]}, "tester": {"overlaps": {"Van": [0.5, 0.25]}}}
+    assert parse_config(own).tester.own_overlaps == {"Van": (0.5, 0.25)}
+
+
+def test_class_names_are_spelt_as_the_evaluation_spells_them():
+    dataset = Dataset(class_names=("Forklift", "pedestrian"), writelist=("Forklift",))
+    dataset.check_spelling(("Car", "Van"))
+    with pytest.raises(ValueError, match="spelt Pedestrian, here and in the labels, got 'pedestrian'"):
+        dataset.check_spelling(("Car", "Pedestrian"))

@@ -1,4 +1,4 @@
-"""That the documentation is true: every key and every command in it exists."""
+"""Every key, command and link in the documentation exists."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ SECTIONS = {f.name: typing.get_type_hints(Config)[f.name] for f in dataclasses.f
 KEYS = {f"{name}.{f.name}" for name, cls in SECTIONS.items() for f in dataclasses.fields(cls)}
 
 
-def test_the_page_of_keys_is_up_to_date():
-    """Every key that exists is documented, and none that does not."""
+def test_docs_configuration_is_up_to_date():
     written = (PROJECT / "docs" / "configuration.md").read_text()
-    assert written == describe_config.page(), "run: python tools/describe_config.py"
+    assert written == describe_config.build_page(), "run: python tools/describe_config.py"
     assert len(re.findall(r"^\| `\w+` \|", written, re.M)) == len(KEYS) > 60
 
 
@@ -79,7 +78,7 @@ def test_commands_name_scripts_and_options_that_exist(command):
 
 
 def options(path):
-    """What a script's parser is given, read from its source: quicker than to run each with --help."""
+    """Options of a script's parser, read from its source, because running each script with --help takes longer."""
     found = {"--help", "-h"}
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument":
@@ -89,7 +88,7 @@ def options(path):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_links_lead_somewhere(page):
+def test_links_exist(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if not target.startswith(("http://", "https://")):
             assert (page.parent / target).exists(), target

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write docs/configuration.md: every key of a YAML file, from the dataclasses that read it."""
+"""Write docs/configuration.md: every key of a YAML file, with the docstrings of lib/config."""
 
 from __future__ import annotations
 
@@ -22,46 +22,47 @@ from lib.system.files import write_file
 
 HEAD = """# Configuration
 
-One YAML file is one experiment. Its keys, with their defaults; what is left out has its default, and a key that does
-not exist is an error with a hint. `--set section.key=value` on the command line goes before the file. Official files
-load unchanged: keys that they have in other places (`random_seed` at the top, `root_dir` in `dataset`) are accepted
-there.
+One YAML file describes one experiment. This page lists all keys. A key that is not in the file has its default; an
+unknown key is an error. `--set section.key=value` on the command line overrides the file. The official files load
+unchanged: keys that they have at other places (`random_seed` at the top level, `root_dir` in section `dataset`) are
+accepted there. The keys `use_dontcare` (dataset), `type`, `neck` and `num_class` (model) and `type` (tester) have no
+effect; they are accepted with the values that fit this project, and need not be given.
 
 This page is written by `python tools/describe_config.py` from `lib/config/`; a test compares the two.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 where the page cannot be written."""
+    """Returns the exit status: 0, or 2 if the page cannot be written."""
     parser = argparse.ArgumentParser(description=__doc__)
     default = PROJECT_ROOT / "docs" / "configuration.md"
     parser.add_argument("--out", type=Path, default=default, metavar="FILE", help="default: docs/configuration.md")
     args = parser.parse_args(argv)
 
     def write() -> int:
-        write_file(args.out, page().encode())
+        write_file(args.out, build_page().encode())
         print(f"all keys: {args.out}")
         return 0
 
     return run_command(write)
 
 
-def page() -> str:
-    """The page, as Markdown."""
+def build_page() -> str:
+    """The page, in Markdown."""
     parts = [HEAD]
     hints = typing.get_type_hints(Config)
     defaults = dump_config(Config())
     for section in dataclasses.fields(Config):
         cls = hints[section.name]
         parts.append(f"\n## {section.name}\n\n| key | default | meaning |\n|---|---|---|\n")
-        for key, meaning in meanings(cls).items():
+        for key, meaning in read_docstrings(cls).items():
             default = yaml.safe_dump(defaults[section.name][key], default_flow_style=True).split("\n...")[0].strip()
             parts.append(f"| `{key}` | `{default}` | {meaning} |\n")
     return "".join(parts)
 
 
-def meanings(cls: type) -> dict[str, str]:
-    """The docstring under each field of a dataclass. Raises ValueError for a field without one."""
+def read_docstrings(cls: type) -> dict[str, str]:
+    """The docstring under each field of a dataclass, by field. Raises ValueError for a field without one."""
     source = inspect.getsource(sys.modules[cls.__module__])
     body = next(n.body for n in ast.parse(source).body if isinstance(n, ast.ClassDef) and n.name == cls.__name__)
     found = {}

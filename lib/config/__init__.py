@@ -1,26 +1,10 @@
 """YAML -> frozen, validated dataclasses."""
 
 from .dataset import CLASS_NAMES, MEAN_SIZES, Dataset
-from .loading import (
-    PROJECT_ROOT,
-    differences,
-    dump_config,
-    find_dataroot,
-    find_file,
-    flatten,
-    load_config,
-    parse_config,
-    read_yaml,
-)
-from .schema import (
-    Config,
-    General,
-    LrScheduler,
-    Model,
-    Optimizer,
-    Tester,
-    Trainer,
-)
+from .dump import differences, dump_config, flatten
+from .loading import load_config, parse_config, read_yaml
+from .paths import PROJECT_ROOT, find_dataroot, find_file
+from .schema import Config, General, LrScheduler, Model, Optimizer, Tester, Trainer
 
 __all__ = [
     "CLASS_NAMES",

@@ -1,4 +1,4 @@
-"""What an impossible value is told: the key, the value, and what would be accepted."""
+"""Checks of single values. The error names the key, the value and what is accepted."""
 
 from __future__ import annotations
 
@@ -7,14 +7,21 @@ from collections.abc import Sequence
 
 
 def require(ok: bool, key: str, value: object, accepted: str) -> None:
-    """Raises ValueError unless ``ok``."""
+    """Raise ValueError unless ``ok``; ``accepted`` describes the values that are allowed."""
     if not ok:
         raise ValueError(f"{key} must be {accepted}, got {value!r}")
 
 
-def one_of(key: str, value: str, accepted: Sequence[str]) -> None:
-    """Raises ValueError, with the name that may have been meant, unless ``value`` is among ``accepted``."""
+def require_one_of(key: str, value: str, accepted: Sequence[str]) -> None:
+    """Raise ValueError unless ``value`` is one of ``accepted``; the error suggests the most similar one."""
     if value not in accepted:
         near = difflib.get_close_matches(value, accepted, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"{key} must be one of {', '.join(accepted)}, got {value!r}{hint}")
+
+
+def require_minimum(section: str, values: object, **minimum: float) -> None:
+    """Raise ValueError unless each named attribute of ``values`` is at least the given minimum."""
+    for key, least in minimum.items():
+        value = getattr(values, key)
+        require(value >= least, f"{section}.{key}", value, f">= {least}")

@@ -1,24 +1,22 @@
 """YAML file and ``--set`` overrides -> :class:`Config`.
 
-The official DDML and MonoDLE files load unchanged: keys that moved between the two, or into section ``general``
-here, are accepted where those files have them. Everything else that is unknown is an error with a hint.
+The official DDML and MonoDLE files load unchanged: keys that they have at other places than this project are accepted
+there. Every other unknown key is an error.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import types
 import typing
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from .conversion import convert
 from .schema import Config
-
-PROJECT_ROOT = Path(__file__).resolve().parent.parent.parent
 
 _SECTIONS: dict[str, type] = {f.name: typing.get_type_hints(Config)[f.name] for f in dataclasses.fields(Config)}
 _GENERAL_ALIASES = {
@@ -28,14 +26,16 @@ _GENERAL_ALIASES = {
     "dataroot": "dataroot",
     "root_dir": "dataroot",
 }
-"""keys of section general that other files have at the top level, or in one of the sections below"""
+"""keys of section general that official files have at the top level or in one of _ALIAS_SECTIONS"""
 _ALIAS_SECTIONS = ("general", "dataset", "trainer", "tester")
 _RENAMED = {("tester", "pictures"): "images"}
-"""keys of version 0.1 that have another name now: its runs and checkpoints still load"""
+"""names that keys had in version 0.1, whose files and checkpoints still load"""
+_RETIRED = ("dataset.use_dontcare", "model.type", "model.neck", "model.num_class", "tester.type")
+"""keys of official files and of version 0.1 that only one value fits: checked by _check_retired and not stored"""
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML in which a key that is written twice is an error instead of a silent overwrite."""
+    """Safe YAML in which a repeated key is an error, where PyYAML takes the last value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -49,6 +49,15 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file, None if it is empty. Raises ValueError, also for a key that is written twice."""
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are not UTF-8, dates such as 2026-13-45
+        reason = " ".join(str(error).split()).replace('in "<unicode string>", ', "")
+        raise ValueError(f"{path}: not valid YAML: {reason}") from None
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -66,16 +75,47 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     try:
         config = parse_config(raw, overrides)
     except ValueError as error:
-        raise ValueError(f"{_culprit(path, raw, overrides, str(error))}: {error}") from None
+        raise ValueError(f"{_find_culprit(path, raw, overrides, str(error))}: {error}") from None
     if not config.general.exp_name:
         general = dataclasses.replace(config.general, exp_name=path.stem)
         config = dataclasses.replace(config, general=general)
     return config
 
 
-def _culprit(path: Path, raw: Mapping[str, Any], overrides: Sequence[str], message: str) -> str:
-    """The file, and where it is sound by itself the overrides that ``message`` speaks of."""
-    if message.startswith("--set"):  # it names the override already
+def parse_config(raw: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
+    """Configuration from a nested mapping, such as the one in a checkpoint. Raises ValueError."""
+    values = _collect_by_section(raw)
+    for override in overrides:
+        section, key, value = _split_override(override)
+        values[section][key] = value
+    retired = {}
+    for name in _RETIRED:
+        section, _, key = name.partition(".")
+        if values[section].get(key) is not None:
+            retired[name] = values[section].pop(key)
+    config = Config(**{name: _build(cls, name, values[name]) for name, cls in _SECTIONS.items()})
+    _check_retired(retired, config)
+    return config
+
+
+def _check_retired(retired: Mapping[str, Any], config: Config) -> None:
+    """Raise ValueError for a key of _RETIRED with another value than the one that has always been required."""
+    accepted: dict[str, tuple[Any, ...]] = {
+        "dataset.use_dontcare": (False, True),  # without effect in the official code too: DontCare has no depth
+        "model.type": ("centernet3d",),
+        "model.neck": ("DLAUp",),
+        "model.num_class": (0, len(config.dataset.class_names)),
+        "tester.type": tuple(dict.fromkeys(["kitti", config.dataset.type])),
+    }
+    for name, value in retired.items():
+        if str(value).lower() not in [str(each).lower() for each in accepted[name]]:
+            texts = " or ".join(str(each) for each in accepted[name])
+            raise ValueError(f"{name} must be {texts} or left out, got {value!r}")
+
+
+def _find_culprit(path: Path, raw: Mapping[str, Any], overrides: Sequence[str], message: str) -> str:
+    """The file if it is invalid by itself, otherwise the file and the overrides whose keys ``message`` names."""
+    if message.startswith("--set"):  # the message names the override already
         return str(path)
     try:
         parse_config(raw)
@@ -85,81 +125,7 @@ def _culprit(path: Path, raw: Mapping[str, Any], overrides: Sequence[str], messa
     return f"{path} with --set {' '.join(named or overrides)}"
 
 
-def read_yaml(path: Path) -> Any:
-    """What a YAML file holds, None where it is empty. Raises ValueError, also for a key that is written twice."""
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no text, 2026-13-45
-        reason = " ".join(str(error).split()).replace('in "<unicode string>", ', "")
-        raise ValueError(f"{path}: not valid YAML: {reason}") from None
-
-
-def parse_config(raw: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
-    """The same from a nested mapping, such as the one stored in a checkpoint. Raises ValueError."""
-    values = _by_section(raw)
-    for override in overrides:
-        section, key, value = _split_override(override)
-        values[section][key] = value
-    return Config(**{name: _build(cls, name, values[name]) for name, cls in _SECTIONS.items()})
-
-
-def dump_config(config: Config) -> dict[str, Any]:
-    """Plain nested dict (lists for tuples): what is written beside a run, and into its checkpoints."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: plain(v) for k, v in value.items()}
-        return [plain(v) for v in value] if isinstance(value, tuple) else value
-
-    result: dict[str, Any] = plain(dataclasses.asdict(config))
-    return result
-
-
-def flatten(nested: Mapping[str, Any]) -> dict[str, Any]:
-    """{'section.key': value} of what :func:`dump_config` returns, or of what a checkpoint holds."""
-    return {f"{s}.{k}": v for s, section in nested.items() if isinstance(section, Mapping) for k, v in section.items()}
-
-
-def differences(config: Config, other: Config) -> dict[str, tuple[Any, Any]]:
-    """'section.key' -> (value in ``config``, value in ``other``) of all keys in which they differ."""
-    mine, theirs = flatten(dump_config(config)), flatten(dump_config(other))
-    return {key: (value, theirs[key]) for key, value in mine.items() if value != theirs[key]}
-
-
-def find_dataroot(config: Config) -> Path:
-    """The data folder that ``general.dataroot`` means: relative to the project root.
-
-    Official files say ``../../data``, seen from experiments/<name>/; leading ``..`` therefore fall back on the
-    project root, and a folder that holds ``KITTI`` stands for that.
-    """
-    given = Path(config.general.dataroot).expanduser()
-    stripped = Path(*(part for part in given.parts if part != ".."))
-    candidates = [given] if given.is_absolute() else [PROJECT_ROOT / given, PROJECT_ROOT / stripped]
-    for candidate in candidates:
-        for folder in (candidate, candidate / "KITTI"):
-            if (folder / "ImageSets").is_dir():
-                return folder.resolve()
-    raise FileNotFoundError(
-        f"general.dataroot={config.general.dataroot!r}: no folder ImageSets in {candidates[0]} or its KITTI/; "
-        "expected KITTI's layout (ImageSets/, training/image_2, calib, label_2)"
-    )
-
-
-def find_file(name: str, key: str) -> Path:
-    """A file that ``key`` names: relative to the project root, as in a YAML, or to the working directory, as typed.
-
-    Raises FileNotFoundError, or ValueError where the two are different files.
-    """
-    given = Path(name).expanduser()
-    found = [place for place in (PROJECT_ROOT / given, given) if place.is_file()]
-    if not found:
-        raise FileNotFoundError(f"{key}: no file {name!r}; looked for {PROJECT_ROOT / given}, {given.absolute()}")
-    if not found[0].samefile(found[-1]):
-        raise ValueError(f"{key}: {name!r} may mean {found[0]} or {found[1].absolute()}; give the whole path of one")
-    return found[0]
-
-
-def _by_section(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _collect_by_section(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     values: dict[str, dict[str, Any]] = {name: {} for name in _SECTIONS}
 
     def put(section: str, key: str, value: Any, written_as: str) -> None:
@@ -170,48 +136,49 @@ def _by_section(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for name, content in raw.items():
         if name in _GENERAL_ALIASES:
             put("general", _GENERAL_ALIASES[name], content, name)
-            continue
-        if name not in _SECTIONS:
+        elif name not in _SECTIONS:
             raise ValueError(f"unknown section {name!r}{_hint(name, (*_SECTIONS, *_GENERAL_ALIASES))}")
-        if content is None:
-            continue
-        if not isinstance(content, Mapping):
+        elif content is not None and not isinstance(content, Mapping):
             raise ValueError(f"section {name} must be a mapping of keys, got {content!r}")
-        own = {f.name for f in dataclasses.fields(_SECTIONS[name])}
-        for written, value in content.items():
-            key = _RENAMED.get((name, written), written)
-            if key in own:
-                put(name, key, value, f"{name}.{key}")
-            elif key in _GENERAL_ALIASES and name in _ALIAS_SECTIONS:
-                put("general", _GENERAL_ALIASES[key], value, f"{name}.{key}")
-            else:
-                raise ValueError(f"unknown key {name}.{key}{_hint(key, own)}")
+        else:
+            for written, value in (content or {}).items():
+                section, key = _resolve(name, written)
+                put(section, key, value, f"{name}.{written}")
     return values
+
+
+def _resolve(section: str, key: str) -> tuple[str, str]:
+    """The place in Config, (section, key), of a key of a file or an override. Raises ValueError for an unknown key."""
+    key = _RENAMED.get((section, key), key)
+    known = [f.name for f in dataclasses.fields(_SECTIONS[section])]
+    if key in known or f"{section}.{key}" in _RETIRED:
+        return section, key
+    if key in _GENERAL_ALIASES and section in _ALIAS_SECTIONS:
+        return "general", _GENERAL_ALIASES[key]
+    raise ValueError(f"unknown key {section}.{key}{_hint(key, known)}")
 
 
 def _split_override(override: str) -> tuple[str, str, Any]:
     target, equals, text = override.partition("=")
     section, dot, key = target.strip().partition(".")
-    if not (equals and dot):
-        raise ValueError(f"--set {override!r}: expected section.key=value, such as trainer.max_epoch=20")
-    if section not in _SECTIONS:
-        raise ValueError(f"--set {override!r}: unknown section {section!r}{_hint(section, _SECTIONS)}")
-    key = _RENAMED.get((section, key), key)
-    own = [f.name for f in dataclasses.fields(_SECTIONS[section])]
-    if key not in own and key in _GENERAL_ALIASES and section in _ALIAS_SECTIONS:
-        section, key = "general", _GENERAL_ALIASES[key]
-    elif key not in own:
-        raise ValueError(f"--set {override!r}: unknown key {section}.{key}{_hint(key, own)}")
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
-        raise ValueError(f"--set {override!r}: {text!r} is not a YAML value") from None
-    if value is None:
-        raise ValueError(f"--set {override!r}: a value is missing ([] is an empty list, '' an empty text)")
+        if not (equals and dot):
+            raise ValueError("expected section.key=value, such as trainer.max_epoch=20")
+        if section not in _SECTIONS:
+            raise ValueError(f"unknown section {section!r}{_hint(section, _SECTIONS)}")
+        section, key = _resolve(section, key)
+        try:
+            value = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError):
+            raise ValueError(f"{text!r} is not a YAML value") from None
+        if value is None:
+            raise ValueError("a value is missing ([] is an empty list, '' an empty text)")
+    except ValueError as error:
+        raise ValueError(f"--set {override!r}: {error}") from None
     return section, key, value
 
 
-def _hint(word: object, known: typing.Iterable[str]) -> str:
+def _hint(word: object, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(str(word), known, 1)
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
@@ -219,43 +186,5 @@ def _hint(word: object, known: typing.Iterable[str]) -> str:
 
 def _build(cls: type, section: str, values: Mapping[str, Any]) -> Any:
     hints = typing.get_type_hints(cls)
-    # a key without a value (`checkpoint:`) means its default
-    return cls(**{k: _convert(v, hints[k], f"{section}.{k}") for k, v in values.items() if v is not None})
-
-
-def _convert(value: Any, hint: Any, key: str) -> Any:
-    """``value`` as the type that the dataclass states; ValueError where it is not one."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple:
-        if isinstance(value, str):  # official: gpu_ids: 0, 1
-            value = [part.strip() for part in value.split(",") if part.strip()]
-            value = [_number(part) for part in value]
-        items = value if isinstance(value, list | tuple) else [value]
-        return tuple(_convert(item, arguments[0], key) for item in items)
-    if origin is dict:
-        if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-            raise ValueError(f"{key} must be a mapping such as {{Car: [1.5, 1.6, 3.5]}}, got {value!r}")
-        return {name: _convert(item, arguments[1], f"{key}.{name}") for name, item in value.items()}
-    if origin is types.UnionType:  # bool | str
-        if isinstance(value, arguments):
-            return value
-        raise ValueError(f"{key} must be {' or '.join(a.__name__ for a in arguments)}, got {value!r}")
-    if hint is float and isinstance(value, str):
-        value = _number(value)  # YAML 1.1 reads 1e-5 as a word
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = _number(f"{value}.0")
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-        raise ValueError(f"{key} must be {names[hint]}, got {value!r}")
-    if hint is float and not abs(value) < float("inf"):
-        raise ValueError(f"{key} must be finite, got {value!r}")
-    return value
-
-
-def _number(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except (ValueError, OverflowError):
-            continue
-    return text
+    # a key without a value (`checkpoint:`) has its default
+    return cls(**{k: convert(v, hints[k], f"{section}.{k}") for k, v in values.items() if v is not None})

@@ -191,7 +191,8 @@ def launch(processes: int, script: Path, arguments: Sequence[str]) -> int:
         if name.startswith("torch.distributed"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        run(parse_args(["--standalone", f"--nproc-per-node={processes}", str(script), *arguments]))
+        # after "--" torchrun does not take --e for an abbreviation of one of its own options
+        run(parse_args(["--standalone", f"--nproc-per-node={processes}", "--", str(script), *arguments]))
     except SignalException as interrupt:
         return 128 + int(interrupt.sigval)
     except ChildFailedError as error:

@@ -1,186 +1,245 @@
-"""All that this project claims about GPUs, measured in one call of at most nine minutes on one H100 or H200.
+"""Training and inference on one GPU, in one call of at most nine minutes: DLA-34, 1280 x 384, batch 16.
 
     python tools/bench/gpu.py --json gpu.json
-    python tools/bench/gpu.py --only product training flops --json gpu.json
-    python tools/bench/gpu.py --quick --device cpu            # whether the script works, where there is no GPU
+    python tools/bench/gpu.py --quick --device cpu            # tiny sizes: does the script work?
 
-Every section runs in a process of its own, which is stopped when its time is up. The JSON file is written after every
-row, so a call that is cut short keeps what it has. What could not be measured is a row that says why. Plain is the
-float32 step in the way of the official code, without TF32 (see tools/bench/network.py).
+Plain is the float32 step in the way of the official code, without TF32 (tools/bench/network.py). A measurement that
+fails, or that no time is left for, is a line that gives the reason. The JSON file is written after each line.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import importlib
-import multiprocessing
-import os
-import signal
+import gc
+import itertools
+import statistics
 import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Iterator, Sequence
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from lib.config import Config, Trainer
+from lib.datasets.kitti import KITTI
+from lib.datasets.object_depth import folder_for
+from lib.datasets.samples import training_loader
+from lib.engine.device import choose_device
+from lib.engine.step import StepLosses, steps_in_flight
 from lib.system.commands import run_command
-from tools.bench.gpu_job import OUT_OF_TIME, Job, failure, not_measured
-from tools.bench.report import Report, Row, machine, make_row
+from lib.system.machine import available_cores
+from tools.bench.network import Bench, make_config
+from tools.bench.plain import make_synthetic_tree
+from tools.bench.timing import Report, Row
 
-SECTIONS: dict[str, tuple[str, float]] = {
-    "product": ("tools.bench.gpu_training:product", 60),
-    "training": ("tools.bench.gpu_training:training", 170),
-    "flops": ("tools.bench.gpu_training:flops", 60),
-    "numerics": ("tools.bench.gpu_training:numerics", 60),
-    "loop": ("tools.bench.gpu_loop:loop", 120),
-    "inference": ("tools.bench.gpu_inference:inference", 150),
-    "compiled": ("tools.bench.gpu_training:compiled_training", 170),
-    "compiled_loop": ("tools.bench.gpu_loop:compiled_loop", 120),
+EPOCHS, FRAMES = 140, 3712
+"""epochs of the published schedule, frames of KITTI's train split"""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is measured, and how often."""
+
+    backbone: str = "dla34"
+    resolution: tuple[int, int] = (1280, 384)
+    batch: int = 16
+    steps: int = 12
+    """timed steps, or batches of inference; the median counts"""
+    images: tuple[int, ...] = (1, 8, 32)
+    """batch sizes of inference"""
+    product: int = 8192
+    """rows and columns of the matrix product"""
+    frames: int = 48
+    """rendered frames for the loader"""
+
+
+QUICK = Sizes("dla34_narrow", (96, 64), batch=2, steps=2, images=(1, 2), product=64, frames=4)
+
+
+VARIANTS = {
+    "plain float32": ("plain",),
+    "float32": (),
+    "float32, TF32 convolutions": ("tf32",),
+    "bf16": ("tf32", "amp"),
+    "float32, TF32 convolutions, compiled": ("tf32", "compile"),
+    "bf16, compiled": ("tf32", "amp", "compile"),
 }
-"""by name: what it runs, and the most seconds of :data:`LIMIT` that it gets. What is dearest comes last"""
-LIMIT = 540.0
-SPEEDUP, UTILISATION = 5.0, 0.4
-"""bars: times the plain step's samples per second; share of the matrix product's rate"""
+"""ways to train -> what is switched on"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark; returns 1 if a section failed or a bar is missed, 2 for bad input."""
+    """Returns 1 if a measurement failed, 2 without a CUDA device or for bad input, otherwise 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=tuple(SECTIONS), metavar="SECTION", help=", ".join(SECTIONS))
-    parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="auto: CUDA if there")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: does the script work?")
-    parser.add_argument("--limit", type=float, default=LIMIT, metavar="SECONDS", help="of the whole call (default 540)")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, which measure nothing of interest")
+    parser.add_argument("--limit", type=float, default=540, metavar="SECONDS", help="of the whole call (default 540)")
     parser.add_argument("--json", type=Path, metavar="OUT")
     args = parser.parse_args(argv)
     return run_command(lambda: run(args))
 
 
 def run(args: argparse.Namespace) -> int:
-    """All sections, one after the other. Raises ValueError or OSError for bad input."""
-    end = time.time() + args.limit
-    here = torch.cuda.is_available()
-    if args.device == "cuda" and not here:
-        raise ValueError("--device cuda: torch finds no CUDA device here; accepted are auto and cpu")
-    device = "cuda" if here and args.device != "cpu" else "cpu"
-    names = [name for name in SECTIONS if args.only is None or name in args.only]
-    report = Report(f"GPU figures{', tiny sizes' if args.quick else ''}, on {device.upper()}", machine="unknown")
-    if args.json is not None:
-        report.write(args.json)  # a place that cannot be written to is known now
-    measured: list[Row] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for name in names:
-            section, most = SECTIONS[name]
-            seconds = min(most * args.limit / LIMIT, end - time.time())
-            print(f"section {name}, at most {max(seconds, 0):.0f} s", flush=True)
-            job = Job(device, args.quick, Path(folder), time.time() + seconds)
-            for item in rows_of(name, section, job):
-                if isinstance(item, str):
-                    report.machine = item
-                    continue
-                measured.append(item | {"section": name})
-                report.rows = compare(measured) + headlines(measured, job)
-                if args.json is not None:
-                    report.write(args.json)
-    missed = report.show(args.json)
-    return int(missed or any(row.get("failed") for row in measured))
+    """Measure line by line. Raises ValueError without the device, OSError for a JSON file that cannot be written."""
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("this benchmark needs a CUDA device, and torch finds none; nothing was measured")
+    end = time.monotonic() + args.limit
+    device = choose_device([0] if args.device == "cuda" else [])
+    title = f"One step of training, and inference, on {args.device}{', tiny sizes' if args.quick else ''}"
+    report, failed = Report(title), False
+    for name, seconds, measure in DeviceBench(device, QUICK if args.quick else Sizes()).measurements():
+        rows, error = attempt(name, measure, end - time.monotonic() - seconds)
+        failed |= error
+        report.rows += rows
+        if args.json is not None:
+            report.write(args.json)
+    return report.show(args.json) or int(failed)
 
 
-def rows_of(name: str, section: str, job: Job) -> Iterator[Row | str]:
-    """Rows of a section that runs in a process of its own until ``job.until``, and at its end a line on the machine.
-
-    ``section``: 'module:function'. A section that raises, dies or is stopped ends with a row that says so.
-    """
-    if job.seconds_left() <= 0:
-        yield not_measured(f"section {name}", OUT_OF_TIME)
-        return
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(theirs, name, section, job))
-    process.start()
-    theirs.close()  # else the end of the process would not end the pipe
+def attempt(name: str, measure: Callable[[], list[Row]], seconds_left: float) -> tuple[list[Row], bool]:
+    """The rows of ``measure``, or one row with the reason; and whether it failed. Frees the memory that it took."""
+    if seconds_left < 0:
+        return [Row(name, None, note="not measured: no time left")], False
+    failed = False
     try:
-        while True:
-            if not ours.poll(max(0.0, job.seconds_left())):
-                yield failure(f"section {name}", "stopped, its time is up")
-                return
-            try:
-                item = ours.recv()
-            except EOFError:
-                process.join()
-                yield failure(f"section {name}", f"its process ended with exit status {process.exitcode}")
-                return
-            yield item
-            if isinstance(item, str):
-                process.join(20)
-                return
-    finally:
-        _end(process)
+        rows = measure()
+    except torch.cuda.OutOfMemoryError:
+        rows = [Row(name, None, note="not measured: out of memory")]
+    except Exception as error:  # one failure must not prevent the other measurements
+        reason = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        rows, failed = [Row(name, None, note=reason)], True
+    torch.compiler.reset()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return rows, failed
 
 
-def _serve(pipe: Connection, name: str, section: str, job: Job) -> None:
-    os.setpgrp()  # so that its loaders and compilers can be ended with it
-    try:
-        module, _, function = section.partition(":")
-        for row in getattr(importlib.import_module(module), function)(job):
-            pipe.send(row)
-    except Exception as error:  # whatever it is, it must not cost the other sections
-        traceback.print_exc()
-        pipe.send(failure(f"section {name}", error))
-    pipe.send(machine())
+class DeviceBench:
+    """The measurements, which keep what later ones are compared with."""
 
+    def __init__(self, device: torch.device, sizes: Sizes) -> None:
+        self.device, self.sizes, self.cuda = device, sizes, device.type == "cuda"
+        self.product_rate: float | None = None
+        self.rates: dict[str, float] = {}
+        """images/s by variant"""
 
-def _end(process: BaseProcess) -> None:
-    """End a process and its group, if it is still there."""
-    if process.is_alive() and process.pid is not None:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:  # it has not made its group yet
-            process.kill()
-    with contextlib.suppress(ValueError):
-        process.join()
+    def measurements(self) -> Iterator[tuple[str, float, Callable[[], list[Row]]]]:
+        """(name, seconds that must be left, function): the most important first, compilation last."""
+        yield "bf16 matrix product", 5, self.measure_product
+        steps = {name: partial(self.measure_training, name) for name in VARIANTS}
+        yield from ((f"training, {name}", 15, step) for name, step in steps.items() if "compile" not in VARIANTS[name])
+        yield from ((f"inference, batch {n}", 10, partial(self.measure_inference, n)) for n in self.sizes.images)
+        yield "loader", 60, self.measure_loader
+        yield from ((f"training, {name}", 120, step) for name, step in steps.items() if "compile" in VARIANTS[name])
+        yield "best step", 0, self.summarize_best
 
+    def measure_product(self) -> list[Row]:
+        """Rate of a large matrix product: the upper limit for utilisation."""
+        n = self.sizes.product
+        # random, because products of zeros are faster
+        a, b = (torch.randn(n, n, device=self.device, dtype=torch.bfloat16) for _ in range(2))
+        seconds = statistics.median(self.time_calls(lambda: a @ b, 100 if self.cuda else 3))
+        self.product_rate = 2 * n**3 / seconds / 1e12
+        return [Row(f"bf16 matrix product, {n}^3", self.product_rate, "TFLOP/s")]
 
-def compare(rows: Sequence[Row]) -> list[Row]:
-    """The same rows, with the ratio of those that name another row which they are ``against``."""
-    values = {row["name"]: row["value"] for row in rows}
-    compared = []
-    for row in rows:
-        other = values.get(row.get("against"))
-        if row["value"] and other:
-            ratio = row["value"] / other
-            compared.append(row | {"ratio": ratio if row["better"] == "more" else 1 / ratio})
-        else:
-            compared.append(row)
-    return compared
+    def measure_training(self, name: str) -> list[Row]:
+        """Step time, images/s, peak memory, and ratios to the plain step."""
+        variant, batch = VARIANTS[name], self.sizes.batch
+        if "compile" in variant and not self.cuda:
+            return [Row(f"training, {name}", None, note="not measured: no CUDA device")]
+        torch.backends.cudnn.allow_tf32 = "tf32" in variant
+        bench = Bench(self.make_config(batch, "amp" in variant, "compile" in variant), self.device)
+        step = bench.plain_training() if "plain" in variant else self.make_step(bench)
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+        seconds = statistics.median(self.time_calls(step, self.sizes.steps))
+        rate = self.rates[name] = batch / seconds
+        plain = self.rates.get("plain float32")
+        note = f"{1000 * seconds:.1f} ms per step of {batch}"
+        rows = [Row(f"training, {name}", rate, "images/s", rate / plain if plain else None, note=note)]
+        if self.cuda:
+            rows.append(Row(f"peak memory, {name}", torch.cuda.max_memory_allocated() / 1e9, "GB"))
+        return rows
 
+    def measure_inference(self, batch: int) -> list[Row]:
+        """Images in host memory -> outputs on the device, float32, BatchNorm folded."""
+        torch.backends.cudnn.allow_tf32 = False
+        bench = Bench(self.make_config(batch), self.device)
+        network = torch.inference_mode()(bench.folded_network())
+        calls = self.time_calls(lambda: network(bench.images.to(self.device, non_blocking=True)), self.sizes.steps)
+        seconds = statistics.median(calls)
+        return [Row(f"inference, batch {batch}", batch / seconds, "images/s", note=f"{1000 * seconds:.1f} ms a batch")]
 
-def headlines(rows: Sequence[Row], job: Job) -> list[Row]:
-    """The best step against the plain one, and against the rate of the matrix product."""
-    steps = [row for row in rows if row.get("kind") == "training" and row["value"]]
-    ours = sorted((row for row in steps if row["ours"]), key=lambda row: -row["value"])
-    found = []
-    batch = job.sizes.batches[0]
-    plain = next((row for row in steps if row["name"] == f"training, plain float32, batch {batch}"), None)
-    best = next((row for row in ours if row["batch"] == batch), None)
-    if plain and best:
-        ratio = best["value"] / plain["value"]
-        name = f"best step at batch {batch}: {best['variant']}"
-        found.append(make_row(name, best["value"], "samples/s", ratio, job.bar(SPEEDUP)))
-    rate, work = (next((r["value"] for r in rows if r.get("kind") == kind), None) for kind in ("product", "flops"))
-    if ours and rate and work:
-        achieved = ours[0]["value"] * work / 1000
-        name = f"utilisation, best: {ours[0]['variant']}, batch {ours[0]['batch']}"
-        note = "of the matrix product's rate"
-        found.append(make_row(name, achieved, "TFLOP/s", achieved / rate, job.bar(UTILISATION), note=note))
-    return found
+    def measure_loader(self) -> list[Row]:
+        """Samples per second that the loader delivers from rendered frames of KITTI's size, without cache."""
+        workers = min(8, available_cores())
+        config = self.make_config(self.sizes.batch)
+        config = replace(config, dataset=replace(config.dataset, num_workers=workers))
+        with tempfile.TemporaryDirectory() as folder:
+            root = make_synthetic_tree(Path(folder), self.sizes.frames)
+            frames = KITTI(root, "train", folder_for(config.dataset.writelist), paint_obj_depth=True)
+            loader = training_loader(frames, config)
+            for _ in range(2):  # the workers start in the first pass
+                start = time.perf_counter()
+                images = sum(len(batch.images) for batch in loader)
+                seconds = time.perf_counter() - start
+        best = max(self.rates.values(), default=None)
+        ratio = images / seconds / best if best else None
+        note = "ratio to the fastest eager step: above 1 the loader keeps up"
+        return [Row(f"loader, {workers} workers", images / seconds, "images/s", ratio, note=note)]
+
+    def summarize_best(self) -> list[Row]:
+        """The fastest step: share of the matrix product's rate, and time of the published schedule."""
+        name, rate = max(self.rates.items(), key=lambda item: item[1])
+        hours = EPOCHS * FRAMES / rate / 3600
+        rows = [Row(f"{EPOCHS} epochs of {FRAMES} images at that rate", hours, "h", note=f"steps only: {name}")]
+        bench = Bench(self.make_config(2), torch.device("cpu"))
+        model = bench.trainer().model
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(bench.images, bench.targets["indices"])
+        work = 3 * counter.get_total_flops() / bench.batch  # backward counts as two forward passes
+        achieved = work * rate / 1e12
+        share = f"{achieved / self.product_rate:.1%} of the matrix product's rate" if self.product_rate else ""
+        return [*rows, Row(f"rate of the model's operations, {name}", achieved, "TFLOP/s", note=share)]
+
+    def make_config(self, batch: int, amp: bool = False, compile: bool = False) -> Config:
+        trainer = Trainer(amp="bf16" if amp else False, compile=compile, gpu_ids=(0,) if self.cuda else ())
+        return make_config(self.sizes.backbone, self.sizes.resolution, batch, trainer)
+
+    def make_step(self, bench: Bench) -> Callable[[], None]:
+        """A step as ``Trainer.train_epoch`` has it: losses are read back some steps later."""
+        trainer = bench.trainer()
+        queue: deque[StepLosses] = deque()
+
+        def step() -> None:
+            queue.append(trainer.step(bench.images, bench.targets, bench.frames))
+            while len(queue) > steps_in_flight(self.device):
+                queue.popleft().read()
+
+        return step
+
+    def time_calls(self, call: Callable[[], object], repeats: int) -> list[float]:
+        """Seconds of each of ``repeats`` calls, after two that do not count; a GPU is not waited for between calls."""
+        for _ in range(2):
+            call()
+        if not self.cuda:
+            marks = [time.perf_counter(), *((call(), time.perf_counter())[1] for _ in range(repeats))]
+            return [after - before for before, after in itertools.pairwise(marks)]
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(repeats + 1)]
+        events[0].record()
+        for event in events[1:]:
+            call()
+            event.record()
+        torch.cuda.synchronize()
+        return [before.elapsed_time(after) / 1000 for before, after in itertools.pairwise(events)]
 
 
 if __name__ == "__main__":
