@@ -215,7 +215,7 @@ def test_a_side_room_can_be_deleted(room, tmp_path):
     deleted, _ = files_without(room)
     for path in deleted:
         (copy / path).unlink()
-    for name in ("test_docs.py", "test_docs_commands.py", "test_architecture.py"):  # they compare with the whole project
+    for name in ("test_docs.py", "test_docs_commands.py", "test_architecture.py"):  # compare with all files
         (copy / "tests" / name).unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)

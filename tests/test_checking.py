@@ -48,12 +48,9 @@ def test_a_rendered_set_has_no_faults(tmp_path):
 
 
 CAR, LABEL = LABELS["000000"][0], "training/label_2/000000.txt"
-DEPTH = "training/obj_depth_all/000000.npy"
-
-
-def label_with(old, new):
-    assert old in CAR
-    return {LABEL: CAR.replace(old, new, 1) + "\n"}
+IMAGE, TEST_IMAGE = "training/image_2/000001.png", "testing/image_2/000001.png"
+CALIBRATION, DEPTH = "training/calib/000003.txt", "training/obj_depth_all/000000.npy"
+TRAIN, VAL = "ImageSets/train.txt", "ImageSets/val.txt"
 
 
 def png_chunk(kind, content):
@@ -68,97 +65,72 @@ HUGE_PNG = b"\x89PNG\r\n\x1a\n" + b"".join(
         (b"IEND", b""),
     )
 )
-PLANTED = {
-    # what is written where (None: deleted), and what must be found
-    "image missing": ({"training/image_2/000000.png": None}, "missing file", "training/image_2/000000.png", 0),
-    "calibration missing": ({"testing/calib/000001.txt": None}, "missing file", "testing/calib/000001.txt", 0),
-    "label missing": ({LABEL: None}, "missing file", LABEL, 0),
-    "depth map missing": ({DEPTH: None}, "missing file", DEPTH, 0),
-    "not an image": (
-        {"training/image_2/000001.png": b"GIF89a"},
-        "unreadable image",
-        "training/image_2/000001.png",
-        0,
-    ),
-    "a header that lies": (
-        {"testing/image_2/000001.png": HUGE_PNG},
-        "unreadable image",
-        "testing/image_2/000001.png",
-        0,
-    ),
-    "not a depth map": ({DEPTH: b"\x93NUMPY"}, "unreadable depth map", DEPTH, 0),
-    "a column short": (label_with(" 1.94", ""), "malformed line", LABEL, 1),
-    "a word for a number": (label_with("9.44", "near"), "malformed line", LABEL, 1),
-    "not ASCII": ({LABEL: "Car \u00e9\n".encode()}, "malformed line", LABEL, 0),
-    "a number as Python writes it": (label_with("9.44", "1_0.44"), "malformed line", LABEL, 1),
-    "NaN": (label_with("9.44", "nan"), "not a finite number", LABEL, 1),
-    "infinity": (label_with("9.44", "-inf"), "not a finite number", LABEL, 1),
-    "unknown type": (label_with("Car", "Bus"), "unknown type", LABEL, 1),
-    "box outside": (label_with("1005.44", "1305.44"), "box outside the image", LABEL, 1),
-    "box left of it": (label_with("837.17", "-7.17"), "box outside the image", LABEL, 1),
-    "box without area": (label_with("1005.44", "837.17"), "box without area", LABEL, 1),
-    "negative size": (label_with("3.48", "-3.48"), "size not positive", LABEL, 1),
-    "truncated": (label_with("Car 0.00", "Car 1.70"), "value out of range", LABEL, 1),
-    "occluded": (label_with("Car 0.00 0", "Car 0.00 7"), "value out of range", LABEL, 1),
-    "an angle in degrees": (label_with("1.94", "111.2"), "value out of range", LABEL, 1),
-    "behind the camera": (label_with("9.44", "-9.44"), "behind the camera", LABEL, 1),
-    "twice the same object": ({LABEL: f"{CAR}\n{CAR}\n"}, "repeated object", LABEL, 2),
-    "no P2": (
-        {"training/calib/000003.txt": CALIB.replace("P2", "P3")},
-        "malformed calibration",
-        "training/calib/000003.txt",
-        0,
-    ),
-    "11 numbers": (
-        {"training/calib/000003.txt": CALIB.replace(" 0.002745884", "")},
-        "malformed calibration",
-        "training/calib/000003.txt",
-        0,
-    ),
-    "a rotated projection": (
-        {"training/calib/000003.txt": CALIB.replace("0 0 1 0.0027", "0 0.3 1 0.0027")},
-        "calibration not projective",
-        "training/calib/000003.txt",
-        0,
-    ),
-    "id twice": ({"ImageSets/train.txt": "000000\n000001\n000000\n"}, "duplicate id", "ImageSets/train.txt", 3),
-    "no id": ({"ImageSets/val.txt": "000002\n000003.png\n"}, "malformed split", "ImageSets/val.txt", 2),
-    "empty split": ({"ImageSets/val.txt": ""}, "malformed split", "ImageSets/val.txt", 0),
-    "in train and val": (
-        {"ImageSets/val.txt": "000002\n000001\n000003\n"},
-        "frame in train and val",
-        "ImageSets/val.txt",
-        2,
-    ),
+WRITTEN = {
+    # file, what is written into it (None: it is deleted), and the fault's kind and line
+    "image missing": (IMAGE, None, "missing file", 0),
+    "calibration missing": ("testing/calib/000001.txt", None, "missing file", 0),
+    "label missing": (LABEL, None, "missing file", 0),
+    "depth map missing": (DEPTH, None, "missing file", 0),
+    "not an image": (IMAGE, b"GIF89a", "unreadable image", 0),
+    "a header of another size": (TEST_IMAGE, HUGE_PNG, "unreadable image", 0),
+    "not a depth map": (DEPTH, b"\x93NUMPY", "unreadable depth map", 0),
+    "not ASCII": (LABEL, "Car \u00e9\n", "malformed line", 1),
+    "twice the same object": (LABEL, f"{CAR}\n{CAR}\n", "repeated object", 2),
+    "no P2": (CALIBRATION, CALIB.replace("P2", "P3"), "malformed calibration", 0),
+    "11 numbers": (CALIBRATION, CALIB.replace(" 0.002745884", ""), "malformed calibration", 0),
+    "rotated": (CALIBRATION, CALIB.replace("0 0 1 0.0027", "0 0.3 1 0.0027"), "calibration not projective", 0),
+    "id twice": (TRAIN, "000000\n000001\n000000\n", "duplicate id", 3),
+    "no id": (VAL, "000002\n000003.png\n", "malformed split", 2),
+    "empty split": (VAL, "", "malformed split", 0),
+    "in train and val": (VAL, "000002\n000001\n000003\n", "frame in train and val", 2),
+}
+CHANGED = {
+    # what is replaced by what in the line of a car, and the fault's kind
+    "a column missing": (" 1.94", "", "malformed line"),
+    "a word for a number": ("9.44", "near", "not a finite number"),
+    "a number of Python alone": ("9.44", "1_0.44", "not a finite number"),
+    "NaN": ("9.44", "nan", "not a finite number"),
+    "infinity": ("9.44", "-inf", "not a finite number"),
+    "unknown type": ("Car", "Bus", "unknown type"),
+    "box outside": ("1005.44", "1305.44", "box outside the image"),
+    "box left of it": ("837.17", "-7.17", "box outside the image"),
+    "box without area": ("1005.44", "837.17", "box without area"),
+    "negative size": ("3.48", "-3.48", "size not positive"),
+    "truncated": ("Car 0.00", "Car 1.70", "value out of range"),
+    "occluded": ("Car 0.00 0", "Car 0.00 7", "value out of range"),
+    "an angle in degrees": ("1.94", "111.2", "value out of range"),
+    "behind the camera": ("9.44", "-9.44", "behind the camera"),
+}
+PLANTED = WRITTEN | {
+    name: (LABEL, CAR.replace(old, new, 1) + "\n", kind, 1) for name, (old, new, kind) in CHANGED.items()
 }
 
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_fault_is_found(tree, name, capsys):
-    files, *expected = PLANTED[name]
-    for path, content in files.items():
-        if content is None:
-            (tree / path).unlink()
-        else:
-            (tree / path).write_bytes(content if isinstance(content, bytes) else content.encode())
-    for folder in ("obj_depth", "obj_depth_all"):  # that labels are newer is another fault
+    path, content, kind, line = PLANTED[name]
+    if content is None:
+        (tree / path).unlink()
+    else:
+        (tree / path).write_bytes(content if isinstance(content, bytes) else content.encode())
+    for folder in ("obj_depth", "obj_depth_all"):  # a label newer than its depth map is another fault
         later = time.time() + 10
-        for path in (tree / "training" / folder).iterdir():
-            os.utime(path, (later, later))
+        for depth_map in (tree / "training" / folder).iterdir():
+            os.utime(depth_map, (later, later))
     status, faults = check(tree)
     assert status == 1
-    assert tuple(expected) in faults
-    # a label that was changed no longer fits its depth maps; nothing else may be found
-    assert {kind for kind, *_ in faults} <= {expected[0], "depth map unlike its label"}
+    assert (kind, path, line) in faults
+    # a changed label does not fit its depth maps; nothing else may be found
+    assert {found for found, *_ in faults} <= {kind, "depth map unlike its label"}
     said = capsys.readouterr().out
-    assert f"{expected[0]}: " in said and expected[1] in said
+    assert f"{kind}: " in said and path in said
 
 
-def test_a_image_that_breaks_off_inside_is_found(tree):
-    path = tree / "training/image_2/000001.png"
+def test_an_image_with_a_gap_is_found(tree):
+    path = tree / IMAGE
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2] + content[len(content) // 2 + 5000 :])
-    assert check(tree) == (1, [("unreadable image", "training/image_2/000001.png", 0)])
+    assert check(tree) == (1, [("unreadable image", IMAGE, 0)])
 
 
 def test_depth_maps_of_another_size_age_or_content(tree):

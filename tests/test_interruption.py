@@ -17,9 +17,9 @@ import torch
 
 import make_obj_depth
 from lib.engine import trainer
-from lib.system import lock as run_lock
 from lib.engine.checkpoint import read_checkpoint
 from lib.engine.run_folder import newest_checkpoint
+from lib.system import lock as run_lock
 from lib.system.interruption import Interrupted, Interruption
 from lib.system.lock import is_locked, lock
 from tests.conftest import PROJECT

@@ -52,10 +52,10 @@ def test_the_zip_holds_every_file(complete, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("000003.txt", LINE.replace(" 0.87", ""), "000003.txt, line 1: expected 16 columns, the last one the score"),
+        ("000003.txt", LINE.replace(" 0.87", ""), "000003.txt, line 1: 15 columns: the score is missing"),
         ("000003.txt", LINE + LINE.replace("Car", "Van"), "000003.txt, line 2: type must be one of Car, Pedestrian"),
         ("000003.txt", LINE.replace("9.44", "nan"), "000003.txt, line 1: z must be a finite number, got 'nan'"),
-        ("000003.txt", "Car 1 2\n", "000003.txt, line 1: expected 15 columns"),
+        ("000003.txt", "Car 1 2\n", "000003.txt, line 1: expected 16 columns"),
         ("000003.txt", None, "1 of the 7518 files are missing, the first is 000003.txt"),
         ("007518.txt", "", "1 entries do not belong into a submission, the first is 007518.txt"),
     ],
@@ -69,12 +69,12 @@ def test_what_the_server_would_refuse_is_named(results, tmp_path, capsys, name, 
     assert not list(tmp_path.glob("*.zip")) and not list(tmp_path.glob(".*"))
 
 
-def test_senseless_detections_are_told_and_packed(results, tmp_path, capsys):
+def test_implausible_detections_are_reported_and_packed(results, tmp_path, capsys):
     (results / "000003.txt").unlink()
     (results / "000003.txt").write_text(LINE.replace("1005.44", "800.00"))
     assert pack(results, tmp_path / "s.zip") == 0
     said = capsys.readouterr().out
-    assert "1 detections make no sense" in said and "000003.txt, line 1: a 2D box without area" in said
+    assert "1 warnings about detections" in said and "000003.txt, line 1: a 2D box without area" in said
 
 
 def test_other_mistakes(complete, tmp_path, capsys):

@@ -14,6 +14,7 @@ import argparse
 import math
 import sys
 import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,18 +22,18 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
-from lib.structures import Object3d
+from lib.evaluation import CLASSES
+from lib.structures import Object3d, scan_objects
 from lib.system.commands import progress_interval, run_command
 from lib.system.files import atomic_write
 
 TEST_FRAMES = 7518
-CLASSES = ("Car", "Pedestrian", "Cyclist")
 _TIME = (1980, 1, 1, 0, 0, 0)
-"""of every entry, the earliest that a zip can hold: equal results make equal files"""
+"""of every entry, the earliest that a zip can store, so that equal results make equal files"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 for results that the server would not take."""
+    """Returns the exit status: 0, or 2 for results that the server would refuse."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", required=True, type=Path, metavar="DIR", help="folder of <frame id>.txt")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.zip")
@@ -42,33 +43,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_submission(results: Path, out: Path, overwrite: bool = False) -> int:
-    """Raises FileNotFoundError or ValueError, naming file and line, for what the server would not take."""
+    """Check and pack. Raises FileNotFoundError or ValueError, with file and line, for what the server would refuse."""
     if out.suffix.lower() != ".zip":
         raise ValueError(f"--out must end in .zip, got {out.name!r}")
     if out.exists() and not overwrite:
         raise ValueError(f"{out} exists already; --overwrite replaces it")
     names = check_names(results)
-    content: dict[str, bytes] = {}
-    doubts: list[str] = []
-    counts = dict.fromkeys(CLASSES, 0)
-    for name in tqdm(names, "checking", unit="file", mininterval=progress_interval(), leave=False):
-        content[name] = (results / name).read_bytes()
-        objects, found = check_results(results / name)
-        doubts += found
-        for obj in objects:
-            counts[obj.type] += 1
+    progress = tqdm(names, "checking", unit="file", mininterval=progress_interval(), leave=False)
+    checked = [check_results(results / name) for name in progress]
+    types = Counter(obj.type for objects, _ in checked for obj in objects)
+    warnings = [warning for _, found in checked for warning in found]
     with atomic_write(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in names:
             entry = zipfile.ZipInfo(name, _TIME)
             entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, content[name])
-    said = ", ".join(f"{number} {name}" for name, number in counts.items())
-    print(f"{len(names)} files, {said}, {sum(not text for text in content.values())} files without detections")
+            archive.writestr(entry, (results / name).read_bytes())
+    counts = ", ".join(f"{types[name]} {name}" for name in CLASSES)
+    print(f"{len(names)} files, {counts}, {sum(not objects for objects, _ in checked)} files without detections")
     print(f"{out.stat().st_size / 1e6:.2f} MB: {out}")
-    if doubts:
-        print(f"{len(doubts)} detections make no sense, the server takes them all the same; the first: {doubts[0]}")
-    if not sum(counts.values()):
-        print("there is no detection in any of them: is this the right folder?")
+    if warnings:
+        print(f"{len(warnings)} warnings about detections that the server accepts; the first: {warnings[0]}")
+    if not types:
+        print("None of the files has a detection: is this the right folder?")
     return 0
 
 
@@ -92,29 +88,23 @@ def check_names(results: Path) -> list[str]:
 
 
 def check_results(path: Path) -> tuple[list[Object3d], list[str]]:
-    """The detections of a file, and what makes no sense about them though the server takes it.
-
-    Raises ValueError, with file and line, for what the devkit could not read.
-    """
-    objects, doubts = [], []
-    for number, line in enumerate(path.read_text(encoding="ascii", errors="replace").splitlines(), 1):
-        where = f"{path}, line {number}"
-        if not line.strip():
-            continue
-        obj = Object3d.from_line(line, where)
-        if obj.score is None:
-            raise ValueError(f"{where}: expected 16 columns, the last one the score, got {len(line.split())}")
+    """Detections of a file, and warnings about implausible ones. Raises ValueError for what the devkit cannot read."""
+    objects, warnings = [], []
+    for number, obj in scan_objects(path, scored=True):
+        place = f"{path}, line {number}"
+        if isinstance(obj, ValueError):
+            raise ValueError(f"{place}: {obj}")
         if obj.type not in CLASSES:
-            raise ValueError(f"{where}: type must be one of {', '.join(CLASSES)}, got {obj.type!r}")
+            raise ValueError(f"{place}: type must be one of {', '.join(CLASSES)}, got {obj.type!r}")
         objects.append(obj)
         x1, y1, x2, y2 = obj.bbox_img
         if x2 <= x1 or y2 <= y1:
-            doubts.append(f"{where}: a 2D box without area, {obj.bbox_img}")
+            warnings.append(f"{place}: a 2D box without area, {obj.bbox_img}")
         if min(obj.dimensions) <= 0:
-            doubts.append(f"{where}: a size that is not positive, {obj.dimensions}")
+            warnings.append(f"{place}: a size that is not positive, {obj.dimensions}")
         if max(abs(obj.alpha), abs(obj.rotation_y)) > math.pi + 0.01:  # two decimals
-            doubts.append(f"{where}: an angle outside -pi .. pi, alpha {obj.alpha:g}, rotation_y {obj.rotation_y:g}")
-    return objects, doubts
+            warnings.append(f"{place}: an angle outside -pi .. pi, alpha {obj.alpha:g}, rotation_y {obj.rotation_y:g}")
+    return objects, warnings
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ if str(PROJECT_ROOT) not in sys.path:
 
 from tqdm import tqdm  # noqa: E402
 
-from lib.synthetic import Plan, make_plan, prepare_folder, write_frames  # noqa: E402
+from lib.synthetic import make_plan, prepare_folder, write_frames  # noqa: E402
 from lib.system.commands import progress_interval, run_command  # noqa: E402
 from lib.system.machine import available_cores  # noqa: E402
 
@@ -34,7 +34,7 @@ def parse_size(text: str) -> tuple[int, int]:
     return width, height
 
 
-def count(text: str) -> int:
+def parse_count(text: str) -> int:
     """A whole number, 0 or more."""
     if not text.isdecimal() or int(text) > 999_999:
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 999999, got {text!r}")
@@ -42,7 +42,7 @@ def count(text: str) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """One line per error, as everywhere in this project."""
+    """Reports an error in one line, without the usage."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
         self.exit(2, f"{self.prog}: error: {message}\n")
@@ -54,50 +54,29 @@ def build_parser() -> argparse.ArgumentParser:
         prog="make_synthetic_kitti.py",
         description="Render road scenes with exact labels in KITTI's layout: DIR/training/{image_2,calib,label_2}, "
         "DIR/testing/{image_2,calib} and DIR/ImageSets/{train,val,trainval,test}.txt. Size, ground contact and "
-        "perspective carry depth; colour does not. The same seed gives the same files, whatever --workers.",
+        "perspective carry depth; colour does not. The camera is KITTI's (a real calibration). The same seed gives "
+        "the same files, whatever --workers.",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write; must be empty or new")
-    parser.add_argument("--train", type=count, required=True, metavar="N", help="frames for training")
-    parser.add_argument("--val", type=count, required=True, metavar="N", help="frames for validation")
-    parser.add_argument(
-        "--test",
-        type=count,
-        default=None,
-        metavar="N",
-        help=f"frames without labels, in testing/ (default: {DEFAULT_TEST_FRAMES}, with --layouts 0)",
-    )
-    parser.add_argument("--seed", type=count, default=0, metavar="S", help="another seed, another data set (default 0)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="folder to write; must be empty or new")
+    add("--train", type=parse_count, required=True, metavar="N", help="frames for training")
+    add("--val", type=parse_count, required=True, metavar="N", help="frames for validation")
+    test_help = f"frames without labels, in testing/ (default: {DEFAULT_TEST_FRAMES}, with --layouts 0)"
+    add("--test", type=parse_count, metavar="N", help=test_help)
+    add("--seed", type=parse_count, default=0, metavar="S", help="another seed, another data set (default 0)")
+    add(
         "--layouts",
         type=Path,
-        default=None,
         metavar="LABEL_DIR",
         help="take object types, sizes and poses from these KITTI label files (and the calib folder beside them) "
         "instead of drawing them at random. Frames keep their ids: the first ones of ../../ImageSets/{train,val}.txt "
         "as seen from LABEL_DIR if those lists exist, else the first label files by name",
     )
-    parser.add_argument(
-        "--size",
-        type=parse_size,
-        default=None,
-        metavar="WxH",
-        help="image size; the calibration scales with it (default: KITTI's, 1242x375)",
-    )
-    parser.add_argument(
-        "--workers", type=count, default=None, metavar="N", help="processes (default: one per core, at most 8)"
-    )
-    parser.add_argument("--force", action="store_true", help="replace a data set that this tool wrote into DIR before")
+    size_help = "image size; the calibration scales with it (default: KITTI's, 1242x375)"
+    add("--size", type=parse_size, metavar="WxH", help=size_help)
+    add("--workers", type=parse_count, metavar="N", help="processes (default: one per core, at most 8)")
+    add("--force", action="store_true", help="replace a data set that this tool wrote into DIR before")
     return parser
-
-
-def write(plan: Plan, workers: int) -> int:
-    """Write the plan's frames under a progress bar; returns the number of labelled objects."""
-    total = 0
-    with tqdm(total=len(plan.frames), unit="frame", desc="rendering", mininterval=progress_interval()) as bar:
-        for objects in write_frames(plan, workers):
-            total += objects
-            bar.update()
-    return total
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -106,21 +85,25 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.train + args.val == 0:
         parser.error("--train and --val are both 0: nothing to render")
-    test = args.test if args.test is not None else (0 if args.layouts else DEFAULT_TEST_FRAMES)
-    return run_command(lambda: make_data_set(args, test))
+    return run_command(lambda: make_data_set(args))
 
 
-def make_data_set(args: argparse.Namespace, test: int) -> int:
-    """Raises OSError or ValueError for what cannot be written or read."""
-    workers = args.workers if args.workers is not None else min(8, available_cores())
+def make_data_set(args: argparse.Namespace) -> int:
+    """Write the data set under a progress bar. Raises OSError or ValueError for what cannot be read or written."""
     started = time.perf_counter()
+    test = args.test if args.test is not None else (0 if args.layouts else DEFAULT_TEST_FRAMES)
+    workers = args.workers if args.workers is not None else min(8, available_cores())
     plan = make_plan(args.out, (args.train, args.val, test), args.seed, args.size, args.layouts)
     prepare_folder(plan, args.force)
-    objects = write(plan, min(max(workers, 1), len(plan.frames)))
+    frames, objects = len(plan.frames), 0
+    with tqdm(total=frames, unit="frame", desc="rendering", mininterval=progress_interval()) as bar:
+        for count in write_frames(plan, min(max(workers, 1), frames)):
+            objects += count
+            bar.update()
     seconds = time.perf_counter() - started
     print(
         f"{args.train} train, {args.val} val and {test} test frames with {objects} labelled objects "
-        f"in {plan.out.resolve()} ({seconds:.0f} s, {len(plan.frames) / seconds:.1f} frames/s)"
+        f"in {plan.out.resolve()} ({seconds:.0f} s, {frames / seconds:.1f} frames/s)"
     )
     return 0
 

@@ -1,27 +1,24 @@
-"""What is wrong with a KITTI tree, all of it: the reading code stops at the first fault, this goes on."""
+"""Find everything that is wrong with a file of a KITTI tree: the reading code stops at the first fault.
+
+Each function returns a list of faults, and what it has read.
+"""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..structures import Calibration, Object3d, read_split
-from .images import find_image, read_image, read_image_size
-from .object_depth import (
-    PAINTED_TYPES,
-    find_object_depth,
-    load_object_depth,
-    paint_object_depth,
-)
+from ..structures import KITTI_TYPES, Calibration, Object3d, scan_objects
+from ..structures.split import scan_split
+from .images import read_image, read_image_size
+from .object_depth import PAINTED_TYPES, paint_object_depth, read_object_depth
 
-TYPES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc", "DontCare")
 BOX_SLACK = 1.0
-"""[px] that a 2D box may reach over the image's edge: annotation tools differ in where a pixel ends"""
+"""[px] that a 2D box may exceed the image: annotation tools differ in where a pixel ends"""
 
 
 @dataclass(frozen=True, order=True)
@@ -31,57 +28,29 @@ class Fault:
     kind: str
     path: Path
     line: int
-    """from 1; 0 where the file as a whole is meant"""
+    """from 1; 0: the file as a whole"""
     message: str
 
     def __str__(self) -> str:
         return f"{self.path}{f', line {self.line}' if self.line else ''}: {self.message}"
 
 
-@dataclass(frozen=True)
-class Places:
-    """The folders of one half of the data (training or testing)."""
-
-    images: Path
-    calibrations: Path
-    labels: Path | None
-    depth_maps: tuple[Path, ...] = ()
-    """those of obj_depth and obj_depth_all that exist"""
-
-
-def check_frame(places: Places, frame_id: str, types: Sequence[str] = TYPES) -> list[Fault]:
-    """Every file of a frame, read as training reads it: the image is decoded, the depth maps are painted again."""
-    faults, size = check_image(find_image(places.images, frame_id))
-    faults += check_calibration(places.calibrations / f"{frame_id}.txt")
-    if places.labels is None:
-        return faults
-    label = places.labels / f"{frame_id}.txt"
-    found, objects = check_label(label, size, types)
-    faults += found
-    for folder in places.depth_maps:
-        faults += check_depth_map(find_object_depth(folder, frame_id), label, None if found else objects, size)
-    return faults
-
-
 def check_image(path: Path) -> tuple[list[Fault], tuple[int, int] | None]:
-    """Also returns (width, height) [px], or None where nothing could be read."""
+    """Faults, and the image's (width, height) [px], None if its header cannot be read."""
+    size = None
     try:
         size = read_image_size(path)
+        decoded = read_image(path).shape[1::-1]
     except FileNotFoundError:
         return [Fault("missing file", path, 0, "missing image")], None
     except (ValueError, OSError) as error:
-        return [Fault("unreadable image", path, 0, _without(path, error))], None
-    try:
-        image = read_image(path)
-    except ValueError as error:
         return [Fault("unreadable image", path, 0, _without(path, error))], size
-    if image.shape[:2] != size[::-1]:
-        return [Fault("unreadable image", path, 0, f"its header says {size}, it has {image.shape[1::-1]}")], size
-    return [], size
+    wrong = decoded != size
+    return [Fault("unreadable image", path, 0, f"its header states {size}, decoded is {decoded}")] * wrong, size
 
 
 def check_calibration(path: Path) -> list[Fault]:
-    """P2 must be there, and the matrix of a camera: (f 0 c t; 0 f c t; 0 0 1 t)."""
+    """P2 must exist and be the matrix of a camera: (f 0 c t; 0 f c t; 0 0 1 t)."""
     try:
         calibration = Calibration.from_file(path)
     except FileNotFoundError:
@@ -100,39 +69,33 @@ def check_calibration(path: Path) -> list[Fault]:
 
 
 def check_label(
-    path: Path, size: tuple[int, int] | None, types: Sequence[str] = TYPES
+    path: Path, size: tuple[int, int] | None, types: Sequence[str] = KITTI_TYPES
 ) -> tuple[list[Fault], list[Object3d]]:
-    """A label file, against its image's size (width, height) [px] if that is known; and the objects it holds."""
+    """Faults and readable objects of a label file. ``size``: the image's (width, height) [px] if it is known."""
+    faults: list[Fault] = []
+    line_of: dict[Object3d, int] = {}
+    objects: list[Object3d] = []
     try:
-        lines = path.read_text(encoding="ascii").splitlines()
+        for line, found in scan_objects(path):
+            if isinstance(found, ValueError):
+                kind = "not a finite number" if "finite number" in str(found) else "malformed line"
+                faults.append(Fault(kind, path, line, str(found)))
+                continue
+            objects.append(found)
+            faults += [Fault(kind, path, line, message) for kind, message in object_faults(found, size, types)]
+            if line_of.setdefault(found, line) != line:
+                faults.append(Fault("repeated object", path, line, f"the same as line {line_of[found]}"))
     except FileNotFoundError:
         return [Fault("missing file", path, 0, "missing label file")], []
-    except UnicodeDecodeError as error:
-        return [Fault("malformed line", path, 0, f"not a text file (byte {error.start} is not ASCII)")], []
-    except OSError as error:
+    except (ValueError, OSError) as error:
         return [Fault("malformed line", path, 0, _without(path, error))], []
-    faults: list[Fault] = []
-    objects: list[Object3d] = []
-    first: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            obj = Object3d.from_line(line, "")
-        except ValueError as error:
-            kind = "not a finite number" if _holds_no_number(line) else "malformed line"
-            faults.append(Fault(kind, path, number, str(error).lstrip(": ")))
-            continue
-        objects.append(obj)
-        faults += [Fault(kind, path, number, message) for kind, message in object_faults(obj, size, types)]
-        if line in first:
-            faults.append(Fault("repeated object", path, number, f"the same as line {first[line]}"))
-        first.setdefault(line, number)
     return faults, objects
 
 
-def object_faults(obj: Object3d, size: tuple[int, int] | None, types: Sequence[str] = TYPES) -> list[tuple[str, str]]:
-    """(kind, message) of everything that is wrong with a label line whose numbers could be read."""
+def object_faults(
+    obj: Object3d, size: tuple[int, int] | None, types: Sequence[str] = KITTI_TYPES
+) -> list[tuple[str, str]]:
+    """(kind, message) of everything that is wrong with the values of a label."""
     x1, y1, x2, y2 = obj.bbox_img
     found = []
     if obj.type not in types:
@@ -153,7 +116,7 @@ def object_faults(obj: Object3d, size: tuple[int, int] | None, types: Sequence[s
     for name, angle in (("alpha", obj.alpha), ("rotation_y", obj.rotation_y)):
         if abs(angle) > math.pi + 0.01:  # labels have two decimals
             found.append(("value out of range", f"{name} is {angle:g}, expected -pi .. pi"))
-    if obj.location_cam[2] <= 0 and obj.truncated < 0.95:  # a long one that is passed has its centre behind the camera
+    if obj.location_cam[2] <= 0 and obj.truncated < 0.95:  # the centre of a long vehicle may be behind the camera
         found.append(("behind the camera", f"z is {obj.location_cam[2]:g} m, but it is not truncated"))
     return found
 
@@ -161,56 +124,40 @@ def object_faults(obj: Object3d, size: tuple[int, int] | None, types: Sequence[s
 def check_depth_map(
     path: Path, label: Path, objects: Sequence[Object3d] | None, size: tuple[int, int] | None
 ) -> list[Fault]:
-    """An object-wise depth map against its image's size, its label's age, and (with ``objects``) its content."""
+    """Compare an object-wise depth map with its image's size and its label's age and, with ``objects``, content."""
     if not path.is_file():
         return [Fault("missing file", path, 0, "missing object-wise depth map; make it with make_obj_depth.py")]
     if size is None:
         return []
     try:
-        depth_map = load_object_depth(path, size)
+        depth_map = read_object_depth(path, size)
     except (ValueError, OSError) as error:
         kind = "depth map of another size" if "its image needs" in str(error) else "unreadable depth map"
         return [Fault(kind, path, 0, _without(path, error))]
     if objects is None:  # the label has faults of its own
         return []
-    right = np.array_equal(paint_object_depth(objects, size, PAINTED_TYPES[path.parent.name]), depth_map)
+    equal = np.array_equal(paint_object_depth(objects, size, PAINTED_TYPES[path.parent.name]), depth_map)
     if path.stat().st_mtime < label.stat().st_mtime:
-        content = "its content is right all the same" if right else "its content is wrong"
-        message = f"{label} is newer; {content}; make_obj_depth.py makes it anew"
+        content = "its content is nevertheless right" if equal else "its content is wrong"
+        message = f"{label} is newer; {content}; make_obj_depth.py redoes it"
         return [Fault("depth map older than its label", path, 0, message)]
-    return [] if right else [Fault("depth map unlike its label", path, 0, "redo it: make_obj_depth.py --force")]
+    return [] if equal else [Fault("depth map unlike its label", path, 0, "redo it: make_obj_depth.py --force")]
 
 
 def check_split(path: Path) -> tuple[list[Fault], dict[str, int]]:
-    """A list of frames; and the ids that it holds, with their lines."""
+    """Faults of a split file, and the line of each frame id."""
     try:
-        return [], {frame_id: number for number, frame_id in enumerate(read_split(path), 1)}
+        ids, faults = scan_split(path)
     except FileNotFoundError:
         return [Fault("missing file", path, 0, "missing split file")], {}
-    except (ValueError, OSError) as error:
-        whole = _without(path, error)
-    try:
-        lines = path.read_text(encoding="ascii").splitlines()
-    except (UnicodeDecodeError, OSError):
-        return [Fault("malformed split", path, 0, whole)], {}
-    faults: list[Fault] = []
-    ids: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        frame_id = line.strip()
-        if not frame_id:
-            continue
-        if not re.fullmatch(r"[0-9A-Za-z_-]+", frame_id):
-            message = f"expected one frame id such as 000123, got {frame_id[:60]!r}"
-            faults.append(Fault("malformed split", path, number, message))
-        elif frame_id in ids:
-            faults.append(Fault("duplicate id", path, number, f"frame {frame_id} is already on line {ids[frame_id]}"))
-        else:
-            ids[frame_id] = number
-    return faults or [Fault("malformed split", path, 0, whole)], ids
+    except OSError as error:
+        return [Fault("malformed split", path, 0, _without(path, error))], {}
+    kinds = {True: "duplicate id", False: "malformed split"}
+    return [Fault(kinds[repeated], path, line, message) for line, message, repeated in faults], ids
 
 
 def check_overlap(train: Path, val: Path, in_train: dict[str, int], in_val: dict[str, int]) -> list[Fault]:
-    """Frames that would be trained and evaluated on."""
+    """Find frames that are used for training and evaluation."""
     return [
         Fault("frame in train and val", val, number, f"frame {frame_id} is on line {in_train[frame_id]} of {train}")
         for frame_id, number in in_val.items()
@@ -218,11 +165,6 @@ def check_overlap(train: Path, val: Path, in_train: dict[str, int], in_val: dict
     ]
 
 
-def _holds_no_number(line: str) -> bool:
-    """Whether a column is written as NaN or infinity."""
-    return any(word.strip("+-").lower() in ("nan", "inf", "infinity") for word in line.split()[1:])
-
-
 def _without(path: Path, error: Exception) -> str:
-    """The error's text without the path at its head."""
+    """The error's message without the path at its start."""
     return str(error).removeprefix(str(path)).lstrip(":, ")

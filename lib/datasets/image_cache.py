@@ -1,4 +1,4 @@
-"""Decoded images, kept in memory that all loader processes of a training process share (``dataset.cache: ram``)."""
+"""Decoded images in memory that all loader workers of a training process share (``dataset.cache: ram``)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ logger = logging.getLogger(__name__)
 
 
 class ImageCache:
-    """One place for each image, filled when it is first decoded.
+    """Memory for every image of a data set, filled when an image is first decoded.
 
-    The memory is an anonymous mapping: processes that are forked later share it, and it does not count towards the
-    few MB that /dev/shm has in many containers. The system hands out its pages as they are filled.
+    The memory is an anonymous mapping: processes that are forked later share it, and it does not count towards
+    /dev/shm, which holds only a few MB in many containers. A page takes memory once it is written to.
     """
 
     def __init__(self, sizes: Sequence[tuple[int, int]]) -> None:
-        """``sizes``: (width, height) [px] of each image. Raises ValueError where they would not fit into memory."""
+        """``sizes``: (width, height) [px] of each image. Raises ValueError if the images exceed the free memory."""
         self.sizes = list(sizes)
         lengths = [width * height * 3 for width, height in sizes]
         self.starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
@@ -36,14 +36,14 @@ class ImageCache:
         self.filled = self.memory[needed:]
 
     def get(self, index: int) -> np.ndarray | None:
-        """(H, W, 3) uint8, not to be written to; or None where it has not been put there yet."""
-        return self._place(index) if self.filled[index] else None
+        """(H, W, 3) uint8, read-only by agreement; None if the image is not in the cache yet."""
+        return self._view(index) if self.filled[index] else None
 
     def put(self, index: int, image: np.ndarray) -> None:
-        """``image``: (H, W, 3) uint8, of the size that was announced."""
-        self._place(index)[...] = image
-        self.filled[index] = 1  # only now: another process may look at any time
+        """``image``: (H, W, 3) uint8, of the size given to the constructor."""
+        self._view(index)[...] = image
+        self.filled[index] = 1  # last, because other processes may read the image from now on
 
-    def _place(self, index: int) -> np.ndarray:
+    def _view(self, index: int) -> np.ndarray:
         width, height = self.sizes[index]
         return self.memory[self.starts[index] : self.starts[index + 1]].reshape(height, width, 3)

@@ -1,4 +1,4 @@
-"""KITTI's folders and files -> :class:`Frame`. No augmentation, no encoding, no evaluation."""
+"""Folders and files in KITTI's layout -> :class:`Frame`, without augmentation or encoding."""
 
 from __future__ import annotations
 
@@ -12,19 +12,12 @@ import numpy as np
 from ..structures import Calibration, Object3d, focal_net, read_objects, read_split
 from .image_cache import ImageCache
 from .images import IMAGE_SUFFIXES, find_image, read_image, read_image_size
-from .object_depth import (
-    PAINTED_TYPES,
-    SUFFIXES,
-    check_object_depth,
-    find_object_depth,
-    map_object_depth,
-    paint_object_depth,
-)
+from .object_depth import PAINTED_TYPES, SUFFIXES, find_object_depth, paint_object_depth, read_object_depth
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What KITTI stores about one image."""
+    """Everything that KITTI stores about one image."""
 
     frame_id: str
     image: np.ndarray
@@ -33,11 +26,11 @@ class Frame:
     objects: tuple[Object3d, ...]
     """labels in file order; empty in the test split"""
     obj_depth: np.ndarray | None
-    """object-wise depth map (H, W) float32 [m], on the disk until it is looked at; None when it was not asked for"""
+    """object-wise depth map (H, W) float32 [m], maybe memory-mapped; None for a data set without depth maps"""
 
 
 def find_data_dir(root: Path, name: str) -> Path:
-    """``root/name`` or MonoDLE's older ``root/object/name``, whichever holds images. Raises FileNotFoundError."""
+    """``root/name`` or MonoDLE's ``root/object/name``, the first that has images. Raises FileNotFoundError."""
     candidates = [root / name, root / "object" / name]
     for folder in candidates:
         if (folder / "image_2").is_dir():
@@ -46,22 +39,24 @@ def find_data_dir(root: Path, name: str) -> Path:
 
 
 def find_label_dir(data_dir: Path) -> Path:
-    """``label_2``, or ``label`` where only that exists."""
+    """``label_2``; ``label``, the older name, where only that exists."""
     older = data_dir / "label"
     return older if older.is_dir() and not (data_dir / "label_2").is_dir() else data_dir / "label_2"
 
 
 class KITTI:
-    """One split of a KITTI tree. Labels, calibrations and headers are read at once: what is bad is known at the start.
+    """One split of a data set in KITTI's layout.
+
+    Labels, calibrations and image headers are read by the constructor, so that broken files are found at the start.
 
     Args:
-        root: folder with ``ImageSets``, and ``training`` / ``testing`` (MonoDLE's ``object/training`` is found too).
-        split: 'train', 'val', 'trainval' or 'test'. Labels are expected in all but 'test'.
-        obj_depth_folder: 'obj_depth' or 'obj_depth_all' for object-wise depth maps with each frame.
-        paint_obj_depth: paint those maps from the labels instead of reading their files.
+        root: folder with ``ImageSets``, and ``training`` / ``testing`` or MonoDLE's ``object/training`` / ..
+        split: 'train', 'val', 'trainval' or 'test'; 'test' has no labels.
+        obj_depth_folder: 'obj_depth' or 'obj_depth_all': frames have the object-wise depth maps of that folder.
+        paint_obj_depth: paint these maps from the labels instead of reading files.
         cache: keep decoded images in memory (see ``ImageCache``).
-        allow_bad_frames: a frame whose files are missing or broken raises in :meth:`read` instead of here.
-        max_frames: only the first so many frames of the split; 0: all.
+        allow_bad_frames: missing or broken files of a frame raise an error in :meth:`read`, not in the constructor.
+        max_frames: use the first ``max_frames`` frames of the split; 0: all.
 
     Raises:
         FileNotFoundError, ValueError: naming the first missing or broken file (and line).
@@ -80,7 +75,7 @@ class KITTI:
     ) -> None:
         self.root, self.split = Path(root), split
         self.frame_ids = read_split(self.root / "ImageSets" / f"{split}.txt")[: max_frames or None]
-        self.number = {frame_id: k for k, frame_id in enumerate(self.frame_ids)}
+        self.index_of = {frame_id: k for k, frame_id in enumerate(self.frame_ids)}
         self.has_labels = split != "test"
         self.data_dir = find_data_dir(self.root, "training" if self.has_labels else "testing")
         self.image_dir = self.data_dir / "image_2"
@@ -91,31 +86,31 @@ class KITTI:
         self.calib_dir = self.data_dir / "calib"
         if not allow_bad_frames:
             self._require_all()
-        self.texts: list[tuple[Calibration, tuple[Object3d, ...]] | Exception] = []
-        """each frame's calibration and labels, or why it has none"""
+        self.annotations: list[tuple[Calibration, tuple[Object3d, ...]] | Exception] = []
+        """calibration and labels of each frame, or the error that :meth:`read` raises for it"""
         self.image_sizes: list[tuple[int, int]] = []
-        """(width, height) of each image [px]; zeros where it has none"""
+        """(width, height) [px] of each image; (0, 0) for a frame with an error"""
         for frame_id in self.frame_ids:
             try:
-                size, calibration, objects = self._check(frame_id)
+                size, calibration, objects = self._read_headers(frame_id)
                 self.image_sizes.append(size)
-                self.texts.append((calibration, objects))
+                self.annotations.append((calibration, objects))
             except (ValueError, OSError) as error:
                 if not allow_bad_frames:
                     raise
                 self.image_sizes.append((0, 0))
-                self.texts.append(error)
+                self.annotations.append(error)
         self.cache = ImageCache(self.image_sizes) if cache else None
 
     def __len__(self) -> int:
         return len(self.frame_ids)
 
     def read(self, index: int) -> Frame:
-        """Frame number ``index`` of the split. Raises ValueError or OSError naming a file that cannot be used."""
-        frame_id, texts = self.frame_ids[index], self.texts[index]
-        if isinstance(texts, Exception):
-            raise texts
-        calibration, objects = texts
+        """Frame ``index`` of the split. Raises ValueError or OSError naming a file that cannot be used."""
+        frame_id, annotation = self.frame_ids[index], self.annotations[index]
+        if isinstance(annotation, Exception):
+            raise annotation
+        calibration, objects = annotation
         image = self.cache.get(index) if self.cache else None
         if image is None:
             image = read_image(find_image(self.image_dir, frame_id))
@@ -123,17 +118,17 @@ class KITTI:
                 self.cache.put(index, image)
         size, obj_depth = (image.shape[1], image.shape[0]), None
         if self.obj_depth_dir is not None:
-            obj_depth = map_object_depth(find_object_depth(self.obj_depth_dir, frame_id), size)
+            obj_depth = read_object_depth(find_object_depth(self.obj_depth_dir, frame_id), size)
         elif self.has_obj_depth:
             obj_depth = paint_object_depth(objects, size, self.painted_types)
         return Frame(frame_id, image, calibration, objects, obj_depth)
 
     def median_focal_net(self, input_width: int) -> float | None:
-        """Median focal length of the frames at a network input of that width [px]; None where no frame can be read."""
+        """Median of the frames' focal lengths [px at network input of this width]; None if no frame can be read."""
         focals = [
-            focal_net(texts[0], size[0], input_width)
-            for size, texts in zip(self.image_sizes, self.texts, strict=True)
-            if not isinstance(texts, Exception)
+            focal_net(annotation[0], size[0], input_width)
+            for size, annotation in zip(self.image_sizes, self.annotations, strict=True)
+            if not isinstance(annotation, Exception)
         ]
         return statistics.median(focals) if focals else None
 
@@ -154,11 +149,11 @@ class KITTI:
                 f"the first is {missing[0]}{suffixes[0]}{cure}"
             )
 
-    def _check(self, frame_id: str) -> tuple[tuple[int, int], Calibration, tuple[Object3d, ...]]:
-        """Size and text files; of the others what the first bytes tell: an image, a depth map of its size."""
+    def _read_headers(self, frame_id: str) -> tuple[tuple[int, int], Calibration, tuple[Object3d, ...]]:
+        """Image size, calibration and labels. Images and depth maps are checked by their headers only."""
         size = read_image_size(find_image(self.image_dir, frame_id))
         if self.obj_depth_dir is not None:
-            check_object_depth(find_object_depth(self.obj_depth_dir, frame_id), size)
+            read_object_depth(find_object_depth(self.obj_depth_dir, frame_id), size)
         calibration = Calibration.from_file(self.calib_dir / f"{frame_id}.txt")
         objects = read_objects(self.label_dir / f"{frame_id}.txt") if self.has_labels else ()
         return size, calibration, tuple(objects)

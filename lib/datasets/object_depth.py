@@ -1,11 +1,10 @@
-"""Object-wise depth maps: every label box filled with its object's depth (DDML, section 'object-wise depth map')."""
+"""Object-wise depth maps: every pixel of a label's 2D box has the depth of its object, as in DDML's published code."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from ..structures import Object3d
@@ -16,22 +15,28 @@ PAINTED_TYPES: dict[str, tuple[str, ...] | None] = {CAR_FOLDER: ("Car",), ALL_FO
 """KITTI types on the maps of each folder; None: all"""
 SUFFIXES = (".npy", ".npz")
 MIN_DEPTH = 2.0
-_CURE = "redo it: make_obj_depth.py --force"
+"""[m] of objects that are painted, and trained"""
+_REMEDY = "redo it: make_obj_depth.py --force"
+
+
+def folder_for(writelist: Sequence[str]) -> str:
+    """The folder whose maps fit the trained classes: maps of cars if Car is the only class, otherwise of all types."""
+    return CAR_FOLDER if tuple(writelist) == ("Car",) else ALL_FOLDER
 
 
 def paint_object_depth(
     objects: Sequence[Object3d], image_size: tuple[int, int], types: Collection[str] | None = None
 ) -> np.ndarray:
-    """Paint far to near; 0 where there is no object.
+    """Paint the boxes of a frame's labels, far objects first; pixels without an object are 0.
 
     Args:
         objects: labels of one frame.
         image_size: (width, height) [px].
-        types: KITTI types to paint; None paints all of them.
+        types: KITTI types to paint; None: all.
 
     Returns:
         (height, width) float32 [m]. A box covers ``round(x1) .. round(x2) - 1`` (Python's rounding, half to even).
-        Skipped are objects of difficulty 'UnKnown', nearer than 2 m (so DontCare too), and boxes without area.
+        Left out are objects of difficulty 'UnKnown' and objects nearer than 2 m, such as DontCare (z = -1000).
     """
     width, height = image_size
     depth_map = np.zeros((height, width), np.float32)
@@ -45,23 +50,22 @@ def paint_object_depth(
 
 
 def find_object_depth(folder: Path, frame_id: str) -> Path:
-    """The frame's map in ``folder``, of either format; where there is none, the name of a missing .npy."""
+    """Path of the frame's map in ``folder``, .npy before .npz; of a missing .npy where there is none."""
     plain, compressed = (folder / f"{frame_id}{suffix}" for suffix in SUFFIXES)
     return compressed if compressed.is_file() and not plain.is_file() else plain
 
 
 def write_object_depth(path: Path, depth_map: np.ndarray) -> None:
-    """(H, W) float32 [m] -> ``path``, whole or not at all.
+    """Write (H, W) float32 [m] atomically, in the format of the path's suffix.
 
-    .npy holds the map as it is. .npz holds ``depths`` (N,) float32 [m], the values that occur, and ``index`` (H, W)
-    uint8 or uint16, which of them each pixel has: ``depths[index]`` is the map, in 1 to 5 KB, and read in a third of
-    the time that it would take to inflate the map itself.
+    .npy: the map itself. .npz: ``depths`` (N,) float32 [m], the values that occur, and ``index`` (H, W) uint8 or
+    uint16, so that ``depths[index]`` is the map. Such a file has 1 to 5 KB.
     """
     with atomic_write(path, sync=False) as file:
         if path.suffix == ".npy":
             np.save(file, depth_map)
         else:
-            # of every run of equal pixels one: sorting all pixels would take 15 ms
+            # np.unique sorts its input, so it gets one pixel of each run of equal pixels
             flat = depth_map.ravel()
             starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))
             depths, which = np.unique(flat[starts], return_inverse=True)
@@ -70,35 +74,25 @@ def write_object_depth(path: Path, depth_map: np.ndarray) -> None:
             np.savez_compressed(file, depths=depths, index=index)
 
 
-def load_object_depth(path: Path, image_size: tuple[int, int]) -> np.ndarray:
-    """Read a map and check it against its image.
+def read_object_depth(path: Path, image_size: tuple[int, int]) -> np.ndarray:
+    """Read a map and check it against its image. An .npy is memory-mapped, read-only: only its header is read now.
 
     Raises FileNotFoundError, or ValueError when the file is no float32 map of ``image_size`` (width, height).
     """
-    return np.array(map_object_depth(path, image_size))
-
-
-def check_object_depth(path: Path, image_size: tuple[int, int]) -> None:
-    """The same checks from the header alone for .npy; .npz is read."""
-    map_object_depth(path, image_size)
-
-
-def map_object_depth(path: Path, image_size: tuple[int, int]) -> np.ndarray:
-    """The same without reading all of a .npy: what is not looked at stays on the disk. Not to be written to."""
     try:
-        depth_map = _inflate(path) if path.suffix == ".npz" else np.load(path, mmap_mode="r", allow_pickle=False)
+        depth_map = _read_npz(path) if path.suffix == ".npz" else np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: missing object-wise depth map; make it with make_obj_depth.py") from None
     except Exception as error:  # numpy raises even tokenize.TokenError for a broken header
-        raise ValueError(f"{path}: not a {path.suffix} depth map ({error}); {_CURE}") from None
+        raise ValueError(f"{path}: not a {path.suffix} depth map ({error}); {_REMEDY}") from None
     width, height = image_size
     if not isinstance(depth_map, np.ndarray) or depth_map.shape != (height, width) or depth_map.dtype != np.float32:
         found = f"{getattr(depth_map, 'shape', '')} {getattr(depth_map, 'dtype', 'no array')}"
-        raise ValueError(f"{path}: depth map is {found}, its image needs ({height}, {width}) float32; {_CURE}")
+        raise ValueError(f"{path}: depth map is {found}, its image needs ({height}, {width}) float32; {_REMEDY}")
     return depth_map
 
 
-def _inflate(path: Path) -> np.ndarray:
+def _read_npz(path: Path) -> np.ndarray:
     with np.load(path, allow_pickle=False) as content:
         depths, index = content["depths"], content["index"]
     if depths.ndim != 1 or depths.dtype != np.float32 or index.ndim != 2 or index.dtype not in (np.uint8, np.uint16):
@@ -106,17 +100,4 @@ def _inflate(path: Path) -> np.ndarray:
             f"depths {depths.shape} {depths.dtype} and index {index.shape} {index.dtype}, expected (N,) float32 and "
             "(H, W) uint8 or uint16"
         )
-    if index.dtype == np.uint16 or not 0 < len(depths) <= 256 or index.size == 0:
-        return depths[index]
-    if index.max() >= len(depths):
-        raise ValueError(f"index {index.max()} into {len(depths)} depths")
-    table = np.zeros(256, np.float32)
-    table[: len(depths)] = depths
-    return cv2.LUT(index, table)  # four times as fast as depths[index]
-
-
-def folder_for(writelist: Sequence[str]) -> str:
-    """Which of the two sets fits the classes that are trained: Car alone, or all types."""
-    return CAR_FOLDER if tuple(writelist) == ("Car",) else ALL_FOLDER
-
-
+    return depths.take(index)

@@ -1,4 +1,4 @@
-"""Frames -> batches: augmentation, encoding, collation, and the order of an epoch."""
+"""Frames -> samples -> batches: augmentation, encoding, collation, and the order of an epoch."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ class Sample(NamedTuple):
     image: Tensor
     """(3, H, W) uint8, RGB, network resolution"""
     targets: dict[str, Tensor]
-    """see ``encode_targets``, and obj_depth (1, h, w) [m] where the frame has a map; empty at inference"""
+    """see ``encode_targets``; with object-wise depth also obj_depth (1, h, w) [m]; empty at inference"""
     info: FrameInfo
 
 
 class Unreadable(NamedTuple):
-    """A frame that ``dataset.on_bad_frame: skip`` leaves out."""
+    """A frame that cannot be read, with ``dataset.on_bad_frame: skip``."""
 
     frame_id: str
     reason: str
 
 
 class Batch(NamedTuple):
-    """Images and targets of ``Sample``, stacked (B, ..); B may be 0."""
+    """Images and targets of B samples, stacked: (B, ..). B may be 0."""
 
     images: Tensor
     targets: dict[str, Tensor]
     frames: list[FrameInfo]
     skipped: list[Unreadable]
-    """frames that belong here but could not be read"""
+    """frames of this batch that cannot be read"""
 
 
 class TrainingSamples(Dataset[Sample | Unreadable]):
-    """Augmented, encoded frames. A key is (epoch, index): the same key gives the same sample, whatever came before."""
+    """Augmented frames with targets. A key is (epoch, index): the same key always gives the same sample."""
 
     def __init__(self, frames: KITTI, config: Config) -> None:
         self.frames, self.config = frames, config
@@ -64,28 +64,28 @@ class TrainingSamples(Dataset[Sample | Unreadable]):
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | Unreadable:
         epoch, index = key
-        if self.config.dataset.on_bad_frame == "stop":
-            return self._sample(epoch, self.frames.read(index))
         try:
             frame = self.frames.read(index)
         except (ValueError, OSError) as error:
+            if self.config.dataset.on_bad_frame == "stop":
+                raise
             return Unreadable(self.frames.frame_ids[index], str(error))
         return self._sample(epoch, frame)
 
-    def nothing(self) -> Batch:
-        """A batch without images: a process's share of a batch may be that."""
+    def empty_batch(self) -> Batch:
+        """A batch without images, for a rank whose share of a batch is empty."""
         width, height = self.config.dataset.resolution
-        size = (width // STRIDE, height // STRIDE)
-        empty = empty_targets(*size, len(self.config.dataset.class_names))
+        width_map, height_map = width // STRIDE, height // STRIDE
+        empty = empty_targets(width_map, height_map, len(self.config.dataset.class_names))
         targets = {name: torch.from_numpy(value)[None][:0] for name, value in empty.items()}
         if self.frames.has_obj_depth:
-            targets["obj_depth"] = torch.zeros(0, 1, size[1], size[0])
+            targets["obj_depth"] = torch.zeros(0, 1, height_map, width_map)
         return Batch(torch.zeros(0, 3, height, width, dtype=torch.uint8), targets, [], [])
 
     def collate(self, samples: Sequence[Sample | Unreadable]) -> Batch:
-        """Stack what could be read."""
-        good = [s for s in samples if isinstance(s, Sample)]
-        batch = collate(good) if good else self.nothing()
+        """Stack the readable samples."""
+        readable = [s for s in samples if isinstance(s, Sample)]
+        batch = collate(readable) if readable else self.empty_batch()
         return batch._replace(skipped=[s for s in samples if isinstance(s, Unreadable)])
 
     def _sample(self, epoch: int, frame: Frame) -> Sample:
@@ -96,13 +96,13 @@ class TrainingSamples(Dataset[Sample | Unreadable]):
         encoded = encode_targets(frame.objects, frame.calibration, augmentation, c)
         targets = {name: torch.from_numpy(value) for name, value in encoded.items()}
         if frame.obj_depth is not None:
-            depth_map = augmentation.depth_map_at_cells(frame.obj_depth, c.resolution, STRIDE)
+            depth_map = augmentation.depth_map(frame.obj_depth, c.resolution, STRIDE)
             targets["obj_depth"] = torch.from_numpy(depth_map)[None]
         return Sample(_image(frame, augmentation, c.resolution), targets, _info(frame))
 
 
 class InferenceSamples(Dataset[Sample]):
-    """Whole images at network resolution, without targets."""
+    """Whole images at network resolution, without augmentation and targets."""
 
     def __init__(self, frames: KITTI, resolution: tuple[int, int]) -> None:
         self.frames, self.resolution = frames, resolution
@@ -117,49 +117,49 @@ class InferenceSamples(Dataset[Sample]):
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """One process's shares of an epoch's batches, as keys (epoch, index).
+    """One rank's shares of an epoch's batches, as keys (epoch, index).
 
-    The order of the frames depends on the seed and the epoch alone. Each batch of ``batch_size`` is cut into ``ranks``
-    consecutive shares whose sizes differ by at most one; the last batch may leave a share empty.
+    The order of the frames depends on seed and epoch alone. Each batch of ``batch_size`` is divided into ``ranks``
+    consecutive shares whose sizes differ by at most one; shares of the last batch may be empty.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
         self.length, self.batch_size, self.seed, self.rank, self.ranks = length, batch_size, seed, rank, ranks
-        self.epoch, self.done = 0, 0
+        self.epoch, self.frames_done = 0, 0
 
-    def set_epoch(self, epoch: int, done: int = 0) -> None:
-        """Choose the epoch of the next iteration, and how many of its frames have had their turn already."""
-        self.epoch, self.done = epoch, done
+    def set_epoch(self, epoch: int, frames_done: int = 0) -> None:
+        """Set the epoch of the next iteration, and its frames consumed so far, unreadable ones included."""
+        self.epoch, self.frames_done = epoch, frames_done
 
     def __len__(self) -> int:
-        return max(0, math.ceil((self.length - self.done) / self.batch_size))
+        return max(0, math.ceil((self.length - self.frames_done) / self.batch_size))
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
-        for start in range(self.done, self.length, self.batch_size):
+        for start in range(self.frames_done, self.length, self.batch_size):
             batch = order[start : start + self.batch_size]
             yield [(self.epoch, int(index)) for index in np.array_split(batch, self.ranks)[self.rank]]
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack images and targets."""
+    """Stack images and targets of at least one sample."""
     targets = {name: torch.stack([s.targets[name] for s in samples]) for name in samples[0].targets}
     images = torch.stack([s.image.permute(1, 2, 0) for s in samples]).permute(0, 3, 1, 2)  # channels last in memory
     return Batch(images, targets, [s.info for s in samples], [])
 
 
 def training_loader(frames: KITTI, config: Config, rank: int = 0, ranks: int = 1) -> DataLoader[Any]:
-    """Shares of process ``rank`` of an epoch's batches; ``loader.batch_sampler.set_epoch(e)`` chooses which."""
+    """The rank's shares of an epoch's batches. ``loader.batch_sampler.set_epoch(epoch)`` sets the epoch."""
     samples = TrainingSamples(frames, config)
     seed, batch_size = config.general.random_seed, config.dataset.batch_size
     return _loader(samples, config, EpochBatches(len(samples), batch_size, seed, rank, ranks), samples.collate, ranks)
 
 
 def inference_loader(
-    frames: KITTI, config: Config, rank: int = 0, ranks: int = 1, numbers: Sequence[int] | None = None
+    frames: KITTI, config: Config, rank: int = 0, ranks: int = 1, indices: Sequence[int] | None = None
 ) -> DataLoader[Any]:
-    """Every ``ranks``-th frame from number ``rank`` on, in the split's order; ``numbers``: of these frames only."""
-    chosen = range(len(frames)) if numbers is None else numbers
+    """Every ``ranks``-th frame from ``rank`` on, in the split's order; ``indices``: only these frames of the split."""
+    chosen = range(len(frames)) if indices is None else indices
     own, size = chosen[rank::ranks], -(-config.dataset.batch_size // ranks)
     batches = [list(own[start : start + size]) for start in range(0, len(own), size)]
     return _loader(InferenceSamples(frames, config.dataset.resolution), config, batches, collate, ranks)
@@ -171,7 +171,7 @@ def _loader(
     workers = min(-(-config.dataset.num_workers // ranks), available_cores())
     cached = workers > 0 and samples.frames.cache is not None
     if cached and "fork" not in multiprocessing.get_all_start_methods():
-        raise ValueError("dataset.cache=ram is shared by forked loaders, which this system has not; set num_workers: 0")
+        raise ValueError("dataset.cache=ram needs forked workers, not available on this system; set num_workers: 0")
     return DataLoader(
         samples,
         batch_sampler=batches,
@@ -181,25 +181,25 @@ def _loader(
         persistent_workers=workers > 0,
         multiprocessing_context="fork" if cached else None,
         worker_init_fn=_init_worker,
-        # otherwise the loader draws from torch's global generator, more or less often depending on workers and epoch
+        # otherwise the loader draws from torch's global generator, at times that depend on workers and epoch
         generator=torch.Generator(),
     )
 
 
 def _init_worker(_: int) -> None:
-    cv2.setNumThreads(0)  # the workers themselves are the parallelism
-    keep_freed_memory()  # every sample takes images of the same sizes
-    # Terminals and torchrun signal whole process groups. The main process then finishes its step, which must not fail
-    # for want of a loader; so SIGTERM counts only where it comes from there.
+    cv2.setNumThreads(0)  # the workers already use all cores
+    keep_freed_memory()  # every sample needs arrays of the same sizes
+    # Terminals and torchrun send signals to the whole process group. The main process then finishes its step, for
+    # which it needs the loader: a worker ignores these signals and accepts SIGTERM from the main process only.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_when_told, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_exit_on_sigterm_from, args=(os.getppid(),), daemon=True).start()
 
 
-def _end_when_told(parent: int) -> None:
+def _exit_on_sigterm_from(parent: int) -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         pass
     os._exit(0)

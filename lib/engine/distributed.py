@@ -1,7 +1,7 @@
 """Several ranks that train one model: processes of torchrun, or those that ``trainer.gpu_ids`` starts.
 
-Every rank computes the losses of the whole batch: sums, counts and descriptors are exchanged, so all ranks hold the same
-value. DistributedDataParallel then averages the gradient of that one value over the ranks.
+Every rank computes the losses of the whole batch: sums, counts and descriptors are exchanged, so all ranks have
+the same value. DistributedDataParallel then averages the gradient of that one value over the ranks.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ProcessGroup:
         return value if self.size == 1 else _AllReduceSum.apply(value)
 
     def gather_rows(self, rows: Tensor, share: int) -> Tensor:
-        """Rows (B, ..) of all ranks by rank, -> (size * share, ..); each rank's rows are padded with zeros to ``share``.
+        """Rows (B, ..) of all ranks by rank -> (size * share, ..); each rank's rows are padded with zeros.
 
         The gradient is right in the sense of :meth:`all_reduce_sum`.
         """

@@ -31,7 +31,7 @@ class Progress:
     steps: int = 0
     """steps of this epoch, without those that had no images"""
     zeros: dict[str, int] = field(default_factory=dict)
-    """by loss: steps of this epoch in which it was exactly 0, and so trained nothing; losses that never were are absent"""
+    """by loss: steps of this epoch in which it was exactly 0, and so trained nothing; absent if there were none"""
     seconds: float = 0.0
     """spent on this epoch"""
     skipped: list[str] = field(default_factory=list)

@@ -1,34 +1,51 @@
-"""Result files and label files -> average precision, by KITTI's protocol. numpy and numba only."""
+"""Label files and result files -> average precision by KITTI's protocol. numpy and numba only, nothing of lib.
 
-from .annotations import Annotations
-from .iou import bbox_overlaps
-from .kitti import (
-    CLASSES,
-    DISTANCE_BANDS,
-    evaluate_annotations,
-    evaluate_kitti,
-    evaluate_objects,
-    type_names_for,
-)
-from .reading import read_annotations
-from .result import DIFFICULTIES, METRICS, OVERLAPS, RECALLS, Curve, KittiResult
-from .rotated_iou import rotated_overlaps
+The folder works on its own: copy it without ``__pycache__``, because numba's cache contains module names. Names are
+imported when they are first used, so that code that only reads label files does not load numba.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .annotations import Annotations, KittiObject, read_annotations
+    from .iou import bbox_overlaps
+    from .kitti import evaluate_annotations, evaluate_kitti, evaluate_objects
+    from .protocol import (
+        CLASSES,
+        DIFFICULTIES,
+        DISTANCE_BANDS,
+        METRIC_TITLES,
+        METRICS,
+        NO_OVERLAPS,
+        OVERLAPS,
+        RECALLS,
+        TYPE_NAMES,
+        Band,
+        OwnOverlaps,
+        type_names_for,
+    )
+    from .result import Curve, KittiResult
+    from .rotated_iou import rotated_overlaps
 
 __all__ = [
-    "CLASSES",
-    "DIFFICULTIES",
-    "DISTANCE_BANDS",
-    "METRICS",
-    "OVERLAPS",
-    "RECALLS",
-    "Annotations",
-    "Curve",
-    "KittiResult",
-    "bbox_overlaps",
-    "evaluate_annotations",
-    "evaluate_kitti",
-    "evaluate_objects",
-    "read_annotations",
-    "rotated_overlaps",
+    "CLASSES", "DIFFICULTIES", "DISTANCE_BANDS", "METRICS", "METRIC_TITLES", "NO_OVERLAPS", "OVERLAPS", "RECALLS",
+    "TYPE_NAMES", "Annotations", "Band", "Curve", "KittiObject", "KittiResult", "OwnOverlaps", "bbox_overlaps",
+    "evaluate_annotations", "evaluate_kitti", "evaluate_objects", "read_annotations", "rotated_overlaps",
     "type_names_for",
-]
+]  # fmt: skip
+_MODULES = ("protocol", "annotations", "result", "rotated_iou", "iou", "kitti")  # numba from rotated_iou on
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for module in _MODULES:
+            members = vars(import_module(f".{module}", __name__))
+            if name in members:
+                globals()[name] = members[name]
+                return members[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

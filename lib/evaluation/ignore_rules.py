@@ -1,4 +1,4 @@
-"""Who counts: KITTI's rules for ground truth and detections of a class at a difficulty.
+"""Which ground truth and which detections count, for one class at one difficulty: KITTI's rules.
 
 N ground truths and M detections of all frames.
 """
@@ -7,20 +7,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from .annotations import DONT_CARE, OCCLUDED, TRUNCATED, Y1, Y2, Annotations, Z
-
-MIN_HEIGHT = {"easy": 40, "moderate": 25, "hard": 25}
-MAX_OCCLUDED = {"easy": 0, "moderate": 1, "hard": 2}
-MAX_TRUNCATED = {"easy": 0.15, "moderate": 0.3, "hard": 0.5}
-NEIGHBOURS = {"Car": "Van", "Pedestrian": "Person_sitting"}
-"""Types so close to a class that finding them is neither right nor wrong."""
+from .annotations import DONT_CARE, HEIGHT, LENGTH, OCCLUDED, TRUNCATED, WIDTH, X1, Y1, Y2, Annotations, X, Y, Z
+from .protocol import MAX_OCCLUDED, MAX_TRUNCATED, MIN_HEIGHT, NEIGHBOURS, Band
 
 VALID, IGNORED, UNUSED, STUFF, NO_FALSE_POSITIVE = 0, 1, -1, -2, 2
-"""States: UNUSED is another class, STUFF a DontCare area; NO_FALSE_POSITIVE may match but costs nothing unmatched."""
+"""VALID counts. IGNORED: a match is neither TP nor FP, a miss does not count. UNUSED: of another class. STUFF: a
+DontCare area. NO_FALSE_POSITIVE: a detection that may be a true positive, but is no false positive."""
 
 
-def label_states(labels: Annotations, cls: str, difficulty: str, band: tuple[float, float] | None) -> np.ndarray:
-    """(N,) int8: VALID, IGNORED (must be found by nobody, may be by anybody), STUFF or UNUSED.
+def label_states(labels: Annotations, cls: str, difficulty: str, band: Band | None = None) -> np.ndarray:
+    """(N,) int8: VALID, IGNORED, STUFF or UNUSED.
 
     With ``band``, ground truth whose depth z [m] is not in [band[0], band[1]) is ignored as well.
     """
@@ -32,7 +28,7 @@ def label_states(labels: Annotations, cls: str, difficulty: str, band: tuple[flo
         | (height <= MIN_HEIGHT[difficulty])
     )
     if band is not None:
-        ignored |= ~_inside(values[:, Z], band)
+        ignored |= ~_is_inside(values[:, Z], band)
     states = np.full(len(types), UNUSED, dtype=np.int8)
     states[types == DONT_CARE] = STUFF
     own = types == labels.type_names.index(cls)
@@ -42,20 +38,28 @@ def label_states(labels: Annotations, cls: str, difficulty: str, band: tuple[flo
     return states
 
 
-def detection_states(
-    detections: Annotations, cls: str, difficulty: str, band: tuple[float, float] | None
-) -> np.ndarray:
+def detection_states(detections: Annotations, cls: str, difficulty: str, band: Band | None = None) -> np.ndarray:
     """(M,) int8: VALID, IGNORED (too small, of whatever class), NO_FALSE_POSITIVE (outside the band) or UNUSED."""
     values = detections.values
     states = np.full(len(values), UNUSED, dtype=np.int8)
     own = detections.types == detections.type_names.index(cls)
     states[own] = VALID
     if band is not None:
-        states[own & ~_inside(values[:, Z], band)] = NO_FALSE_POSITIVE
-    # the devkit cuts the height to an integer first, which "<" a whole number does not notice
+        states[own & ~_is_inside(values[:, Z], band)] = NO_FALSE_POSITIVE
+    # The devkit truncates the height to an integer first, which makes no difference to "<" a whole number.
     states[np.abs(values[:, Y1] - values[:, Y2]) < MIN_HEIGHT[difficulty]] = IGNORED
     return states
 
 
-def _inside(depth: np.ndarray, band: tuple[float, float]) -> np.ndarray:
+def detected_metrics(detections: Annotations, cls: str) -> list[str]:
+    """Metrics in which the class has a detection with valid fields (-1 and -1000 mean absent, as in the devkit)."""
+    columns = detections.values.T
+    own = detections.types == detections.type_names.index(cls)
+    has_bev = (columns[X] != -1000) & (columns[Z] != -1000) & (columns[WIDTH] > 0) & (columns[LENGTH] > 0)
+    has_3d = has_bev & (columns[Y] != -1000) & (columns[HEIGHT] > 0)
+    valid = {"bbox": columns[X1] >= 0, "bev": has_bev, "3d": has_3d}
+    return [metric for metric, has_fields in valid.items() if (own & has_fields).any()]
+
+
+def _is_inside(depth: np.ndarray, band: Band) -> np.ndarray:
     return (depth >= band[0]) & (depth < band[1])

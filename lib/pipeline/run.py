@@ -16,7 +16,7 @@ from ..datasets.kitti import KITTI
 from ..datasets.samples import training_loader
 from ..engine.checkpoint import load_model_state, read_checkpoint
 from ..engine.device import seed_torch
-from ..engine.distributed import ProcessGroup, join, leave, lost_contact, own_rank
+from ..engine.distributed import join, leave, lost_contact, own_rank
 from ..engine.metrics import add_ap_to_last, read_metrics
 from ..engine.network import load_network
 from ..engine.optimizer import build_optimizer
@@ -103,7 +103,9 @@ def check_classes(config: Config, dataset: KITTI) -> None:
             raise ValueError(f"dataset.writelist: no label of split {dataset.split!r} is of the class {name!r}")
 
 
-def build_trainer(evaluator: Evaluator, interruption: Interruption, overwrite: bool, resume_from: str | None) -> Trainer:
+def build_trainer(
+    evaluator: Evaluator, interruption: Interruption, overwrite: bool, resume_from: str | None
+) -> Trainer:
     """Build data, model, optimizer and losses, and load the checkpoint to start from. Writes nothing."""
     config, run_dir, device, ranks = evaluator.config, evaluator.run_dir, evaluator.device, evaluator.ranks
     resume = find_resume_checkpoint(config, run_dir, resume_from)

@@ -109,10 +109,7 @@ def _natural_key(path: Path) -> list[int | str]:
 def check_images(paths: Iterable[Path]) -> Iterator[ImageFile]:
     """Read the headers. Raises ValueError naming the first file that is not a complete image."""
     for path in paths:
-        size = read_image_size(path, upright=True)
-        if 0 in size:
-            raise ValueError(f"{path}: an image of {size[0]} x {size[1]} pixels")
-        yield ImageFile(path, size)
+        yield ImageFile(path, read_image_size(path, upright=True))
 
 
 def _open(path: Path) -> cv2.VideoCapture:

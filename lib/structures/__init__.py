@@ -1,9 +1,18 @@
-"""What a KITTI file holds: objects (labels and results) and calibration."""
+"""The content of KITTI's files: objects (labels and results), calibrations, splits."""
 
 from .calibration import Calibration
 from .camera import focal_net
 from .frame_info import FrameInfo
-from .object3d import Object3d, read_objects
+from .object3d import KITTI_TYPES, Object3d, read_objects, scan_objects
 from .split import read_split
 
-__all__ = ["Calibration", "FrameInfo", "Object3d", "focal_net", "read_objects", "read_split"]
+__all__ = [
+    "KITTI_TYPES",
+    "Calibration",
+    "FrameInfo",
+    "Object3d",
+    "focal_net",
+    "read_objects",
+    "read_split",
+    "scan_objects",
+]

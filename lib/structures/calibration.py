@@ -19,8 +19,8 @@ Real = TypeVar("Real", float, np.ndarray)
 class Calibration:
     """Projection matrix of the left colour camera, with the official code's conventions.
 
-    Those are: pixels are P2's first two rows over the point's own z (not over the third row, which adds P2[2, 3],
-    a few millimetres), and the inverse shifts x and y by P2's fourth column over the focal length.
+    Pixels are P2's first two rows divided by the point's own z (not by the third row, which adds P2[2, 3], a few
+    millimetres); the inverse shifts x and y by P2's fourth column divided by the focal length.
     """
 
     def __init__(self, P2: np.ndarray) -> None:
@@ -36,9 +36,9 @@ class Calibration:
 
     @classmethod
     def from_file(cls, path: str | Path) -> Calibration:
-        """Read ``P2:`` and its 12 numbers.
+        """Read the 12 numbers of the line ``P2:``.
 
-        Raises FileNotFoundError when the file is missing and ValueError, naming it, when P2 is missing or broken.
+        Raises FileNotFoundError, and ValueError, naming the file, if P2 is missing or malformed.
         """
         path = Path(path)
         try:
@@ -67,13 +67,13 @@ class Calibration:
         return (points_cam @ self.P2[:2, :3].T + self.P2[:2, 3]) / points_cam[:, 2:3]
 
     def project_homogeneous(self, points_cam: np.ndarray) -> np.ndarray:
-        """Like :meth:`project`, but over P2's own third row: what the official code does for boxes around corners."""
+        """Like :meth:`project`, but divided by P2's third row, as the official code does for boxes around corners."""
         points_cam = np.asarray(points_cam, dtype=np.float64)
-        image = points_cam @ self.P2[:, :3].T + self.P2[:, 3]
-        return image[:, :2] / image[:, 2:]
+        uvw = points_cam @ self.P2[:, :3].T + self.P2[:, 3]
+        return uvw[:, :2] / uvw[:, 2:]
 
     def back_project(self, u_img: Real, v_img: Real, depth: Real) -> tuple[Real, Real, Real]:
-        """Pixels (u, v) seen at ``depth`` z [m] -> points (x, y, z) [m, rectified camera]; numbers or (N,) arrays."""
+        """Pixels (u, v) at ``depth`` z [m] -> points (x, y, z) [m, rectified camera]; numbers or (N,) arrays."""
         x = (u_img - self.cu) * depth / self.fu + self.tx
         y = (v_img - self.cv) * depth / self.fv + self.ty
         return x, y, depth

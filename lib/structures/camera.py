@@ -1,4 +1,4 @@
-"""Cameras that no calibration file describes, and what a camera's focal length means to the network."""
+"""Cameras of images without a calibration file, and the focal length at the size of the network input."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .calibration import Calibration
 
 KITTI_P2 = ((721.5377, 0.0, 609.5593, 44.85728), (0.0, 721.5377, 172.854, 0.2163791), (0.0, 0.0, 1.0, 0.002745884))
 KITTI_SIZE = (1242, 375)
-"""the camera of four fifths of KITTI's images, and their size (width, height) [px]"""
+"""Projection matrix and size (width, height) [px] of four fifths of KITTI's images."""
 _KITTI_RATIO_SLACK = 0.03
 
 
@@ -23,10 +23,10 @@ def focal_net(calibration: Calibration, image_width: int, input_width: int) -> f
 def camera_from_intrinsics(
     image_size: tuple[int, int], fx: float, fy: float | None = None, cx: float | None = None, cy: float | None = None
 ) -> Calibration:
-    """A camera without distortion, all in pixels of an image of ``image_size`` (width, height).
+    """A camera without distortion; all arguments in pixels, ``image_size`` is (width, height).
 
     ``fy`` defaults to ``fx``, the principal point to the image's centre. Raises ValueError for focal lengths that
-    are not positive and for what is not finite.
+    are not positive and for values that are not finite.
     """
     fy = fx if fy is None else fy
     center = (image_size[0] / 2 if cx is None else cx, image_size[1] / 2 if cy is None else cy)
@@ -40,10 +40,10 @@ def camera_from_intrinsics(
 
 
 def assumed_kitti_camera(image_size: tuple[int, int]) -> Calibration:
-    """The camera that an image would have if it showed as wide an angle as KITTI's.
+    """The camera of an image with KITTI's horizontal field of view.
 
-    Where the image also has KITTI's ratio (within 3 %) it is KITTI's P2, scaled. Any other one is no cut-out of
-    KITTI's, whose principal point lies above the middle; the image's centre is then the better guess.
+    For an image with KITTI's aspect ratio (within 3 %) it is KITTI's P2, scaled. For any other the principal point is
+    the image's centre and not KITTI's, which lies above the middle.
     """
     scale = image_size[0] / KITTI_SIZE[0]
     if ratio_difference(image_size, KITTI_SIZE) <= _KITTI_RATIO_SLACK:

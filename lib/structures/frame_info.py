@@ -1,4 +1,4 @@
-"""What decoding needs to know about an image; it travels with the batch, so nothing reaches back into the data set."""
+"""The properties of an image that decoding needs. They are part of the batch."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ class FrameInfo:
     """(width, height) of the original image [px]"""
     calibration: Calibration
     depth_scale: float = 1.0
-    """what depths of the network are multiplied by: 1 for a camera like that of the training images"""
+    """factor of the network's depths: 1 for a camera like that of the training images"""

@@ -1,30 +1,32 @@
 """One line of a KITTI label or result file.
 
-Axes of the rectified camera frame (``_cam``): x right, y down, z forward [m]. ``location`` is the centre of the
+Axes of the rectified camera frame (``_cam``): x right, y down, z forward [m]. ``location_cam`` is the centre of the
 box's *bottom* face; ``rotation_y`` turns about the y axis, 0 where the object's front looks along +x.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-LABEL_COLUMNS = 15
-RESULT_COLUMNS = 16
-_COLUMN_NAMES = (
-    "type truncated occluded alpha bbox_x1 bbox_y1 bbox_x2 bbox_y2 height width length x y z rotation_y score"
-).split()
+from ..evaluation.reading import Row, parse_line, read_rows, scan_rows
+
+KITTI_TYPES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc", "DontCare")
+"""All types of KITTI's label files (devkit/readme.txt)."""
+TRAINING_DIFFICULTIES = (("Easy", 40, 0.15, 0), ("Moderate", 25, 0.3, 1), ("Hard", 25, 0.5, 2))
+"""(name, least height [px], largest truncated, largest occluded) of the official training code."""
 
 
 @dataclass(frozen=True, slots=True)
 class Object3d:
-    """An object in KITTI's words (devkit/readme.txt). Immutable; change one with ``dataclasses.replace``."""
+    """An object with the fields of KITTI's devkit/readme.txt. Immutable; change one with ``dataclasses.replace``."""
 
     type: str
-    """'Car', 'Van', 'Truck', 'Pedestrian', 'Person_sitting', 'Cyclist', 'Tram', 'Misc' or 'DontCare'"""
+    """one of ``KITTI_TYPES``, or a class of other data; case matters, unlike in lib.evaluation"""
     truncated: float
     """share of the object outside the image, 0..1; -1 for DontCare"""
     occluded: int
@@ -43,54 +45,27 @@ class Object3d:
     """confidence of a detection; None for a label"""
 
     @classmethod
-    def from_line(cls, line: str, where: str = "line") -> Object3d:
-        """Parse 15 columns (label) or 16 (result). Raises ValueError, beginning with ``where``, for anything else."""
-        columns = line.split()
-        if len(columns) not in (LABEL_COLUMNS, RESULT_COLUMNS):
-            raise ValueError(
-                f"{where}: expected {LABEL_COLUMNS} columns (label) or {RESULT_COLUMNS} (result with score), "
-                f"got {len(columns)}: {line.strip()[:120]!r}"
-            )
-        numbers = []
-        for name, text in zip(_COLUMN_NAMES[1:], columns[1:], strict=False):
-            try:
-                number = math.nan if "_" in text else float(text)  # Python's own, which no other reader takes
-            except ValueError:
-                number = math.nan
-            if not math.isfinite(number):
-                raise ValueError(f"{where}: {name} must be a finite number, got {text[:40]!r}")
-            numbers.append(number)
-        if numbers[1] != int(numbers[1]):
-            raise ValueError(f"{where}: occluded must be a whole number (-1, 0, 1, 2 or 3), got {columns[2]!r}")
-        return cls(
-            type=columns[0],
-            truncated=numbers[0],
-            occluded=int(numbers[1]),
-            alpha=numbers[2],
-            bbox_img=(numbers[3], numbers[4], numbers[5], numbers[6]),
-            dimensions=(numbers[7], numbers[8], numbers[9]),
-            location_cam=(numbers[10], numbers[11], numbers[12]),
-            rotation_y=numbers[13],
-            score=numbers[14] if len(numbers) == RESULT_COLUMNS - 1 else None,
-        )
+    def from_line(cls, line: str) -> Object3d:
+        """Parse 15 columns (label) or 16 (result). Raises ValueError, naming column and value, for anything else."""
+        return cls._from_row(parse_line(line.encode()))
+
+    @classmethod
+    def _from_row(cls, row: Row) -> Object3d:
+        name, (truncated, occluded, alpha, x1, y1, x2, y2, height, width, length, x, y, z, rotation_y, *score) = row
+        box, sizes, location = (x1, y1, x2, y2), (height, width, length), (x, y, z)
+        return cls(name, truncated, int(occluded), alpha, box, sizes, location, rotation_y, *score)
 
     def to_label_line(self) -> str:
-        """The line as KITTI's own label files write it: two decimals, and bare integers in a DontCare's blanks."""
+        """The line as KITTI's label files have it: two decimals; in a DontCare's unused fields whole numbers."""
+        unused = "g" if self.truncated < 0 else ".2f"
         box = " ".join(f"{v:.2f}" for v in self.bbox_img)
-        if self.truncated < 0:
-            rest = (*self.dimensions, *self.location_cam, self.rotation_y)
-            return f"{self.type} {self.truncated:g} {self.occluded} {self.alpha:g} {box} " + " ".join(
-                f"{v:g}" for v in rest
-            )
-        rest = (*self.dimensions, *self.location_cam, self.rotation_y)
-        return f"{self.type} {self.truncated:.2f} {self.occluded} {self.alpha:.2f} {box} " + " ".join(
-            f"{v:.2f}" for v in rest
-        )
+        pose = " ".join(f"{v:{unused}}" for v in (*self.dimensions, *self.location_cam, self.rotation_y))
+        return f"{self.type} {self.truncated:{unused}} {self.occluded} {self.alpha:{unused}} {box} {pose}"
 
     def to_result_line(self) -> str:
-        """The line of a result file as the official code writes it: two decimals, the score too.
+        """The line of a result file as the official code writes it: two decimals, also of the score.
 
-        The published numbers were computed from such files, so this rounding is part of them.
+        The published numbers were computed from files with this rounding.
         """
         numbers = (self.alpha, *self.bbox_img, *self.dimensions, *self.location_cam, self.rotation_y)
         score = 0.0 if self.score is None else self.score
@@ -100,16 +75,13 @@ class Object3d:
     def difficulty(self) -> str:
         """'DontCare', 'Easy', 'Moderate', 'Hard' or 'UnKnown', by the rule of the official training code.
 
-        It decides what is trained on. The evaluator has its own, slightly different rule (KITTI's devkit).
+        It decides what is trained on. The evaluator's rule (KITTI's devkit, lib/evaluation/ignore_rules.py) has the
+        same limits, but counts the height as y2 - y1 and needs more than the minimum.
         """
         height = self.bbox_img[3] - self.bbox_img[1] + 1
         if self.truncated == -1:
             return "DontCare"
-        for name, min_height, max_truncated, max_occluded in (
-            ("Easy", 40, 0.15, 0),
-            ("Moderate", 25, 0.3, 1),
-            ("Hard", 25, 0.5, 2),
-        ):
+        for name, min_height, max_truncated, max_occluded in TRAINING_DIFFICULTIES:
             if height >= min_height and self.truncated <= max_truncated and self.occluded <= max_occluded:
                 return name
         return "UnKnown"
@@ -134,15 +106,14 @@ def read_objects(path: str | Path) -> list[Object3d]:
 
     Raises FileNotFoundError when the file is missing and ValueError, with file and line number, when it is malformed.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="ascii")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file (byte {error.start} is not ASCII)") from None
-    except IsADirectoryError:
-        raise ValueError(f"{path}: a folder stands where a label or result file was expected") from None
-    return [
-        Object3d.from_line(line, f"{path}, line {number}")
-        for number, line in enumerate(text.split("\n"), 1)
-        if line.strip()
-    ]
+    return [Object3d._from_row(row) for row in read_rows(path)]
+
+
+def scan_objects(path: str | Path, scored: bool = False) -> Iterator[tuple[int, Object3d | ValueError]]:
+    """Line number (from 1) and object of each line that is not empty, or the error of a malformed line.
+
+    For checks that report all errors of a file. ``scored``: a line without score is malformed. Raises
+    FileNotFoundError, and ValueError where ``path`` is a folder.
+    """
+    for number, row in scan_rows(path, scored):
+        yield number, row if isinstance(row, ValueError) else Object3d._from_row(row)

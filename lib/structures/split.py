@@ -4,6 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import NamedTuple
+
+
+class SplitFault(NamedTuple):
+    """What is wrong with a line of a split file."""
+
+    line: int
+    """from 1; 0: the file as a whole"""
+    message: str
+    repeated: bool = False
+    """the line is well-formed, but its frame is already listed"""
 
 
 def read_split(path: str | Path) -> tuple[str, ...]:
@@ -11,23 +22,34 @@ def read_split(path: str | Path) -> tuple[str, ...]:
 
     Raises FileNotFoundError, or ValueError where it is empty or a line is malformed or repeated.
     """
+    lines, faults = scan_split(path)
+    for line, message, _ in faults:
+        raise ValueError(f"{path}{f', line {line}' if line else ''}: {message}")
+    return tuple(lines)
+
+
+def scan_split(path: str | Path) -> tuple[dict[str, int], list[SplitFault]]:
+    """Line number of each frame id, in file order, and all faults. Raises FileNotFoundError."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such split file")
     ids: dict[str, int] = {}
+    faults: list[SplitFault] = []
     try:
         lines = path.read_text(encoding="ascii").splitlines()
     except UnicodeDecodeError:
-        raise ValueError(f"{path}: not a text file; expected one frame id such as 000123 a line") from None
+        return ids, [SplitFault(0, "not a text file; expected one frame id such as 000123 a line")]
     for number, line in enumerate(lines, 1):
         frame_id = line.strip()
         if not frame_id:
             continue
         if not re.fullmatch(r"[0-9A-Za-z_-]+", frame_id):
-            raise ValueError(f"{path}, line {number}: expected one frame id such as 000123, got {frame_id[:60]!r}")
-        if frame_id in ids:
-            raise ValueError(f"{path}, line {number}: frame {frame_id} is already on line {ids[frame_id]}")
-        ids[frame_id] = number
-    if not ids:
-        raise ValueError(f"{path}: the split is empty; expected one frame id a line")
-    return tuple(ids)
+            faults.append(SplitFault(number, f"expected one frame id such as 000123, got {frame_id[:60]!r}"))
+        elif frame_id in ids:
+            message = f"frame {frame_id} is already on line {ids[frame_id]}"
+            faults.append(SplitFault(number, message, repeated=True))
+        else:
+            ids[frame_id] = number
+    if not ids and not faults:
+        faults.append(SplitFault(0, "the split is empty; expected one frame id a line"))
+    return ids, faults

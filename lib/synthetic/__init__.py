@@ -1,24 +1,11 @@
-"""The embedded data set: rendered road scenes in KITTI's own layout, from which depth can be learnt by perspective.
+"""Renders road scenes in KITTI's layout: images, labels and calibrations from which depth can be learnt by perspective.
 
-From a random generator (or a KITTI label file) to files: ``street`` and ``traffic`` draw a :class:`Scene` (or
-``layouts`` builds it around given poses), ``render`` paints it with ``ground``, ``roadside``, ``shadows`` and
-``raster`` and measures the ``labels``, ``dataset`` writes everything.
+A :class:`Scene` comes from random numbers (``street``, ``traffic``) or from a KITTI label file (``layouts``).
+``render`` draws it and measures the labels; ``dataset`` writes the files, with one real calibration of KITTI.
 """
 
-from .dataset import Plan, make_plan, prepare_folder, render_frame, write_frames
+from .dataset import Plan, make_plan, prepare_folder, write_frames
 from .layouts import layout_scene, random_scene
-from .render import RenderedFrame, render
-from .scene import Scene
+from .render import render
 
-__all__ = [
-    "Plan",
-    "RenderedFrame",
-    "Scene",
-    "layout_scene",
-    "make_plan",
-    "prepare_folder",
-    "random_scene",
-    "render",
-    "render_frame",
-    "write_frames",
-]
+__all__ = ["Plan", "layout_scene", "make_plan", "prepare_folder", "random_scene", "render", "write_frames"]

@@ -1,36 +1,38 @@
-"""Planning and writing a whole data set, frame by frame; every frame is a pure function of (plan, position)."""
+"""Planning and writing a whole data set, frame by frame; every frame is a pure function of (plan, folder, id)."""
 
-from __future__ import annotations
-
-import json
 import logging
 import math
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
+import numpy as np
 
-from ..system.files import write_file
+from ..structures.camera import KITTI_P2, KITTI_SIZE
+from ..system.files import write_file, write_json
 from ..system.machine import leave_ctrl_c_to_parent
-from .files import (
-    NATIVE_SIZE,
-    calibration_text,
-    encode_png,
-    label_text,
-)
-from .labels import DONT_CARE_BEYOND_M
-from .layouts import layout_scene, random_scene
-from .render import RenderedFrame, render
-from .scene import Scene
+from .layouts import layout_scene, random_scene, scale_P2
+from .render import DONT_CARE_BEYOND_M, render
 
 logger = logging.getLogger(__name__)
-MARKER = "synthetic.json"
-"""written first; tells later calls that the folder's contents may be replaced"""
-_OWN_FOLDERS = ("ImageSets", "training", "testing")
+MARKER = "synthetic.json"  # written first; a folder with this file may be replaced by a later call
+_FOLDERS = {"training": ("image_2", "calib", "label_2"), "testing": ("image_2", "calib"), "ImageSets": ("",)}
+# The rest of KITTI's training/calib/000010.txt, beside KITTI_P2: first the fourth columns of the other projections
+_FOURTH_COLUMNS = {"P0": (0.0, 0.0, 0.0), "P1": (-387.5744, 0.0, 0.0), "P3": (-339.5242, 2.199936, 0.002729905)}
+_EXTRINSICS = {
+    "R0_rect": "0.9999239 0.00983776 -0.007445048 -0.009869795 0.9999421 -0.004278459 0.007402527 0.004351614 "
+    "0.9999631",
+    "Tr_velo_to_cam": "0.007533745 -0.9999714 -0.000616602 -0.004069766 0.01480249 0.0007280733 -0.9998902 -0.07631618 "
+    "0.9998621 0.00752379 0.01480755 -0.2717806",
+    "Tr_imu_to_velo": "0.9999976 0.0007553071 -0.002035826 -0.8086759 -0.0007854027 0.9998898 -0.01482298 0.3195559 "
+    "0.002024406 0.01482454 0.9998881 -0.7997231",
+}
+Ids = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +40,17 @@ class Plan:
     """What to write where."""
 
     out: Path
-    train_ids: tuple[str, ...]
-    val_ids: tuple[str, ...]
-    test_ids: tuple[str, ...]
+    train_ids: Ids
+    val_ids: Ids
+    test_ids: Ids
     seed: int
-    size: tuple[int, int] | None
-    """(width, height) [px]; None: KITTI's own"""
-    layouts: Path | None = None
-    """label folder whose poses are used"""
+    size: tuple[int, int] | None  # (width, height) [px]; None: KITTI's own
+    layouts: Path | None = None  # label folder whose poses are used
 
     @property
     def frames(self) -> tuple[tuple[str, str], ...]:
         """(folder, id) of every frame to render."""
-        labelled = (("training", i) for i in (*self.train_ids, *self.val_ids))
-        return (*labelled, *(("testing", i) for i in self.test_ids))
+        return (*(("training", i) for i in self.train_ids + self.val_ids), *(("testing", i) for i in self.test_ids))
 
 
 def make_plan(
@@ -62,7 +61,7 @@ def make_plan(
     layouts: Path | None = None,
 ) -> Plan:
     """``counts``: frames in (train, val, test). Random data sets number train first, then val, both in ``training``;
-    test frames have a numbering of their own, in ``testing``.
+    test frames are numbered separately, in ``testing``.
 
     With ``layouts`` frames keep the ids of their label files: the first ones of ``ImageSets/{train,val}.txt`` beside
     the ``training`` folder where those lists exist, else the first label files by name. Raises ValueError or
@@ -70,101 +69,114 @@ def make_plan(
     """
     train, val, test = counts
     if layouts is None:
-        ids = [f"{i:06d}" for i in range(train + val)]
-        tests = tuple(f"{i:06d}" for i in range(test))
-        return Plan(out, tuple(ids[:train]), tuple(ids[train:]), tests, seed, size)
-    if not layouts.is_dir():
-        raise FileNotFoundError(f"{layouts}: no such folder; --layouts expects KITTI's training/label_2")
+        ids = tuple(f"{i:06d}" for i in range(max(train + val, test)))
+        return Plan(out, ids[:train], ids[train : train + val], ids[:test], seed, size)
     calib = layouts.parent / "calib"
-    if not calib.is_dir():
-        raise FileNotFoundError(f"{calib}: no such folder; --layouts needs the calib folder beside {layouts.name}")
-    chosen = _layout_ids(layouts, counts)
-    for name in (name for part in chosen for name in part):
-        for path in (layouts / f"{name}.txt", calib / f"{name}.txt"):
+    for folder, use in ((layouts, "expects KITTI's training/label_2"), (calib, "needs it beside the label folder")):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: no such folder; --layouts {use}")
+    plan = Plan(out, *_layout_ids(layouts, counts), seed, size, layouts)
+    for _, frame_id in plan.frames:
+        for path in (layouts / f"{frame_id}.txt", calib / f"{frame_id}.txt"):
             if not path.is_file():
-                raise FileNotFoundError(f"{path}: no such file; frame {name} needs a label and a calibration")
-    return Plan(out, *chosen, seed, size, layouts)
+                raise FileNotFoundError(f"{path}: no such file; frame {frame_id} needs a label and a calibration")
+    return plan
 
 
-def _layout_ids(
-    layouts: Path, counts: tuple[int, int, int]
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    lists = layouts.parent.parent / "ImageSets"
+def _layout_ids(layouts: Path, counts: tuple[int, int, int]) -> tuple[Ids, Ids, Ids]:
+    lists = [layouts.parent.parent / "ImageSets" / f"{split}.txt" for split in ("train", "val")]
     names = sorted(path.stem for path in layouts.glob("*.txt"))
-    if all((lists / f"{split}.txt").is_file() for split in ("train", "val")):
-        train, val = ((lists / f"{split}.txt").read_text(encoding="ascii").split() for split in ("train", "val"))
-        rest = sorted(set(names) - set(train[: counts[0]]) - set(val[: counts[1]]))
+    if all(path.is_file() for path in lists):
+        train, val = (path.read_text(encoding="ascii").split() for path in lists)
     else:
-        train, val, rest = names[: counts[0]], names[counts[0] : sum(counts[:2])], names[sum(counts[:2]) :]
-    for wanted, found, what in zip(counts, (train, val, rest), ("train", "val", "test"), strict=True):
+        train, val = names[: counts[0]], names[counts[0] : sum(counts[:2])]
+    rest = sorted(set(names) - set(train[: counts[0]]) - set(val[: counts[1]]))
+    for wanted, found, split in zip(counts, (train, val, rest), ("train", "val", "test"), strict=True):
         if len(found) < wanted:
-            raise ValueError(f"{layouts}: {wanted} {what} frames wanted, but only {len(found)} label files are left")
+            raise ValueError(f"{layouts}: {wanted} {split} frames wanted, but only {len(found)} label files are left")
     return tuple(train[: counts[0]]), tuple(val[: counts[1]]), tuple(rest[: counts[2]])
 
 
-def scene_of(plan: Plan, folder: str, frame_id: str) -> Scene:
-    """The scene of one frame of the plan."""
-    if plan.layouts is not None:
-        calib = plan.layouts.parent / "calib" / f"{frame_id}.txt"
-        return layout_scene(plan.layouts / f"{frame_id}.txt", calib, plan.seed, plan.size)
-    return random_scene(plan.seed, int(frame_id), plan.size or NATIVE_SIZE, stream=int(folder == "testing"))
-
-
-def render_frame(plan: Plan, folder: str, frame_id: str) -> tuple[Scene, RenderedFrame]:
-    """Scene and image of one frame of the plan. Real layouts keep their far labels, random ones DontCare them."""
-    scene = scene_of(plan, folder, frame_id)
-    return scene, render(scene, math.inf if plan.layouts is not None else DONT_CARE_BEYOND_M)
-
-
 def write_frame(plan: Plan, folder: str, frame_id: str) -> int:
-    """Render and write one frame; returns the number of objects labelled (DontCare not counted)."""
-    scene, frame = render_frame(plan, folder, frame_id)
+    """Render and write one frame; returns the number of labelled objects, DontCare not counted.
+
+    Labels of real layouts keep their far objects; in random scenes these become DontCare.
+    """
+    if plan.layouts is None:
+        scene = random_scene(plan.seed, int(frame_id), plan.size or KITTI_SIZE, stream=int(folder == "testing"))
+        frame = render(scene, DONT_CARE_BEYOND_M)
+    else:
+        name = f"{frame_id}.txt"
+        scene = layout_scene(plan.layouts / name, plan.layouts.parent / "calib" / name, plan.seed, plan.size)
+        frame = render(scene, math.inf)
     root = plan.out / folder
     write_file(root / "image_2" / f"{frame_id}.png", encode_png(frame.image_bgr))
-    text = calibration_text(scene.calibration.P2, scene.size)
-    write_file(root / "calib" / f"{frame_id}.txt", text.encode("ascii"))
+    write_file(root / "calib" / f"{frame_id}.txt", calibration_text(scene.calibration.P2, scene.size).encode("ascii"))
     if folder == "training":
-        write_file(root / "label_2" / f"{frame_id}.txt", label_text(frame.objects).encode("ascii"))
+        labels = "".join(f"{item.to_label_line()}\n" for item in frame.objects)
+        write_file(root / "label_2" / f"{frame_id}.txt", labels.encode("ascii"))
     return sum(item.type != "DontCare" for item in frame.objects)
 
 
+def calibration_text(P2: np.ndarray, size: tuple[int, int]) -> str:
+    """A whole KITTI calibration file, all seven keys, around the P2 (3, 4) of an image of ``size`` (width, height)."""
+    entries = {"P0": P2, "P1": P2, "P2": P2, "P3": P2}
+    for key, column in _FOURTH_COLUMNS.items():
+        projection = np.column_stack([np.array(KITTI_P2)[:, :3], column])
+        entries[key] = scale_P2(projection, KITTI_SIZE, size)
+    entries.update((key, np.array(text.split(), dtype=np.float64)) for key, text in _EXTRINSICS.items())
+    return "".join(f"{key}: {' '.join(f'{v:.12e}' for v in a.ravel())}\n" for key, a in entries.items()) + "\n"
+
+
+def encode_png(image_bgr: np.ndarray) -> bytes:
+    """PNG bytes with quick compression: sensor noise hardly compresses."""
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+    if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # OpenCV 4.12; the default tries five filters on every row
+        options += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_AVG]
+    done, buffer = cv2.imencode(".png", image_bgr, options)
+    if not done:
+        raise OSError(f"could not encode an image of shape {image_bgr.shape} as PNG")
+    return buffer.tobytes()
+
+
 def prepare_folder(plan: Plan, force: bool) -> None:
-    """Make the folders. Raises FileExistsError when ``out`` holds anything and ``force`` is not given, or when it
-    holds a data set that is not this tool's own (real KITTI, say), which is never removed."""
+    """Make the folders.
+
+    Raises FileExistsError when ``out`` is a file; when it is a folder with contents and ``force`` is not given; and
+    when it holds a data set that this renderer did not write (real KITTI, say), which is never removed.
+    """
     out = plan.out
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"{out}: is a file; --out must be a folder")
     if out.is_dir() and any(out.iterdir()):
         if not force:
             raise FileExistsError(f"{out}: folder is not empty; choose another one or use --force to replace it")
-        own = (out / MARKER).is_file()
-        present = [name for name in _OWN_FOLDERS if (out / name).exists()]
-        if present and not own:
+        present = [name for name in _FOLDERS if (out / name).exists()]
+        if present and not (out / MARKER).is_file():
             raise FileExistsError(f"{out}: holds {', '.join(present)} not written by this tool; remove them yourself")
         for name in present:
             shutil.rmtree(out / name)
     out.mkdir(parents=True, exist_ok=True)
-    facts = {"seed": plan.seed, "size": plan.size, "layouts": str(plan.layouts) if plan.layouts else None}
-    write_file(out / MARKER, (json.dumps(facts) + "\n").encode("ascii"))
-    for folder, parts in (("training", ("image_2", "calib", "label_2")), ("testing", ("image_2", "calib"))):
+    layouts = str(plan.layouts) if plan.layouts else None
+    write_json(out / MARKER, {"seed": plan.seed, "size": plan.size, "layouts": layouts})
+    for folder, parts in _FOLDERS.items():
         for part in parts:
             (out / folder / part).mkdir(parents=True, exist_ok=True)
-    (out / "ImageSets").mkdir(exist_ok=True)
 
 
 def write_frames(plan: Plan, workers: int) -> Iterator[int]:
-    """Write all frames, yielding the number of labelled objects of each; then the split lists, so that a data set
-    with lists is a complete one. The files do not depend on ``workers``."""
+    """Write all frames and yield the number of labelled objects of each; then write the split lists, whose presence
+    means that the data set is complete. The files do not depend on ``workers``."""
     if workers <= 1:
         for folder, frame_id in plan.frames:
             yield write_frame(plan, folder, frame_id)
     else:
         # spawn, not fork: OpenCV's threads do not survive a fork
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin_worker) as pool:
-            folders, ids = zip(*plan.frames, strict=True) if plan.frames else ((), ())
-            yield from pool.map(write_frame, [plan] * len(ids), folders, ids, chunksize=4)
-    lists = {"train": plan.train_ids, "val": plan.val_ids, "test": plan.test_ids}
-    lists["trainval"] = tuple(sorted(plan.train_ids + plan.val_ids))
+            folders, ids = zip(*plan.frames, strict=True)
+            yield from pool.map(write_frame, repeat(plan), folders, ids, chunksize=4)
+    trainval = tuple(sorted(plan.train_ids + plan.val_ids))
+    lists = {"train": plan.train_ids, "val": plan.val_ids, "test": plan.test_ids, "trainval": trainval}
     for split, members in lists.items():
         text = "".join(f"{frame_id}\n" for frame_id in members)
         write_file(plan.out / "ImageSets" / f"{split}.txt", text.encode("ascii"))
@@ -173,4 +185,4 @@ def write_frames(plan: Plan, workers: int) -> Iterator[int]:
 
 def _begin_worker() -> None:
     leave_ctrl_c_to_parent()
-    cv2.setNumThreads(1)  # the processes already share the cores among them
+    cv2.setNumThreads(1)  # the processes already use all cores

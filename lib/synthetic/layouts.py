@@ -1,6 +1,4 @@
-"""Scenes from a random generator, or with the object poses and the camera of an existing label file."""
-
-from __future__ import annotations
+"""Scenes from random numbers alone, or with the object poses and the camera of an existing label file."""
 
 import math
 from dataclasses import replace
@@ -9,42 +7,39 @@ from pathlib import Path
 import numpy as np
 
 from ..structures import Calibration, Object3d, read_objects
+from ..structures.camera import KITTI_P2, KITTI_SIZE
 from .appearance import OBJECT_TYPES
-from .clutter import random_props
-from .files import KITTI_P2, NATIVE_SIZE, native_size, scale_P2
 from .scene import Ground, Road, Scene
-from .street import (
-    Kind,
-    random_ground,
-    random_kind,
-    random_lighting,
-    random_look,
-    random_road,
-)
+from .solids import Span
+from .street import random_ground, random_kind, random_lighting, random_look, random_props, random_road
 from .traffic import random_objects
 
+# image sizes (width, height) [px] of KITTI's four recording set-ups, by the focal length [px]
+_SIZES_BY_FOCAL = {721.5377: (1242, 375), 707.0493: (1224, 370), 718.3351: (1238, 374), 718.856: (1241, 376)}
 
-def random_scene(seed: int, frame: int, size: tuple[int, int] = NATIVE_SIZE, stream: int = 0) -> Scene:
-    """Frame number ``frame`` of data set ``seed``: depends on nothing else. ``stream`` 1 is the test split."""
+
+def random_scene(seed: int, frame: int, size: tuple[int, int] = KITTI_SIZE, stream: int = 0) -> Scene:
+    """Frame number ``frame`` of data set ``seed``; ``size``: (width, height) [px]; ``stream``: 1 for the test split.
+
+    The scene is a function of these arguments alone; the number of frames does not matter.
+    """
     key = (seed, stream, frame)
     rng = np.random.default_rng((*key, 0))
-    calibration = Calibration(scale_P2(KITTI_P2, NATIVE_SIZE, size))
     kind, ground = random_kind(rng), random_ground(rng)
     road = random_road(rng, kind)
-    pavement = (road.left - 1.4, road.right + 1.4)
-    objects = random_objects(rng, road, ground, pavement)
-    reserved = (road.left - 3.2, road.right + 3.2)
-    return _dress(rng, key, kind, road, ground, calibration, size, objects, reserved)
+    objects = random_objects(rng, road, ground)
+    calibration = Calibration(scale_P2(np.array(KITTI_P2), KITTI_SIZE, size))
+    return _complete(rng, key, size, calibration, ground, road, objects)
 
 
 def layout_scene(label_path: Path, calib_path: Path, seed: int, size: tuple[int, int] | None = None) -> Scene:
-    """The objects of a KITTI label file (types, sizes, poses unchanged; DontCare dropped) in a random street.
+    """The objects of a KITTI label file (types, sizes, poses unchanged; DontCare left out) in a random street.
 
-    The ground plane is fitted to the objects' bottoms. ``size`` None: the size that belongs to the calibration.
+    The ground plane is fitted to the bottoms of the objects. ``size`` None: the size that belongs to the calibration.
     Raises FileNotFoundError or ValueError for missing or broken files.
     """
     calibration = Calibration.from_file(calib_path)
-    own_size = native_size(calibration)
+    own_size = image_size_of(calibration)
     size = size or own_size
     calibration = Calibration(scale_P2(calibration.P2, own_size, size))
     objects = [o for o in read_objects(label_path) if o.type in OBJECT_TYPES and o.location_cam[2] > -50]
@@ -52,19 +47,17 @@ def layout_scene(label_path: Path, calib_path: Path, seed: int, size: tuple[int,
     key = (seed, 2, frame)
     rng = np.random.default_rng((*key, 0))
     kind, ground = random_kind(rng), fit_ground(objects)
-    yaw, cover = _course(objects)
-    road = random_road(rng, kind, yaw, cover)
-    reserved = (road.left - 3.2, road.right + 3.2)
+    road = random_road(rng, kind, *_course(objects))
+    reserved = None
     if objects:
-        points = np.array([(o.location_cam[0], o.location_cam[2]) for o in objects])
-        lateral = road.lateral_at(points[:, 0], points[:, 1])
-        reach = max(o.dimensions[2] for o in objects)
+        x, _, z = np.array([o.location_cam for o in objects]).T
+        lateral, reach = road.lateral_at(x, z), max(o.dimensions[2] for o in objects)
         reserved = (min(road.left, float(lateral.min()) - reach) - 2, max(road.right, float(lateral.max()) + reach) + 2)
-    return _dress(rng, key, kind, road, ground, calibration, size, objects, reserved)
+    return _complete(rng, key, size, calibration, ground, road, objects, reserved)
 
 
-def _course(objects: list[Object3d]) -> tuple[float | None, tuple[float, float]]:
-    """The road's direction [rad] that most vehicles share, None if there are none, and the laterals that they use."""
+def _course(objects: list[Object3d]) -> tuple[float | None, Span]:
+    """The direction [rad] that most vehicles share, None if there are none, and the range of laterals [m] in use."""
     vehicles = [o for o in objects if o.type in ("Car", "Van", "Truck", "Tram")]
     # against the z axis, and modulo half a turn: both directions of travel count
     angles = [(o.rotation_y + math.pi) % math.pi - math.pi / 2 for o in vehicles]
@@ -78,48 +71,44 @@ def _course(objects: list[Object3d]) -> tuple[float | None, tuple[float, float]]
 
 
 def fit_ground(objects: list[Object3d]) -> Ground:
-    """Plane through the bottoms of the objects (least squares), drawn towards KITTI's usual 1.65 m and level road."""
-    # unknowns: height, roll, pitch. The prior rows weigh as much as one object each at the stated spread.
-    prior = np.diag([1 / 0.15, 1 / 0.02, 1 / 0.015])
-    target = np.array([1.65 / 0.15, 0.0, 0.0])
+    """Least-squares plane through the bottoms of the objects, regularized towards 1.65 m below a level camera."""
+    # unknowns: height, roll, pitch. Each prior row weighs as much as one object at the stated standard deviation.
+    rows, target = np.diag([1 / 0.15, 1 / 0.02, 1 / 0.015]), np.array([1.65 / 0.15, 0.0, 0.0])
     if objects:
-        points = np.array([o.location_cam for o in objects])
-        # far objects say less: their height is less certain, and the road may climb on the way there
-        weight = 1 / (0.10 + 0.01 * np.abs(points[:, 2]))
-        rows = np.stack([np.ones(len(points)), points[:, 0], points[:, 2]], axis=1) * weight[:, None]
-        prior, target = np.concatenate([prior, rows]), np.concatenate([target, points[:, 1] * weight])
-    height, roll, pitch = np.linalg.lstsq(prior, target, rcond=None)[0]
-    return Ground(
-        float(np.clip(height, 1.0, 2.4)), float(np.clip(roll, -0.06, 0.06)), float(np.clip(pitch, -0.05, 0.05))
-    )
+        x, y, z = np.array([o.location_cam for o in objects]).T
+        # far objects weigh less: their height is less certain, and the slope of the road may change in between
+        weight = 1 / (0.10 + 0.01 * np.abs(z))
+        rows = np.concatenate([rows, np.stack([np.ones(len(z)), x, z], axis=1) * weight[:, None]])
+        target = np.concatenate([target, y * weight])
+    limits = np.array([(1.0, 2.4), (-0.06, 0.06), (-0.05, 0.05)]).T
+    return Ground(*np.clip(np.linalg.lstsq(rows, target, rcond=None)[0], *limits).tolist())
 
 
-def _dress(
+def _complete(
     rng: np.random.Generator,
     key: tuple[int, ...],
-    kind: Kind,
-    road: Road,
-    ground: Ground,
-    calibration: Calibration,
     size: tuple[int, int],
+    calibration: Calibration,
+    ground: Ground,
+    road: Road,
     objects: list[Object3d],
-    reserved: tuple[float, float],
+    reserved: Span | None = None,
 ) -> Scene:
-    """Light, sensor and clutter around given objects."""
+    """Add light, image sensor and props; ``reserved``: laterals [m] between which there are no houses."""
     lighting, look = random_lighting(rng), random_look(rng)
-    # blur and noise belong to the sensor: at a smaller size there is less of both per pixel
-    small = min(1.0, size[0] / NATIVE_SIZE[0])
-    look = replace(look, blur=look.blur * small if look.blur * small > 0.3 else 0.0)
-    props = random_props(rng, kind, road, objects, reserved)
-    return Scene(
-        size=size,
-        calibration=calibration,
-        ground=ground,
-        road=road,
-        lighting=lighting,
-        look=look,
-        objects=tuple(objects),
-        props=tuple(props),
-        background_lateral=reserved,
-        seed=key,
-    )
+    # blur belongs to the sensor: a smaller image has less of it per pixel
+    blur = look.blur * min(1.0, size[0] / KITTI_SIZE[0])
+    look = replace(look, blur=blur if blur > 0.3 else 0.0)
+    props = tuple(random_props(rng, road, objects, reserved or (road.left - 3.2, road.right + 3.2)))
+    return Scene(size, calibration, ground, road, lighting, look, tuple(objects), props, key)
+
+
+def image_size_of(calibration: Calibration) -> tuple[int, int]:
+    """(width, height) [px] of the KITTI images with this focal length; the most frequent size if it is unknown."""
+    return next((size for focal, size in _SIZES_BY_FOCAL.items() if abs(calibration.fu - focal) < 0.01), KITTI_SIZE)
+
+
+def scale_P2(P2: np.ndarray, size: tuple[int, int], new_size: tuple[int, int]) -> np.ndarray:
+    """P2 (3, 4) of the same camera with its image resized from ``size`` to ``new_size`` (width, height)."""
+    factors = np.array([[new_size[0] / size[0]], [new_size[1] / size[1]], [1.0]])
+    return np.asarray(P2, dtype=np.float64) * factors

@@ -1,166 +1,142 @@
-"""A scene -> image, instance buffer and labels."""
-
-from __future__ import annotations
+"""A scene -> image, instances and labels, which are measured in the rendered image."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from ..structures import Object3d
-from .appearance import solid_of
-from .ground import draw_ground
-from .labels import DONT_CARE_BEYOND_M, is_in_view, measure
-from .raster import Silhouette, draw_solid
+from ..ops.angles import wrap_angle
+from ..structures import Calibration, Object3d
+from .appearance import build_solid
+from .footprints import far_to_near, is_before
+from .ground import draw_ground, draw_shadows
+from .raster import Box, Canvas, draw_solid, project_faces
 from .roadside import draw_prop, draw_sky
 from .scene import Look, Scene
-from .shadows import draw_shadows
-from .solids import Solid
 from .textures import sensor_noise
+
+OCCLUSION_SHARES = (0.85, 0.50, 0.12)  # visible shares of the silhouette below which KITTI's ``occluded`` is 1, 2, 3
+MIN_PIXELS = 6  # objects with fewer visible pixels get no label
+# random scenes: objects at a larger depth become DontCare, as annotators could not see them either
+DONT_CARE_BEYOND_M = 70.0
+_BOX_FACES = np.array([(0, 1, 2, 3), (4, 5, 6, 7), (0, 1, 5, 4), (1, 2, 6, 5), (2, 3, 7, 6), (3, 0, 4, 7)])
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedFrame:
     """One rendered frame."""
 
-    image_bgr: np.ndarray
-    """(H, W, 3) uint8"""
-    instances: np.ndarray
-    """(H, W) uint16: k where ``scene.objects[k - 1]`` is seen, else 0"""
-    objects: tuple[Object3d, ...]
-    """labels with measured boxes, truncation and occlusion; DontCare last"""
-    instance_of: tuple[int, ...]
-    """for each label, its value in ``instances``"""
+    image_bgr: np.ndarray  # (H, W, 3) uint8
+    instances: np.ndarray  # (H, W) uint16: k where ``scene.objects[k - 1]`` is visible, else 0
+    objects: tuple[Object3d, ...]  # labels with measured boxes, truncation and occlusion; DontCare last
+    instance_of: tuple[int, ...]  # for each label, its value in ``instances``
 
 
 def render(scene: Scene, dont_care_beyond: float = DONT_CARE_BEYOND_M) -> RenderedFrame:
-    """Draw the scene from far to near and measure its labels. A pure function of its arguments."""
-    width, height = scene.size
-    canvas = np.zeros((height, width, 3), np.uint8)
-    instances = np.zeros((height, width), np.uint16)
-    draw_sky(canvas, scene)
-    draw_ground(canvas, scene)
-    draw_shadows(canvas, scene)
-    solids: dict[int, Solid] = {}
-    for index, item in enumerate(scene.objects, 1):
-        if is_in_view(item, scene.calibration, scene.size):
-            # its own stream: an object looks the same whoever else is in the frame
-            solids[index] = solid_of(item, np.random.default_rng((*scene.seed, 3, index)))
-    houses = sorted((p for p in scene.props if p.kind == "house"), key=lambda p: -_distance(p.end[0], p.end[1]))
-    for prop in houses:
-        draw_prop(canvas, instances, scene, prop)
-    silhouettes = _draw_objects(canvas, instances, scene, solids)
-    visible = np.bincount(instances.ravel(), minlength=len(scene.objects) + 1)
-    labels = []
-    for index, silhouette in sorted(silhouettes.items()):
-        label = measure(scene.objects[index - 1], int(visible[index]), silhouette, scene.size, dont_care_beyond)
-        if label is not None:
-            labels.append((label, index))
-    labels.sort(key=lambda pair: pair[0].type == "DontCare")
-    image = develop(canvas, scene.look, scene.seed)
-    return RenderedFrame(image, instances, tuple(o for o, _ in labels), tuple(i for _, i in labels))
+    """Draw the scene from far to near and measure its labels. A pure function of its arguments.
 
-
-def _distance(x: float, z: float) -> float:
-    return math.hypot(x, z)
-
-
-def _draw_objects(
-    canvas: np.ndarray, instances: np.ndarray, scene: Scene, solids: dict[int, Solid]
-) -> dict[int, Silhouette]:
-    """Draw objects and clutter far to near; returns the silhouette of each object that is drawn."""
-    order = far_to_near([(index, scene.objects[index - 1]) for index in solids])
-    props = sorted((p for p in scene.props if p.kind != "house"), key=lambda p: -_distance(p.x, p.z))
-    silhouettes = {}
-    for index in order:
-        item = scene.objects[index - 1]
-        waiting = [prop for prop in props if is_before((prop.x, prop.z), item)]
-        for prop in props:
-            if prop not in waiting:
-                draw_prop(canvas, instances, scene, prop)
-        props = waiting
-        pose = (item.location_cam, item.rotation_y)
-        silhouette = draw_solid(canvas, instances, solids[index], pose, scene.calibration, scene.lighting, index)
-        if silhouette is not None:
-            silhouettes[index] = silhouette
-    for prop in props:
-        draw_prop(canvas, instances, scene, prop)
-    return silhouettes
-
-
-def is_before(point: tuple[float, float], item: Object3d) -> bool:
-    """Whether something thin at the ground point (x, z) [m] hides the object rather than the other way round."""
-    x, _, z = item.location_cam
-    cos, sin = math.cos(item.rotation_y), math.sin(item.rotation_y)
-    for axis, half in (((cos, -sin), 0.5 * item.dimensions[2]), ((sin, cos), 0.5 * item.dimensions[1])):
-        camera = -x * axis[0] - z * axis[1]
-        other = (point[0] - x) * axis[0] + (point[1] - z) * axis[1]
-        if abs(camera) > half and camera * other > 0 and abs(other) >= half:
-            return True
-        if abs(other) >= half and (abs(camera) <= half or camera * other < 0):
-            return False
-    return _distance(*point) < _distance(x, z)
-
-
-def far_to_near(objects: list[tuple[int, Object3d]]) -> list[int]:
-    """Drawing order of boxes that do not overlap on the ground: whoever can hide another one comes later.
-
-    For two boxes, a wall of one that separates them decides: who is on the camera's side of it is nearer. (Distances
-    of centres alone would be wrong for a lorry beside a car.) Cycles, which need overlaps, fall back to distance.
+    ``dont_care_beyond``: objects at a larger depth [m] become DontCare labels.
     """
-    rest = sorted(objects, key=lambda pair: -_distance(pair[1].location_cam[0], pair[1].location_cam[2]))
-    order = []
-    while rest:
-        for position, (_, item) in enumerate(rest):
-            if not any(_hides(item, other) for k, (_, other) in enumerate(rest) if k != position):
-                break
-        else:
-            position = 0
-        order.append(rest.pop(position)[0])
-    return order
+    width, height = scene.size
+    canvas = Canvas(np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.uint16))
+    draw_sky(canvas.image, scene)
+    draw_ground(canvas.image, scene)
+    draw_shadows(canvas.image, scene)
+    houses = [prop for prop in scene.props if prop.kind == "house"]
+    for prop in sorted(houses, key=lambda prop: -math.hypot(*prop.end)):
+        draw_prop(canvas, scene, prop)
+    drawn = _draw_objects(canvas, scene)
+    visible = np.bincount(canvas.instances.ravel(), minlength=len(scene.objects) + 1)
+    labels = []
+    for index, (pixels, box_img) in sorted(drawn.items()):
+        label = measure_label(scene.objects[index - 1], int(visible[index]), pixels, box_img, scene.size)
+        if label is not None:
+            labels.append((_dont_care(label) if label.location_cam[2] > dont_care_beyond else label, index))
+    labels.sort(key=lambda pair: pair[0].type == "DontCare")
+    image = apply_sensor(canvas.image, scene.look, scene.seed)
+    return RenderedFrame(image, canvas.instances, tuple(o for o, _ in labels), tuple(i for _, i in labels))
 
 
-def _hides(near: Object3d, far: Object3d) -> bool:
-    """Whether ``near`` is surely on the camera's side of ``far``."""
-    reach = 0.5 * (near.dimensions[2] + near.dimensions[1] + far.dimensions[2] + far.dimensions[1])
-    gap = _distance(near.location_cam[0], near.location_cam[2]) - _distance(far.location_cam[0], far.location_cam[2])
-    if abs(gap) > reach:
-        return gap < 0
-    for wall_of, sign in ((far, 1.0), (near, -1.0)):
-        verdict = _side_of_walls(wall_of, near if wall_of is far else far)
-        if verdict is not None:
-            return verdict * sign > 0
-    return gap < 0
+def _draw_objects(canvas: Canvas, scene: Scene) -> dict[int, tuple[int, Box]]:
+    """Draw objects and props, except houses, far to near; returns index -> pixels and box of the objects drawn."""
+    props = sorted((p for p in scene.props if p.kind != "house"), key=lambda p: -math.hypot(p.x, p.z))
+    objects = {k: o for k, o in enumerate(scene.objects, 1) if is_in_view(o, scene.calibration, scene.size)}
+    drawn = {}
+    for index in far_to_near(list(objects.items())):
+        item = objects[index]
+        waiting = []
+        for prop in props:
+            if is_before((prop.x, prop.z), item):
+                waiting.append(prop)
+            else:
+                draw_prop(canvas, scene, prop)
+        props = waiting
+        # random numbers of its own: an object does not change its look with the other objects of the frame
+        solid = build_solid(item, np.random.default_rng((*scene.seed, 3, index)))
+        extent = draw_solid(canvas, scene, item, solid, index)
+        if extent is not None:
+            drawn[index] = extent
+    for prop in props:
+        draw_prop(canvas, scene, prop)
+    return drawn
 
 
-def _side_of_walls(item: Object3d, other: Object3d) -> float | None:
-    """+1 when ``other`` is on the camera's side of a wall of ``item``, -1 when it is behind one; None if unclear."""
+def is_in_view(item: Object3d, calibration: Calibration, size: tuple[int, int]) -> bool:
+    """Whether the 2D box around the projected 3D box overlaps the image."""
+    polygons = project_faces(item.corners_cam()[_BOX_FACES], calibration)
+    polygons = polygons[~np.isnan(polygons[:, 0, 0])]
+    if len(polygons) == 0:
+        return False
+    low, high = polygons.min(axis=(0, 1)), polygons.max(axis=(0, 1))
+    return bool((high >= 0).all() and (low <= np.array(size) - 1).all())
+
+
+def measure_label(item: Object3d, visible: int, pixels: int, box_img: Box, size: tuple[int, int]) -> Object3d | None:
+    """The label of a rendered object, rounded as in a file; None when it cannot be seen.
+
+    ``visible``: number of its ``pixels`` that nothing nearer hides; ``box_img`` may exceed the image of ``size``.
+    """
+    inside, truncated = clip_box(box_img, size)
+    x1, y1, x2, y2 = (round(v, 2) for v in inside)
+    if visible < MIN_PIXELS or x2 - x1 < 1 or y2 - y1 < 1:
+        return None
     x, _, z = item.location_cam
-    corners = other.corners_cam()[:4][:, [0, 2]] - (x, z)
-    cos, sin = math.cos(item.rotation_y), math.sin(item.rotation_y)
-    for axis, half in (((cos, -sin), 0.5 * item.dimensions[2]), ((sin, cos), 0.5 * item.dimensions[1])):
-        camera = -x * axis[0] - z * axis[1]
-        spans = corners @ np.array(axis)
-        for side in (1.0, -1.0):
-            if (side * spans).min() >= half - 0.02:
-                return 1.0 if side * camera > half else -1.0
-    return None
+    return replace(
+        item,
+        truncated=round(truncated, 2),
+        occluded=occlusion_state(visible / pixels),
+        alpha=round(wrap_angle(item.rotation_y - math.atan2(x, z)), 2),
+        bbox_img=(x1, y1, x2, y2),
+    )
 
 
-def develop(canvas: np.ndarray, look: Look, seed: tuple[int, ...]) -> np.ndarray:
-    """The camera: exposure, colour balance, gamma, blur and noise. Returns a new image (H, W, 3) uint8."""
+def _dont_care(item: Object3d) -> Object3d:
+    return Object3d("DontCare", -1.0, -1, -10.0, item.bbox_img, (-1.0,) * 3, (-1000.0,) * 3, -10.0)
+
+
+def clip_box(box_img: Box, size: tuple[int, int]) -> tuple[Box, float]:
+    """The box (x1, y1, x2, y2) inside an image of ``size`` (width, height), and the share of its area outside, 0..1."""
+    x1, y1, x2, y2 = (min(max(v, 0.0), end - 1.0) for v, end in zip(box_img, size * 2, strict=True))
+    whole = max((box_img[2] - box_img[0]) * (box_img[3] - box_img[1]), 1e-9)
+    return (x1, y1, x2, y2), min(max(1.0 - (x2 - x1) * (y2 - y1) / whole, 0.0), 1.0)
+
+
+def occlusion_state(visible_share: float) -> int:
+    """KITTI's ``occluded``: 0 visible, 1 partly, 2 largely occluded, 3 unknown."""
+    return sum(visible_share < limit for limit in OCCLUSION_SHARES)
+
+
+def apply_sensor(image: np.ndarray, look: Look, seed: tuple[int, ...]) -> np.ndarray:
+    """Exposure, colour balance, gamma, blur and noise of the camera. Returns a new image (H, W, 3) uint8."""
     ramp = np.arange(256, dtype=np.float64) / 255
     table = np.stack([np.clip(ramp * look.exposure * tint, 0, 1) ** look.gamma for tint in look.tint], axis=1)
-    image = cv2.LUT(canvas, np.round(table * 255).astype(np.uint8).reshape(256, 1, 3))
+    image = cv2.LUT(image, np.round(table * 255).astype(np.uint8).reshape(256, 1, 3))
     if look.blur > 0:
         image = cv2.GaussianBlur(image, (0, 0), look.blur)
-    noise = sensor_noise()
-    rng = np.random.default_rng((*seed, 4))
+    noise, rng = sensor_noise(), np.random.default_rng((*seed, 4))
     height, width = image.shape[:2]
-    rows, columns = max(noise.shape[0] - height, 0), max(noise.shape[1] - width, 0)
-    top, left = int(rng.integers(rows + 1)), int(rng.integers(columns + 1))
+    top, left = (int(rng.integers(max(n - m, 0) + 1)) for n, m in zip(noise.shape[:2], (height, width), strict=True))
     tile = noise[top : top + height, left : left + width]
-    if tile.shape[:2] != (height, width):
-        tile = np.pad(tile, ((0, height - tile.shape[0]), (0, width - tile.shape[1]), (0, 0)), mode="wrap")
+    tile = np.pad(tile, ((0, height - tile.shape[0]), (0, width - tile.shape[1]), (0, 0)), mode="wrap")
     return cv2.addWeighted(image, 1.0, tile, look.noise, 0.0, dtype=cv2.CV_8U)

@@ -1,4 +1,4 @@
-"""Solids made of flat faces: the building blocks of vehicles and people.
+"""Solids made of flat faces, of which vehicles and people are built.
 
 A solid is described in unit coordinates ``(along, up, side)``: along = -0.5 (rear) .. 0.5 (front), up = 0 (ground) .. 1
 (top), side = -0.5 (right) .. 0.5 (left). The builder scales them by the object's length, height and width, so that
@@ -7,166 +7,145 @@ whatever touches the unit box touches the labelled 3D box.
 Axes of arrays: F faces, M corners of a face (shorter polygons repeat their last corner).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 MAX_CORNERS = 12
-Colour = tuple[float, float, float]
-"""BGR, 0..1"""
+Colour = tuple[float, ...]  # (blue, green, red), 0..1
+Colours = Colour | np.ndarray
+Size = tuple[float, float, float]  # (height, width, length) [m], as in a label
+Point = tuple[float, float, float]
+Span = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Solid:
     """Faces of one object in its own frame (x along the heading, y down, z to the left; origin: bottom centre)."""
 
-    corners: np.ndarray
-    """(F, M, 3) [m]"""
-    normals: np.ndarray
-    """(F, 3), unit, pointing outwards"""
-    colours: np.ndarray
-    """(F, 3) BGR, 0..1"""
-    gloss: np.ndarray
-    """(F,) 0 = matt, 1 = car paint or glass"""
-    layers: np.ndarray
-    """(F,) drawn in this order whatever the view (a window after the wall that holds it)"""
-    part_centres: np.ndarray
-    """(F, 3) [m] centre of the convex part that the face belongs to: within a layer far parts come first"""
+    corners: np.ndarray  # (F, M, 3) [m]
+    normals: np.ndarray  # (F, 3), unit length, pointing outwards
+    colours: np.ndarray  # (F, 3) BGR, 0..1
+    gloss: np.ndarray  # (F,) 0: matt, 1: car paint or glass
+    layers: np.ndarray  # (F,) higher layers are drawn later from any viewpoint (a window after the wall around it)
+    part_centres: np.ndarray  # (F, 3) [m] of the face's convex part: within a layer, far parts are drawn first
 
 
 class SolidBuilder:
     """Collects convex parts and turns them into a :class:`Solid`."""
 
-    def __init__(self, dimensions: tuple[float, float, float]) -> None:
-        """``dimensions``: (height, width, length) [m] as in a label."""
-        height, width, length = dimensions
-        self.scale = np.array([length, -height, width])
-        self.height, self.width, self.length = height, width, length
-        self._corners: list[np.ndarray] = []
-        self._colours: list[Sequence[float]] = []
-        self._gloss: list[float] = []
-        self._layers: list[int] = []
-        self._centres: list[Sequence[float]] = []
+    def __init__(self, dimensions: Size) -> None:
+        self.height, self.width, self.length = dimensions
+        self.scale = np.array([self.length, -self.height, self.width])
+        self._parts: list[tuple[np.ndarray, ...]] = []
 
-    def add(
-        self,
-        faces: np.ndarray,
-        colour: Colour | np.ndarray,
-        inside: Sequence[float] | np.ndarray,
-        layer: int = 0,
-        gloss: float = 0.0,
-    ) -> None:
+    def add(self, faces: np.ndarray, colour: Colours, inside: Point, layer: int = 0, gloss: float = 0.0) -> None:
         """Add faces of one convex part.
 
-        ``faces``: (F, M, 3) unit coordinates; ``colour``: one BGR or (F, 3); ``inside``: a unit-coordinate point behind
-        every face, from which the outward side is known (so the order of corners does not matter).
+        ``faces``: one (M, 3) or several (F, M, 3), unit coordinates; ``colour``: one or (F, 3); ``inside``: a point in
+        unit coordinates behind every face. It defines the outward side; the order of corners does not matter.
         """
-        points = np.asarray(faces, dtype=np.float64)
-        count, corners = points.shape[:2]
-        if corners < MAX_CORNERS:
-            padded = np.empty((count, MAX_CORNERS, 3))
-            padded[:, :corners] = points
-            padded[:, corners:] = points[:, -1:]
-            points = padded
-        self._corners.append(points)
-        self._colours.extend(np.broadcast_to(np.asarray(colour), (count, 3)).tolist())
-        self._gloss.extend([gloss] * count)
-        self._layers.extend([layer] * count)
-        self._centres.extend([tuple(inside)] * count)
+        corners = faces[None] if faces.ndim == 2 else faces
+        count = len(corners)
+        padding = np.repeat(corners[:, -1:], MAX_CORNERS - corners.shape[1], axis=1)
+        corners = np.concatenate([corners, padding], axis=1)
+        colours, centres = np.full((count, 3), colour), np.full((count, 3), inside)
+        self._parts.append((corners, colours, np.full(count, gloss), np.full(count, layer), centres))
+
+    def add_pair(self, faces: np.ndarray, colour: Colours, inside: Point, layer: int = 0, gloss: float = 0.0) -> None:
+        """Add the mirror image of faces (F, M, 3), then the faces."""
+        self.add(faces * (1, 1, -1), colour, inside, layer, gloss)
+        self.add(faces, colour, inside, layer, gloss)
 
     def loft(
         self,
-        rings: np.ndarray,
-        colour: Colour | np.ndarray,
+        rings: Sequence[np.ndarray] | np.ndarray,
+        colour: Colours,
         layer: int = 0,
         gloss: float = 0.0,
-        caps: tuple[bool, bool] = (True, True),
+        caps: tuple[int, ...] = (0, -1),
     ) -> None:
-        """A skin over rings (S, K, 3), K <= 12, unit coordinates. ``colour``: one, or (K, 3): one per strip."""
-        rings = np.asarray(rings, dtype=np.float64)
-        following = np.concatenate([rings[:, 1:], rings[:, :1]], axis=1)
-        quads = np.stack([rings[:-1], following[:-1], following[1:], rings[1:]], axis=2).reshape(-1, 4, 3)
-        inside = rings.mean(axis=(0, 1))
-        strips = np.asarray(colour, dtype=np.float64)
-        plain = strips if strips.ndim == 1 else strips.mean(axis=0)
-        if strips.ndim == 2:
-            strips = np.tile(strips, (len(rings) - 1, 1))
-        self.add(quads, strips, inside, layer, gloss)
-        for cap, wanted in ((rings[0], caps[0]), (rings[-1], caps[1])):
-            if wanted:
-                self.add(cap[None], plain, inside, layer, gloss)
+        """A skin over rings (K, 3) of K <= 12 corners, unit coordinates, and ``caps`` on the rings of these indices.
 
-    def box(
-        self,
-        along: tuple[float, float],
-        up: tuple[float, float],
-        side: tuple[float, float],
-        colour: Colour,
-        layer: int = 0,
-        gloss: float = 0.0,
-    ) -> None:
+        ``colour``: one, or (K, 3): one per strip from ring to ring.
+        """
+        strips = np.atleast_2d(colour)
+        inside = np.mean(rings, axis=(0, 1))
+        closed = [np.concatenate([ring, ring[:1]]) for ring in rings]
+        for lower, upper in pairwise(closed):
+            self.add(band(lower, upper), strips, inside, layer, gloss)
+        for index in caps:
+            self.add(rings[index], strips.mean(axis=0), inside, layer, gloss)
+
+    def box(self, along: Span, up: Span, side: Span, colour: Colour, layer: int = 0, gloss: float = 0.0) -> None:
         """An axis-parallel box between the given unit coordinates."""
-        ring = np.array([[0.0, up[0], side[0]], [0.0, up[0], side[1]], [0.0, up[1], side[1]], [0.0, up[1], side[0]]])
-        rings = np.stack([ring, ring])
-        rings[0, :, 0], rings[1, :, 0] = along
-        self.loft(rings, colour, layer, gloss)
+        self.loft([end_quad(x, up, side) for x in along], colour, layer, gloss)
 
-    def tube(
-        self,
-        start: tuple[float, float, float],
-        end: tuple[float, float, float],
-        radii_m: tuple[float, float],
-        colour: Colour,
-        layer: int = 0,
-        sides: int = 4,
-    ) -> None:
-        """A tapered prism between two unit-coordinate points; ``radii_m`` [m] at both ends."""
+    def tube(self, start: Point, end: Point, radii_m: Span, colour: Colour, layer: int = 0, sides: int = 4) -> None:
+        """A tapered prism between two points in unit coordinates; ``radii_m`` [m] at both ends."""
         p, q = np.asarray(start) * self.scale, np.asarray(end) * self.scale
-        # plain floats: for single vectors an order of magnitude quicker than np.cross
         x, y, z = (q - p).tolist()
         norm = max(math.sqrt(x * x + y * y + z * z), 1e-9)
         x, y, z = x / norm, y / norm, z / norm
-        # across the axis: in the plane along-up unless the tube points sideways
+        # perpendicular to the axis: in the plane of along and up, unless the tube points sideways
         first = (y, -x, 0.0) if abs(z) < 0.9 else (0.0, z, -y)
-        size = math.hypot(*first)
-        a, b, c = (v / size for v in first)
+        a, b, c = (v / math.hypot(*first) for v in first)
         across = np.array([(a, b, c), (y * c - z * b, z * a - x * c, x * b - y * a)])
-        angles = np.arange(sides) * (2 * np.pi / sides) + np.pi / sides
-        circle = np.stack([np.cos(angles), np.sin(angles)], axis=1) @ across
-        rings = np.stack([p + radii_m[0] * circle, q + radii_m[1] * circle]) / self.scale
+        section = circle(sides, np.pi / sides) @ across
+        rings = [(p + radii_m[0] * section) / self.scale, (q + radii_m[1] * section) / self.scale]
         self.loft(rings, colour, layer)
 
     def build(self) -> Solid:
         """The solid of all parts added so far, stretched by the last per cent so that it fills its box exactly."""
-        points = np.concatenate(self._corners)
-        centres = np.array(self._centres, dtype=np.float64)
-        low, high = points.min(axis=(0, 1)), points.max(axis=(0, 1))
-        wanted = np.array([-0.5, 0.0, -0.5])
-        points, centres = ((part - low) / (high - low) + wanted for part in (points, centres))
-        points, centres = points * self.scale, centres * self.scale
-        # Newell's normal: also right for polygons with repeated corners
-        following = np.concatenate([points[:, 1:], points[:, :1]], axis=1)
-        normals = np.cross(points, following).sum(axis=1)
-        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-        outward = np.einsum("fi,fi->f", normals, points.mean(axis=1) - centres)
-        normals[outward < 0] *= -1
-        return Solid(
-            corners=points,
-            normals=normals,
-            colours=np.array(self._colours, dtype=np.float64),
-            gloss=np.array(self._gloss, dtype=np.float64),
-            layers=np.array(self._layers),
-            part_centres=centres,
+        corners, colours, gloss, layers, centres = (np.concatenate(arrays) for arrays in zip(*self._parts, strict=True))
+        low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
+        corners, centres = (
+            ((part - low) / (high - low) + (-0.5, 0.0, -0.5)) * self.scale for part in (corners, centres)
         )
+        # Newell's normal: also right for polygons with repeated corners
+        normals = np.cross(corners, np.roll(corners, -1, axis=1)).sum(axis=1)
+        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+        outward = np.einsum("fi,fi->f", normals, corners.mean(axis=1) - centres)
+        normals[outward < 0] *= -1
+        return Solid(corners, normals, colours, gloss, layers, centres)
 
 
-def sub_quad(quad: np.ndarray, u: tuple[float, float], v: tuple[float, float]) -> np.ndarray:
-    """The part of a quad (4, 3) between bilinear coordinates u (corner 0 -> 1) and v (corner 0 -> 3), as (1, 4, 3)."""
-    q = np.asarray(quad, dtype=np.float64)
+def points(along: np.ndarray | float, up: np.ndarray | float, side: np.ndarray | float) -> np.ndarray:
+    """Three coordinates, arrays (..) or numbers, -> points (.., 3)."""
+    return np.stack(np.broadcast_arrays(along, up, side), axis=-1)
+
+
+def circle(count: int, start: float = 0.0) -> np.ndarray:
+    """Points on the unit circle, (count, 2), the first at the angle ``start`` [rad]."""
+    angles = np.arange(count) * (2 * np.pi / count) + start
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def band(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Quadrilaterals between two polylines (K, 3), from corner to corner: (K - 1, 4, 3)."""
+    return np.stack([first[:-1], first[1:], second[1:], second[:-1]], axis=1)
+
+
+def end_quad(along: float, up: Span, side: Span) -> np.ndarray:
+    """A rectangle across the length, (4, 3): bottom edge from ``side[0]`` to ``side[1]``, then the top edge back."""
+    return points(along, np.repeat(up, 2), np.array([side[0], side[1], side[1], side[0]]))
+
+
+def side_quad(along: Span, up: Span, side: float) -> np.ndarray:
+    """A rectangle parallel to the side walls, (4, 3), in the same order."""
+    return points(np.array([along[0], along[1], along[1], along[0]]), np.repeat(up, 2), side)
+
+
+def level_quad(along: Span, up: float, side: float) -> np.ndarray:
+    """A horizontal rectangle of half-width ``side``, (4, 3): right edge forwards, left edge backwards."""
+    return points(np.array([along[0], along[1], along[1], along[0]]), up, side * np.array([-1, -1, 1, 1]))
+
+
+def sub_quad(quad: np.ndarray, u: Span, v: Span) -> np.ndarray:
+    """The part of a quad (4, 3) between bilinear coordinates u (corner 0 -> 1) and v (corner 0 -> 3), as (4, 3)."""
     corners = [(u[0], v[0]), (u[1], v[0]), (u[1], v[1]), (u[0], v[1])]
-    rows = [(1 - a) * (1 - b) * q[0] + a * (1 - b) * q[1] + a * b * q[2] + (1 - a) * b * q[3] for a, b in corners]
-    return np.stack(rows)[None]
+    a, b, c, d = quad
+    return np.stack([(1 - s) * (1 - t) * a + s * (1 - t) * b + s * t * c + (1 - s) * t * d for s, t in corners])

@@ -1,1 +1,1 @@
-"""Files, signals, logging, processes, the machine: under everything else, and free of torch."""
+"""Files, signals, logging, locks, threads and the machine: used by every room, free of torch but environment.py."""

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP (a closed terminal): finish the step and save, or end at once outside of training."""
+"""Ctrl-C, SIGTERM and SIGHUP (a closed terminal): finish the step and save, or end at once outside a step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, 
 
 
 class Interrupted(BaseException):
-    """The run was asked to end. No Exception, so that nothing takes it for an error that can be handled."""
+    """A signal ends the run. BaseException, so that ``except Exception`` does not swallow it."""
 
     def __init__(self, signum: int, message: str = "") -> None:
         super().__init__(message)
@@ -34,14 +34,14 @@ def signal_name(signum: int) -> str:
 
 
 class Interruption:
-    """Catches the signals while it is entered, except one that the process was started to ignore (nohup).
+    """Context manager that handles the signals, except those that the process was started to ignore (nohup).
 
-    Outside :meth:`deferred` a signal raises :class:`Interrupted` on the spot. Inside, it is only noted in ``signum``,
-    for the loop to look at. After the first Ctrl-C the next one has the system's own effect: the process ends at once.
+    Outside :meth:`deferred` a signal raises :class:`Interrupted` at once. Inside, it is only stored in ``signum``, for
+    the loop to check. After the first Ctrl-C the default handler is restored: the next one ends the process at once.
     """
 
     def __init__(self, announce: bool = True) -> None:
-        """``announce``: whether this process says so when a signal comes; one of several is enough."""
+        """``announce``: print a line when a signal arrives; one of several ranks should."""
         self.announce = announce
         self.signum: int | None = None
         self._deferring = False
@@ -49,7 +49,7 @@ class Interruption:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
-        if threading.current_thread() is threading.main_thread():  # Python allows handlers there alone
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers only there
             caught = [signum for signum in SIGNALS if signal.getsignal(signum) != signal.SIG_IGN]
             self._previous = {signum: signal.signal(signum, self._handle) for signum in caught}
             _active.append(self)
@@ -63,7 +63,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """Signals wait until the end of the block (a step, a file being written)."""
+        """Store signals instead of raising Interrupted, during a step or while a file is written."""
         self._deferring = True
         try:
             yield
@@ -71,7 +71,7 @@ class Interruption:
             self._deferring = False
 
     def _handle(self, signum: int, _: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a child to which the signal came while it was being forked
+        if os.getpid() != self._process:  # a child that received the signal while it was forked
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
             return
@@ -81,17 +81,17 @@ class Interruption:
             raise Interrupted(signum)
         again = "; Ctrl-C again quits at once" if signum == signal.SIGINT else ""
         self.signum = signum
-        if self.announce:  # not through logging: the signal may have come while a message was being written
-            with contextlib.suppress(OSError):  # the terminal may be gone
+        if self.announce:  # not by logging: the signal may have interrupted a logging call
+            with contextlib.suppress(OSError):  # the terminal may be closed
                 os.write(2, f"\n{signal_name(signum)}: finishing this step, then saving{again}\n".encode())
 
 
 _active: list[Interruption] = []
 
 
-def _forget_in_child() -> None:
-    # Loaders and pools end their processes with SIGTERM. A handler in Python is not run while a process waits inside a
-    # system call that it entered just after the signal: it would wait forever.
+def _restore_in_child() -> None:
+    # Loaders and pools end their processes with SIGTERM. Python runs a handler only between instructions: a child that
+    # enters a blocking system call just after the signal would never end. The default handler ends it at once.
     if _active:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -99,4 +99,4 @@ def _forget_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_child)
+    os.register_at_fork(after_in_child=_restore_in_child)

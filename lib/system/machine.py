@@ -1,4 +1,4 @@
-"""What the machine offers."""
+"""Cores and memory of the machine, and process settings."""
 
 import ctypes
 import os
@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 def available_cores() -> int:
-    """Cores that this process may use; all of the machine's where the system does not tell (macOS)."""
+    """Number of cores that this process may use; all cores where the system has no affinity (macOS)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def available_memory() -> int | None:
-    """Bytes that can be taken without swapping; None where the system does not tell."""
+    """Bytes that can be allocated without swapping; None on systems without /proc/meminfo."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -23,15 +23,15 @@ def available_memory() -> int | None:
 
 
 def leave_ctrl_c_to_parent() -> None:
-    """For a worker process: a terminal sends Ctrl-C to all of them, and each would print a traceback of its own."""
+    """Ignore SIGINT in a worker process: a terminal sends it to all processes, and each would print a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep large blocks that are freed, for the next large block.
+    """Make glibc keep large freed blocks for later allocations. Does nothing with another C library.
 
-    By default glibc gives large blocks back to the system at once, and a training step on the CPU spends up to half of
-    its time, a loader a quarter, in having pages of zeros handed out again. Does nothing where there is no glibc.
+    By default glibc returns large blocks to the system, which must then provide zeroed pages for every training step
+    and every sample.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -1,4 +1,4 @@
-"""Work that goes on while the caller does something else."""
+"""Work in threads, ahead of its consumer."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Result = TypeVar("Result")
 def map_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], threads: int = 1, ahead: int = 1
 ) -> Generator[Result, None, None]:
-    """``map`` in order, in threads, for functions that spend their time outside of Python (files, OpenCV, torch).
+    """``map`` in order, in threads, for functions that release the interpreter lock (files, OpenCV, numpy, torch).
 
-    ``ahead``: how many results may be under way or waiting beyond the one that is asked for, which bounds the memory.
-    ``items`` are taken in the caller's thread. An error of ``function`` is raised where its result would have come;
-    what has been begun is finished when the iteration ends, for whatever reason, and the rest is left.
+    ``ahead``: number of results, beyond the next one, that may be in progress or waiting; it bounds the memory.
+    ``items`` is iterated in the caller's thread. An error of ``function`` is raised in place of its result. When the
+    iteration ends, for any reason, calls in progress are completed and the others are cancelled.
     """
     pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:

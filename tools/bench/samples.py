@@ -64,7 +64,7 @@ def measure(root: Path, count: int, repeats: int, scratch: Path) -> Report:
     count = len(frames)
     report = Report(f"Training samples on one core, {count} frames at {CONFIG.dataset.resolution}")
     sides = {title: Side(make_side, root, count, name) for name, title in SIDES.items()}
-    bars = {SIDES["files"]: 3.0, SIDES["cache"]: 8.0}
+    bars = {SIDES["files"]: 2.0, SIDES["cache"]: 8.0}
     report.add_sides(time_in_turn(sides, repeats), "ms/sample", count, bars)
     for side in sides.values():
         side.close()

@@ -1,0 +1,112 @@
+"""Check all files of a KITTI tree, as tools/check_dataset.py does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..structures import KITTI_TYPES
+from ..system.commands import progress_interval
+from ..system.machine import available_cores
+from ..system.threads import map_ahead
+from .checking import (
+    Fault,
+    check_calibration,
+    check_depth_map,
+    check_image,
+    check_label,
+    check_overlap,
+    check_split,
+)
+from .images import find_image
+from .kitti import find_data_dir, find_label_dir
+from .object_depth import PAINTED_TYPES, find_object_depth
+
+SPLITS = ("train", "val", "trainval", "test")
+
+
+@dataclass
+class DatasetCheck:
+    """All faults of a data set."""
+
+    faults: list[Fault]
+    n_frames: int
+    left_out: str = ""
+    """why the test split was not checked"""
+
+    def report(self, show: int) -> str:
+        """Number and first ``show`` faults of each kind (0: all of them)."""
+        lines = [self.left_out] if self.left_out else []
+        counts = Counter(fault.kind for fault in self.faults)
+        for kind, count in counts.most_common():
+            lines.append(f"{kind}: {count}")
+            lines += [f"  {fault}" for fault in [f for f in self.faults if f.kind == kind][: show or None]]
+            if show and count > show:
+                lines.append(f"  .. and {count - show} more; --show 0 lists them all")
+        n = len(self.faults)
+        verdict = f"{n} fault{'s'[: n > 1]} of {len(counts)} kind{'s'[: len(counts) > 1]}" if n else "nothing is wrong"
+        return "\n".join([*lines, f"{self.n_frames} frames checked: {verdict}"])
+
+
+def check_dataset(root: Path, split: str | None = None, own_types: Sequence[str] = ()) -> DatasetCheck:
+    """Check the split files and every file of their frames, in threads, with a progress bar.
+
+    Args:
+        split: one of ``SPLITS``; None: all that there are. Then a test split without its images is left out.
+        own_types: accepted types besides KITTI's.
+
+    Raises FileNotFoundError where there is no tree in KITTI's layout.
+    """
+    lists = root / "ImageSets"
+    if not lists.is_dir():
+        raise FileNotFoundError(f"{lists}: no such folder; expected KITTI's layout (ImageSets/, training/, testing/)")
+    splits = [split] if split else [name for name in SPLITS if (lists / f"{name}.txt").exists()]
+    if not splits:
+        raise FileNotFoundError(f"{lists}: none of {', '.join(f'{name}.txt' for name in SPLITS)}")
+    result = DatasetCheck([], 0)
+    ids: dict[str, dict[str, int]] = {}
+    for name in splits:
+        found, ids[name] = check_split(lists / f"{name}.txt")
+        result.faults += found
+    if "train" in ids and "val" in ids:
+        result.faults += check_overlap(lists / "train.txt", lists / "val.txt", ids["train"], ids["val"])
+    frames: list[tuple[Path, str]] = []
+    for half in ("training", "testing"):
+        chosen = sorted({i for name in splits if (name == "test") == (half == "testing") for i in ids[name]})
+        if half == "testing" and not split and not any((place / half).is_dir() for place in (root, root / "object")):
+            result.left_out = f"{root / half} is not there; the test split is left out" if chosen else ""
+        elif chosen:
+            data_dir = find_data_dir(root, half)
+            frames += [(data_dir, frame_id) for frame_id in chosen]
+    result.faults += sorted(_check_frames(frames, (*KITTI_TYPES, *own_types)))
+    result.n_frames = len(frames)
+    return result
+
+
+def _check_frames(frames: Sequence[tuple[Path, str]], types: Sequence[str]) -> list[Fault]:
+    threads = min(available_cores(), 16)
+    checked = map_ahead(lambda frame: check_frame(*frame, types), frames, threads, 2 * threads)
+    bar = tqdm(checked, "checking", len(frames), unit="frame", mininterval=progress_interval(), leave=False)
+    return [fault for faults in bar for fault in faults]
+
+
+def check_frame(data_dir: Path, frame_id: str, types: Sequence[str] = KITTI_TYPES) -> list[Fault]:
+    """Check every file of a frame in ``training`` or ``testing``, which has no labels.
+
+    The image is decoded, and depth maps are compared with newly painted ones.
+    """
+    faults, size = check_image(find_image(data_dir / "image_2", frame_id))
+    faults += check_calibration(data_dir / "calib" / f"{frame_id}.txt")
+    if data_dir.name == "testing":
+        return faults
+    label = find_label_dir(data_dir) / f"{frame_id}.txt"
+    found, objects = check_label(label, size, types)
+    faults += found
+    for folder in (data_dir / name for name in PAINTED_TYPES):
+        if folder.is_dir():
+            faults += check_depth_map(find_object_depth(folder, frame_id), label, None if found else objects, size)
+    return faults
