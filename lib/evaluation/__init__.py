@@ -1,7 +1,6 @@
 """Label files and result files -> average precision by KITTI's protocol. numpy and numba only, nothing of lib.
 
-The folder works on its own: copy it without ``__pycache__``, because numba's cache contains module names. Names are
-imported when they are first used, so that code that only reads label files does not load numba.
+Names are imported when they are first used, so that code that only reads label files does not load numba.
 """
 
 from importlib import import_module

@@ -5,10 +5,10 @@ P pairs (row of a ground truth, row of a detection of the same frame). Boxes in 
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from .annotations import BBOX, LENGTH, OTHER_TYPE, WIDTH, Annotations, X, Z
+from .compilation import compiled
 
 
 def candidate_pairs(labels: Annotations, detections: Annotations) -> tuple[np.ndarray, np.ndarray]:
@@ -47,7 +47,7 @@ def _outlines(objects: Annotations) -> np.ndarray:
     return np.column_stack([values[:, BBOX], values[:, X], values[:, Z], radius])
 
 
-@numba.njit(cache=True)
+@compiled
 def _find_pairs(gt_offsets, det_offsets, gt, det, used):  # type: ignore[no-untyped-def]
     """``gt`` (N, 7), ``det`` (M, 7): outlines; ``used`` (N,): whether a ground truth can be in a pair."""
     gt_rows, det_rows = [], []

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from .compilation import compiled
 from .ignore_rules import IGNORED, STUFF, VALID
 from .protocol import N_SAMPLES
 from .result import Curve
@@ -97,7 +97,7 @@ def _envelope(values: np.ndarray) -> np.ndarray:
     return entries
 
 
-@numba.njit(cache=True)
+@compiled
 def _match_best_scores(inputs, matched):  # type: ignore[no-untyped-def]
     """First pass: each ground truth takes the detection with the best score.
 
@@ -121,7 +121,7 @@ def _match_best_scores(inputs, matched):  # type: ignore[no-untyped-def]
     return count
 
 
-@numba.njit(cache=True)
+@compiled
 def _sample_thresholds(scores, n_gt, thresholds):  # type: ignore[no-untyped-def]
     """Write those of the descending ``scores`` whose recall is nearest to 0, 1/40, 2/40, ..; return their number."""
     count, wanted = 0, 0.0
@@ -137,7 +137,7 @@ def _sample_thresholds(scores, n_gt, thresholds):  # type: ignore[no-untyped-def
     return count
 
 
-@numba.njit(cache=True)
+@compiled
 def _add_changes(inputs, first, overlapping, changes):  # type: ignore[no-untyped-def]
     """Add to ``changes`` (T + 1, 4) by how much the counts of each frame differ from those at the threshold before."""
     taken = np.zeros(len(first), dtype=np.bool_)
@@ -157,7 +157,7 @@ def _add_changes(inputs, first, overlapping, changes):  # type: ignore[no-untype
                     before[k] = now[k]
 
 
-@numba.njit(cache=True)
+@compiled
 def _match_frame(inputs, frame, t, first, overlapping, taken, counts):  # type: ignore[no-untyped-def]
     """Match a frame's detections of threshold t; writes ``counts`` (4,), ``taken`` (M,) is scratch."""
     gt_range = range(inputs.gt_offsets[frame], inputs.gt_offsets[frame + 1])
@@ -186,7 +186,7 @@ def _match_frame(inputs, frame, t, first, overlapping, taken, counts):  # type: 
             counts[1] += 1
 
 
-@numba.njit(cache=True)
+@compiled
 def _find_largest_overlap(inputs, i, t, first, taken):  # type: ignore[no-untyped-def]
     """The free detection with the largest overlap with ground truth i, or -1.
 

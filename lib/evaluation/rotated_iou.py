@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
+
+from .compilation import compiled
 
 _HEIGHT, _WIDTH, _LENGTH, _X, _Y, _Z, _TURN = range(7)
 # Rounding leaves boxes that only touch with a sliver of about 1e-15 of their size; such slivers count as 0.
@@ -41,7 +42,7 @@ def rotated_overlaps(
     return bev, volume
 
 
-@numba.njit(cache=True)
+@compiled
 def _overlap_pairs(gt_boxes, det_boxes, over_detection, bev, volume):  # type: ignore[no-untyped-def]
     polygon, clipped = np.empty((_MAX_VERTICES, 2)), np.empty((_MAX_VERTICES, 2))
     for p in range(len(gt_boxes)):
@@ -59,14 +60,14 @@ def _overlap_pairs(gt_boxes, det_boxes, over_detection, bev, volume):  # type: i
             volume[p] = _ratio(inter * shared, gt_volume, det_volume, over_detection[p])
 
 
-@numba.njit(cache=True)
+@compiled
 def _ratio(inter, gt_size, det_size, over_detection):  # type: ignore[no-untyped-def]
     whole = det_size if over_detection else gt_size + det_size - inter
     ratio = inter / whole if whole > 0 else 0.0
     return ratio if 0 < ratio <= 1 else (1.0 if ratio > 1 else 0.0)
 
 
-@numba.njit(cache=True)
+@compiled
 def _shared_height(gt, det):  # type: ignore[no-untyped-def]
     """Common part [m] of the spans [y - height, y]."""
     smaller = min(gt[_HEIGHT], det[_HEIGHT])
@@ -78,7 +79,7 @@ def _shared_height(gt, det):  # type: ignore[no-untyped-def]
     return min(shared, smaller) if shared > _SLIVER * smaller else 0.0
 
 
-@numba.njit(cache=True)
+@compiled
 def _intersection(gt, det, polygon, clipped):  # type: ignore[no-untyped-def]
     """Common area [m^2] of two rectangles in bird's eye view; ``polygon`` and ``clipped`` are scratch."""
     dx, dz = det[_X] - gt[_X], det[_Z] - gt[_Z]
@@ -103,7 +104,7 @@ def _intersection(gt, det, polygon, clipped):  # type: ignore[no-untyped-def]
     return 0.5 * abs(doubled)
 
 
-@numba.njit(cache=True)
+@compiled
 def _clip(polygon, n, clipped, axis, bound):  # type: ignore[no-untyped-def]
     """Cut off what lies beyond the line p[axis] = bound (Sutherland and Hodgman); -> number of vertices."""
     count, sign, limit = 0, math.copysign(1.0, bound), abs(bound)

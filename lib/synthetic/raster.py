@@ -25,6 +25,8 @@ class Canvas:
 
 def clip_near(polygon_cam: np.ndarray, near: float = NEAR_M) -> np.ndarray:
     """The part of a polygon (M, 3) [m] with z >= near: (M', 3), empty when nothing is left."""
+    if polygon_cam[:, 2].min() >= near:
+        return polygon_cam
     kept = []
     for start, end in zip(polygon_cam, np.roll(polygon_cam, -1, axis=0), strict=True):
         if start[2] >= near:
@@ -131,12 +133,6 @@ def fill_prop(canvas: Canvas, scene: Scene, parts: list[tuple[np.ndarray, np.nda
         longest = max(len(polygon) for polygon, _ in visible)
         polygons = [np.concatenate([p, np.repeat(p[-1:], longest - len(p), axis=0)]) for p, _ in visible]
         fill_polygons(canvas, np.stack(polygons), np.clip([colour for _, colour in visible], 0, 255), 0)
-
-
-def fill_mask(mask: np.ndarray, polygon: np.ndarray, value: int) -> None:
-    """Fill a convex polygon (M, 2) [px of ``mask``, (H, W) uint8], antialiased by OpenCV."""
-    corners = np.round(polygon * (1 << _SHIFT)).astype(np.int32)
-    cv2.fillConvexPoly(mask, corners, value, cv2.LINE_AA, _SHIFT)
 
 
 def blend(canvas: Canvas, patch: np.ndarray, corner: tuple[int, int], instance: int = 0) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..structures import Calibration
 from ..structures.camera import KITTI_SIZE
-from .raster import Canvas, blend, clip_near, fill_mask, fill_prop, patch_bounds
+from .raster import Canvas, blend, clip_near, fill_prop, patch_bounds
 from .scene import Prop, Scene
 from .solids import circle, end_quad, points
 from .textures import REFERENCE_FOCAL_PX, detail_pyramids, fractal_noise, mip_level, mip_levels, tree_sprites
@@ -171,7 +171,7 @@ def _draw_wall(canvas: Canvas, scene: Scene, prop: Prop, start: np.ndarray, end:
     homography = np.array([[1, 0, -x0], [0, 1, -y0], [0, 0, 1]]) @ _homography(scene.calibration, top, right, down)
     warped = cv2.warpPerspective(texture, homography, (x1 - x0, y1 - y0), borderMode=cv2.BORDER_REPLICATE)
     mask = np.zeros(warped.shape[:2], np.uint8)
-    fill_mask(mask, polygon - (x0, y0), 255)
+    cv2.fillConvexPoly(mask, np.round((polygon - (x0, y0)) * 16).astype(np.int32), 255, cv2.LINE_AA, 4)
     tinted = cv2.transform(warped, np.diag(tint))
     premultiplied = cv2.multiply(tinted, cv2.merge([mask] * 3), scale=1 / 255)
     blend(canvas, cv2.merge([*cv2.split(premultiplied), mask]), (x0, y0))

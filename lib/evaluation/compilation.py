@@ -1,0 +1,17 @@
+"""The decorator of the evaluator's compiled functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """``numba.njit`` with a cache on disk whose file names contain the name of this package.
+
+    The cache stores module names, so a copy of the folder under another name must not load the files of the original.
+    """
+    function.__qualname__ = f"{__package__}.{function.__qualname__}"
+    return numba.njit(cache=True)(function)
