@@ -5,8 +5,6 @@ Writes training/obj_depth (Car) and training/obj_depth_all (all types), one %06d
 With --format npz the maps are stored without loss in 1 to 5 KB instead of 1.9 MB each; training reads either format.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

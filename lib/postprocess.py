@@ -3,8 +3,6 @@
 B images, K peaks an image, best first. The formulas are those of MonoDLE's published decoder.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

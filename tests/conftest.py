@@ -1,7 +1,5 @@
 """Fixtures that several rooms share: a small KITTI tree made on the spot, and the real files where they are."""
 
-from __future__ import annotations
-
 import signal
 import tarfile
 from pathlib import Path

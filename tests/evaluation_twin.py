@@ -1,7 +1,5 @@
 """A slow second implementation of KITTI's protocol, written from the rules and not from lib/evaluation; its scenes."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Who may import whom (the table of the design), sizes of files and functions; planted violations must be found."""
 
-from __future__ import annotations
-
 import ast
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Both sides of the benchmarks compute the same values, and the scripts run."""
 
-from __future__ import annotations
-
 import json
 import zlib
 

@@ -1,7 +1,5 @@
 """Comparing arms: the statistics, the arms, and whole comparisons, most of them with a stand-in for the training."""
 
-from __future__ import annotations
-
 import csv
 import math
 import os

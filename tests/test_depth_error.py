@@ -1,7 +1,5 @@
 """Depth errors against a plain second implementation, and rule by rule."""
 
-from __future__ import annotations
-
 import json
 import math
 import statistics

@@ -1,7 +1,5 @@
 """Depth space: the measures against loops and planted descriptors, and the command from end to end."""
 
-from __future__ import annotations
-
 import json
 import math
 import shutil

@@ -1,7 +1,5 @@
 """Two gloo processes against one: losses, gradients, whole runs, and what happens when one dies."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

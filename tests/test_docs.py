@@ -1,7 +1,5 @@
 """Every key, command and link in the documentation exists."""
 
-from __future__ import annotations
-
 import ast
 import dataclasses
 import re

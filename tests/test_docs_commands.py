@@ -4,8 +4,6 @@ In the copy a few keys of the YAML files are changed to small sizes. Commands ru
 DIR are replaced.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

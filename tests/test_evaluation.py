@@ -1,7 +1,5 @@
 """The evaluator as a whole: official numbers, ways to call it, broken files, the command, the folder on its own."""
 
-from __future__ import annotations
-
 import json
 import math
 import shutil

@@ -1,7 +1,5 @@
 """Overlaps of boxes: against shapely, by hand, and with extreme numbers."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import numpy as np

@@ -1,7 +1,5 @@
 """KITTI's rules: the evaluator against its slow twin, each rule by hand, and the tables of a result."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Runs in processes of their own that are interrupted and killed; what they resume to is compared bit by bit."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """Two invented classes, JPEG images and another camera, by configuration alone, as in docs/other_data.md."""
 
-from __future__ import annotations
-
 import json
 import math
 

@@ -1,7 +1,5 @@
 """Training curves of one and of several runs: content, how lines differ, and input that cannot be drawn."""
 
-from __future__ import annotations
-
 import html
 import json
 import re

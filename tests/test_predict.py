@@ -1,7 +1,5 @@
 """tools/predict.py and the detector, with an untrained network in which every peak is a detection."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """report.html: its content, in a browser too, and runs of which parts are missing."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

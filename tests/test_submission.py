@@ -1,7 +1,5 @@
 """The zip for KITTI's server: opened and read again."""
 
-from __future__ import annotations
-
 import zipfile
 
 import pytest

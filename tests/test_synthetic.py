@@ -1,7 +1,5 @@
 """The rendered data set: files, labels that agree with each other and with the image, reproducibility, refusals."""
 
-from __future__ import annotations
-
 import math
 import os
 import signal

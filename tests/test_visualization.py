@@ -1,7 +1,5 @@
 """Boxes are drawn where the calibration projects them, also at the near plane; inputs stay unchanged."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import replace
 

@@ -5,8 +5,6 @@ Checked are the lists of frames, images (decoded), calibrations, labels, and obj
 some (painted again and compared). Exit status: 0 nothing is wrong, 1 something is, 2 the check could not be made.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

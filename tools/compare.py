@@ -4,8 +4,6 @@
     python tools/compare.py --config experiments/monodle/monodle.yaml --arms monodle ddml --seeds 5 --out runs/ddml
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

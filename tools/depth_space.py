@@ -7,8 +7,6 @@ often that loss is not 0, rank correlation, and depth read from descriptors. One
 writes DIR/depth_space.json and DIR/depth_space.png and prints a table. docs/depth_space.md explains the figures.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """Write docs/configuration.md: every key of a YAML file, with the docstrings of lib/config."""
 
-from __future__ import annotations
-
 import argparse
 import ast
 import dataclasses

@@ -9,8 +9,6 @@ The second needs no network: it decodes the targets themselves. With --labels, -
 either. docs/diagnose.md explains the tables.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import io

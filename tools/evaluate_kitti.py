@@ -4,8 +4,6 @@
         --ids data/KITTI/ImageSets/val.txt --json ap.json --curves ap.png --by-distance
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys

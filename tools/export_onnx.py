@@ -7,8 +7,6 @@
 Needs the packages onnx, onnxscript and onnxruntime. Inputs and outputs of the file: docs/export.md.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

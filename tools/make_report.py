@@ -7,8 +7,6 @@ Configuration, environment, training curves, AP, precision over recall, depth er
 writes this page at its end (trainer.report). The page names what is missing, such as labels.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

@@ -8,8 +8,6 @@ The server (object detection benchmark, cvlibs.net) expects 000000.txt .. 007517
 of the 7518 test images, empty where nothing was found, with 16 columns a line.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 import sys

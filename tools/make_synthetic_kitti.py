@@ -1,7 +1,5 @@
 """Render road scenes in KITTI's own layout: images, calibrations, labels and split lists."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time

@@ -6,8 +6,6 @@
 It also works while a run is training.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

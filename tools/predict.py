@@ -5,8 +5,6 @@
     python tools/predict.py --checkpoint x.pth --input drive.mp4 --calib camera.txt --out found
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

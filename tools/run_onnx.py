@@ -7,8 +7,6 @@
 This file needs numpy, opencv-python and onnxruntime, and nothing else of the project it comes from: copy it.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -4,8 +4,6 @@
 Several GPUs: list them in trainer.gpu_ids, or run `torchrun --nproc_per_node=N tools/train_val.py --config x.yaml`.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

@@ -8,8 +8,6 @@ Without --results only the labels are drawn. --maps also writes each frame's obj
 <frame id>_depth.png, and --checkpoint the heatmap of a network as <frame id>_heatmap.png.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

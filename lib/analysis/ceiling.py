@@ -4,8 +4,6 @@ The detections have the two decimals of result files. Ideal outputs all have the
 sampled where scores are equal. Therefore scores are whole numbers, a seeded permutation of 1 .. N over all labels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import compress

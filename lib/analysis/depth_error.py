@@ -11,8 +11,6 @@ Definition, for one class:
 - The error of a match is z of the detection minus z of the ground truth. Unmatched detections have no effect.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from dataclasses import dataclass

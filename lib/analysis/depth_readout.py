@@ -3,8 +3,6 @@
 M objects to fit on (the fit split), N held-out ones, C channels.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """All measures of a network's depth space, and those of several networks as a table."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

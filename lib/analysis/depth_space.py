@@ -5,8 +5,6 @@ distance d_f = ||f_i - f_j||. The bounds are d_z / K - B <= d_f <= K d_z + B for
 are those of the ``general`` section of a configuration. docs/depth_space.md explains the measures.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence

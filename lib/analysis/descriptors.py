@@ -1,7 +1,5 @@
 """A trained network on two splits -> its object descriptors, and from these its depth space."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass

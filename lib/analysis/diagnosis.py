@@ -1,7 +1,5 @@
 """Data for ``tools/diagnose.py``: a network's detections with their diagnosis, and labelled frames for the ceiling."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import NamedTuple

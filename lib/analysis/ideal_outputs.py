@@ -3,8 +3,6 @@
 n: number of peaks. A label is identified by its line in the label file, counted from 0; a line is also a target slot.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

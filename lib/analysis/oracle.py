@@ -5,8 +5,6 @@ MonoDLE's diagnosis (Ma et al., CVPR 2021, section 3.3, table 1). Detections are
 stay as they are. What the row 'all' lacks to 100 is therefore due to missed objects and to false detections.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

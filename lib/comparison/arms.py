@@ -1,7 +1,5 @@
 """Arms of a comparison: the keys that each one changes in an experiment. Free of torch."""
 
-from __future__ import annotations
-
 import difflib
 import json
 import re

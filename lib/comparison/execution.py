@@ -1,7 +1,5 @@
 """Planned runs are trained, each in a process of its own, several at a time on this machine. Free of torch."""
 
-from __future__ import annotations
-
 import logging
 import shlex
 import subprocess

@@ -1,7 +1,5 @@
 """The figures of one run by name: AP40, depth errors, losses. Names are those of the tables and of the CSV files."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping, Sequence

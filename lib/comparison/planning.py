@@ -1,7 +1,5 @@
 """The runs of a comparison: every arm with every seed, checked before the first one starts. Free of torch."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections.abc import Iterable, Sequence

@@ -4,8 +4,6 @@ Arms are told apart by their row, so one colour is enough: the image is readable
 of colour vision.
 """
 
-from __future__ import annotations
-
 import io
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """A whole comparison: plan the runs, train those that are missing, write the tables."""
 
-from __future__ import annotations
-
 import logging
 import math
 import sys

@@ -1,7 +1,5 @@
 """Mean, standard deviation, and Student's t interval of a few repeated runs."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Iterable

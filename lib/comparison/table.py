@@ -4,8 +4,6 @@ Arms are compared with the first one by seed: runs of one seed see the same fram
 augmentation, so part of the seed's effect is the same in both and cancels in the difference.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import math

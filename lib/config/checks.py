@@ -1,7 +1,5 @@
 """Checks of single values. The error names the key, the value and what is accepted."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """YAML values -> the types that the dataclasses declare."""
 
-from __future__ import annotations
-
 import types
 import typing
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Section ``dataset`` of the configuration."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field

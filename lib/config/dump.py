@@ -1,7 +1,5 @@
 """Config -> plain dictionaries, and the comparison of two configurations."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any

@@ -4,8 +4,6 @@ The official DDML and MonoDLE files load unchanged: keys that they have at other
 there. Every other unknown key is an error.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import typing

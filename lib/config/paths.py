@@ -1,7 +1,5 @@
 """Paths that a configuration names, relative to the project root."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from .schema import Config

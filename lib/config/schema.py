@@ -3,8 +3,6 @@
 A value that is not possible is a ValueError at construction; it names the key, the value and what is accepted.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 

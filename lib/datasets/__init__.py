@@ -3,8 +3,6 @@
 A data set is a class with the constructor and the attributes of :class:`~.kitti.KITTI`, and an entry of ``DATASETS``.
 """
 
-from __future__ import annotations
-
 from ..config import Config, find_dataroot
 from .kitti import KITTI
 from .object_depth import folder_for

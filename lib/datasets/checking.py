@@ -3,8 +3,6 @@
 Each function returns a list of faults, and what it has read.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Check all files of a KITTI tree, as tools/check_dataset.py does."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

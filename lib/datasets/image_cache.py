@@ -1,7 +1,5 @@
 """Decoded images in memory that all loader workers of a training process share (``dataset.cache: ram``)."""
 
-from __future__ import annotations
-
 import logging
 import mmap
 from collections.abc import Sequence

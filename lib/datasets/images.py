@@ -1,7 +1,5 @@
 """Image files: find a frame's image, read its size from the header, decode it."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Folders and files in KITTI's layout -> :class:`Frame`, without augmentation or encoding."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass

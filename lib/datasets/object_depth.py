@@ -1,7 +1,5 @@
 """Object-wise depth maps: every pixel of a label's 2D box has the depth of its object, as in DDML's published code."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from pathlib import Path
 

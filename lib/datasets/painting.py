@@ -1,7 +1,5 @@
 """Write the object-wise depth maps of a whole KITTI tree, as make_obj_depth.py does."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Frames -> samples -> batches: augmentation, encoding, collation, and the order of an epoch."""
 
-from __future__ import annotations
-
 import math
 import multiprocessing
 import os

@@ -3,8 +3,6 @@
 Frames: ``_img`` pixels of the original image, ``_net`` network input, ``_map`` stride-4 cells.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Checkpoint files: the three keys of the official code, and what this project adds."""
 
-from __future__ import annotations
-
 import errno
 import logging
 import os

@@ -1,7 +1,5 @@
 """Seeds, and the device to run on."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 

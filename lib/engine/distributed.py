@@ -4,8 +4,6 @@ Every rank computes the losses of the whole batch: sums, counts and descriptors 
 the same value. DistributedDataParallel then averages the gradient of that one value over the ranks.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import logging

@@ -1,7 +1,5 @@
 """Images -> detections -> KITTI result files."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 import tempfile

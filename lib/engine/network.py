@@ -1,7 +1,5 @@
 """Checkpoint -> configuration and model, ready for inference."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Optimizer, and the learning rate as a pure function of the epoch."""
 
-from __future__ import annotations
-
 import math
 
 import torch

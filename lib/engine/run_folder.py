@@ -1,7 +1,5 @@
 """The folder of a run, outputs/<exp_name>/: its checkpoints, and what a new run may do there."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import re

@@ -1,7 +1,5 @@
 """Parts of a training step: memory format, compilation, colour jitter, and the losses on their way to the host."""
 
-from __future__ import annotations
-
 import math
 import zlib
 from collections.abc import Sequence

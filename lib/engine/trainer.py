@@ -1,7 +1,5 @@
 """The training of one run: a step, an epoch, all epochs."""
 
-from __future__ import annotations
-
 import logging
 import math
 import signal
@@ -234,7 +232,7 @@ class Trainer:
         set_learning_rate(self.optimizer, rate)
         return rate
 
-    def _progress_bar(self, steps: int) -> tqdm[Any]:
+    def _progress_bar(self, steps: int) -> "tqdm[Any]":
         return tqdm(
             self.loader,
             f"epoch {self.progress.epoch + 1}/{self.config.trainer.max_epoch}",

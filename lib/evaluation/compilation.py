@@ -1,7 +1,5 @@
 """The decorator of the evaluator's compiled functions."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -3,8 +3,6 @@
 N ground truths and M detections of all frames.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from .annotations import DONT_CARE, HEIGHT, LENGTH, OCCLUDED, TRUNCATED, WIDTH, X1, Y1, Y2, Annotations, X, Y, Z

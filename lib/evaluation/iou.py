@@ -3,8 +3,6 @@
 P pairs (row of a ground truth, row of a detection of the same frame). Boxes in 2D: (x1, y1, x2, y2) [px].
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from .annotations import BBOX, LENGTH, OTHER_TYPE, WIDTH, Annotations, X, Z

@@ -5,8 +5,6 @@
     result.ap("Car", "3d", "moderate")  # AP40 at overlap 0.7
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product

@@ -4,8 +4,6 @@ N ground truths and M detections of all frames, P pairs of them, neither UNUSED,
 T <= 41 recall thresholds.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Names and numbers of KITTI's protocol that are not computed: types, classes, difficulties, metrics, overlaps."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 

@@ -4,8 +4,6 @@
 numpy.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Iterator

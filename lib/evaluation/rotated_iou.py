@@ -8,8 +8,6 @@ The detection's rectangle is moved into the frame of the ground truth's, where c
 edges need no tolerance.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

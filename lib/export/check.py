@@ -3,8 +3,6 @@
 B images, K object slots an image. Outputs have the names of ``lib/export/onnx_graph.py``.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """A checkpoint -> an ONNX file, written only after it has been compared with PyTorch."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 B images, K object slots an image, H x W the network input.
 """
 
-from __future__ import annotations
-
 import json
 import warnings
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The losses of a batch, by name and weighted: what is summed, logged and averaged."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple

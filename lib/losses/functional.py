@@ -6,8 +6,6 @@ Objects are masked, not indexed: shapes stay fixed, so the host does not wait fo
 before they are divided, so that a term is normalised by the counts of the whole batch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -8,8 +8,6 @@ Distances between descriptors f should follow depth distances: for objects i, j 
 The formulas are those of the published code, whose values are in ``tests/data``; the paper was not at hand.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """The backbones that ``model.backbone`` can name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any

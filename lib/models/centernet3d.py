@@ -3,8 +3,6 @@
 B images, K cells an image, C channels, h x w the stride-4 map. Parameter names are those of official checkpoints.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

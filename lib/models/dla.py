@@ -4,8 +4,6 @@ Level i has stride 2^i; levels 2 to 5 are trees. A tree joins the outputs of its
 inside them, in one root.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Parameter names are those of official checkpoints.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """BatchNorm folded into the convolution before it, for inference."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 from typing import TypeVar

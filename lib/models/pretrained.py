@@ -1,7 +1,5 @@
 """Weights of backbones: a local file, torch's cache, or the first download source that answers."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import re

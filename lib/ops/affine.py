@@ -3,8 +3,6 @@
 Pixel coordinates are continuous, as in PIL: the pixel in row i and column j covers x in [j, j + 1), y in [i, i + 1).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -3,8 +3,6 @@
 B images, C channels, H x W cells of the map, K cells read per image. The index of a cell is ``y * W + x``.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """CenterNet's Gaussian peaks on a heatmap."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -3,8 +3,6 @@
 A training frame has K slots, one for each line of its label file. A target entry has one row per slot.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

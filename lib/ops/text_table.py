@@ -1,7 +1,5 @@
 """Tables of plain text for logs, terminals and .txt files."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import zip_longest
 

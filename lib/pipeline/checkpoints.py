@@ -1,7 +1,5 @@
 """Which checkpoint a run is resumed from, and which checkpoints are evaluated."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

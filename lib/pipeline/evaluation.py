@@ -1,7 +1,5 @@
 """Evaluation of a model on a split: detections, average precision, depth errors and images, as files."""
 
-from __future__ import annotations
-
 import logging
 import time
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """report.html: one page with everything that a run has written."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from datetime import datetime

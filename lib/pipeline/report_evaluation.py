@@ -1,7 +1,5 @@
 """Sections of report.html about one evaluation: AP, depth errors, frames with detections."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Sections of report.html about the run itself: configuration, environment, training curves, files."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """One experiment: train, unless only an evaluation is wanted, evaluate, and write curves and a report."""
 
-from __future__ import annotations
-
 import logging
 from contextlib import ExitStack
 from functools import partial

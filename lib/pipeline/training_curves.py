@@ -1,7 +1,5 @@
 """Training curves of one or several runs as an image."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from pathlib import Path

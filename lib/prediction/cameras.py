@@ -1,7 +1,5 @@
 """The camera that an image was taken with."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

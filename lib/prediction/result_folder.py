@@ -1,7 +1,5 @@
 """The folder of a prediction's results: only files of an earlier prediction are deleted there."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """A whole prediction: check all input, load the network, write the results."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time

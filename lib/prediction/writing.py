@@ -1,7 +1,5 @@
 """Detections as files: KITTI result files, annotated images, an annotated video."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import logging

@@ -1,7 +1,5 @@
 """Cameras of images without a calibration file, and the focal length at the size of the network input."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The properties of an image that decoding needs. They are part of the batch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from .calibration import Calibration

@@ -1,7 +1,5 @@
 """Lists of frames: ImageSets/train.txt and its like."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Logging, progress bars and exit statuses of commands. Free of torch: some commands do not need it."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import signal

@@ -1,7 +1,5 @@
 """Versions of this code, of Python and of the libraries: logged, and recorded in a run's environment.json."""
 
-from __future__ import annotations
-
 import json
 import logging
 import platform

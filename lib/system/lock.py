@@ -1,7 +1,5 @@
 """A lock on a run's folder: only one process at a time writes to it."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import logging

@@ -1,7 +1,5 @@
 """Bird's-eye view: the camera at the middle of the bottom edge, x to the right, z upwards."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

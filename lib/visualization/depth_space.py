@@ -3,8 +3,6 @@
 Colours are viridis and Okabe & Ito's palette, which are distinct with every kind of colour vision.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 

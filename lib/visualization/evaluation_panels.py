@@ -1,7 +1,5 @@
 """Panels of an evaluation: precision over recall, and depth errors by distance."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from ..analysis.depth_error import DepthErrors

@@ -3,8 +3,6 @@
 All text is escaped here. A Content-Security-Policy in the head of the page forbids scripts and requests as well.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Bars of AP, one group for each quantity that ground truth has replaced."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -3,8 +3,6 @@
 Every function returns a new BGR image (H, W, 3) uint8 and leaves its input unchanged.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

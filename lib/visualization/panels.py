@@ -3,8 +3,6 @@
 Lines differ in colour (for every kind of colour vision) and in line style (for black-and-white print).
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What all images share: colours, line widths, text, and their form as a file."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -8,8 +8,6 @@ Python and imports included, with numba's cache filled. first_s: the same with a
 of that command. growth_4x: warm time of four times the frames over that of one, the fastest runs of each.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import resource

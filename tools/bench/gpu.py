@@ -7,8 +7,6 @@ Plain is the float32 step in the way of the official code, without TF32 (tools/b
 fails, or that no time is left for, is a line that gives the reason. The JSON file is written after each line.
 """
 
-from __future__ import annotations
-
 import argparse
 import gc
 import itertools

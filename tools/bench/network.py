@@ -8,8 +8,6 @@ not folded. Both sides have the same weights and the same batch, each in a proce
 that process less its memory before the first call.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable, Sequence

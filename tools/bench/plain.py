@@ -4,8 +4,6 @@ Targets, losses and backbone are this project's. The rest is done as in the offi
 numpy normalises them to float32, every head runs on the whole map, object-wise depth maps are read completely.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

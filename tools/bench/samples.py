@@ -7,8 +7,6 @@ Both sides decode, augment, warp and encode the same frames at 1280 x 384, with 
 process of its own. Further rows compare parts: decoders, warps of three and four channels, sources of depth maps.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -1,7 +1,5 @@
 """How the benches measure and report: both sides alternate, medians count, one table, one JSON file."""
 
-from __future__ import annotations
-
 import contextlib
 import multiprocessing
 import os
