@@ -19,7 +19,7 @@ from lib.engine.checkpoint import read_checkpoint
 from lib.engine.run_folder import newest_checkpoint
 from lib.system import lock as run_lock
 from lib.system.interruption import Interrupted, Interruption
-from lib.system.lock import is_locked, lock
+from lib.system.lock import lock
 from tests.conftest import PROJECT
 from tools import train_val
 
@@ -362,7 +362,6 @@ def hold_lock(folder):
 
 def test_two_runs_do_not_share_a_folder(tmp_path):
     process = hold_lock(tmp_path)
-    assert is_locked(tmp_path)
     with pytest.raises(FileExistsError, match="another run is writing there"), lock(tmp_path):
         pass
     process.kill()
@@ -372,45 +371,21 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
         pass
 
 
-def test_a_lock_is_that_of_the_folder_that_is_there(tmp_path, monkeypatch):
-    """While one waits, --overwrite of another moves the folder aside, its lock with it, and trains in a new one."""
-    run = tmp_path / "run"
-    first = hold_lock(run)
+def test_a_folder_that_is_moved_while_it_is_locked(tmp_path, monkeypatch):
+    """--overwrite of another process moves the folder, with its lock file, and trains in a new one."""
+    run, others, lockf = tmp_path / "run", [], run_lock.fcntl.lockf
 
-    def overwrite(_):
-        run.rename(tmp_path / "run.old")
-        later.append(hold_lock(run))
-        first.kill()
-        first.wait()
+    def move_first(*arguments):
+        if not others:
+            run.rename(tmp_path / "run.old")
+            others.append(hold_lock(run))
+        lockf(*arguments)
 
-    later = []
-    monkeypatch.setattr(run_lock.time, "sleep", overwrite)
+    monkeypatch.setattr(run_lock.fcntl, "lockf", move_first)
     with pytest.raises(FileExistsError, match="another run is writing there"), lock(run):
         pass
-    assert is_locked(run) and not is_locked(tmp_path / "run.old")
-    for process in (first, *later):
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-def test_looking_at_a_lock_needs_no_right_to_write(tmp_path):
-    with lock(tmp_path):
+    others[0].kill()
+    others[0].wait()
+    others[0].stdout.close()
+    with lock(run):
         pass
-    (tmp_path / "lock").chmod(0o444)
-    assert not is_locked(tmp_path)
-
-
-def test_a_look_at_a_lock_costs_nobody_the_run(tmp_path, monkeypatch):
-    """Another process looks whether the folder is locked, for an instant, just when this one wants it."""
-    looking = hold_lock(tmp_path)
-
-    def end_of_the_instant(_):
-        looking.kill()
-        looking.wait()
-        looking.stdout.close()
-
-    monkeypatch.setattr(run_lock.time, "sleep", end_of_the_instant)
-    with lock(tmp_path):
-        assert looking.returncode is not None
-    assert not is_locked(tmp_path) and not is_locked(tmp_path / "never_there")
