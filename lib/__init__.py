@@ -1,3 +1,3 @@
 """Depth-discriminative monocular 3D object detection (DDML on MonoDLE) for KITTI."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

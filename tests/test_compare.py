@@ -557,7 +557,7 @@ def test_after_a_signal_the_runs_save(folder, signum, status):
     process.send_signal(signum)
     assert process.wait(PATIENCE) == status
     output = (folder / "output.txt").read_text()
-    assert "the same command goes on where this stopped" in output and "Traceback" not in output
+    assert "run the same command again to continue" in output and "Traceback" not in output
     assert (folder / "out/logs/qi_seed1.log").read_text().splitlines()[-1] == "saved"
     with lock(folder / "out/outputs/qi_seed1"):  # nobody holds it any more
         pass

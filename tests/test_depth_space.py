@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -25,18 +26,14 @@ from lib.losses import Criterion, quasi_isometric
 from lib.models import build_model
 from lib.ops.depth import decode_depth
 from lib.visualization.depth_space import depth_spaces_png
-from tests.conftest import LABELS
 from tools import depth_space as tool
 
 BOUNDS = General(K=1.5, B=0.5, rad=10.0, random_seed=0)
 
 
-def described(descriptors, depths, frames, n_frames=None):
-    descriptors = np.asarray(descriptors, np.float32)
-    frames = np.asarray(frames)
-    return DescribedObjects(
-        frames.max() + 1 if n_frames is None else n_frames, descriptors, np.asarray(depths), frames, np.asarray(depths)
-    )
+def described(descriptors, depths, frames):
+    depths, frames = np.asarray(depths), np.asarray(frames)
+    return DescribedObjects(frames.max() + 1, np.asarray(descriptors, np.float32), depths, frames, depths)
 
 
 def planted(make, seed=0, n_frames=12, name="planted"):
@@ -53,18 +50,12 @@ def planted(make, seed=0, n_frames=12, name="planted"):
 # ---- pairs
 
 
-@pytest.mark.parametrize(("x", "y"), [([], []), ([1.0], [2.0]), ([1.0, 1.0, 1.0], [1.0, 2.0, 3.0])])
-def test_a_correlation_that_is_undefined_is_no_number(x, y):
-    assert math.isnan(depth_space.rank_correlation(np.array(x), np.array(y)))
-
-
 def scattered(seed, n=60, channels=7, n_groups=9):
+    """Descriptors, depths and groups of n objects, two of them of equal depth: their pair does not count."""
     rng = np.random.default_rng(seed)
-    return (
-        rng.normal(size=(n, channels)).astype(np.float32) * 3,
-        rng.uniform(3, 30, n),
-        rng.integers(0, n_groups, n),
-    )
+    depths = rng.uniform(3, 30, n)
+    depths[1] = depths[0]
+    return rng.normal(size=(n, channels)).astype(np.float32) * 3, depths, rng.integers(0, n_groups, n)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -80,29 +71,23 @@ def test_pairs_are_those_of_a_loop(seed):
     found = np.stack([pairs.depth_distance, pairs.feature_distance], axis=1)
     assert pairs.total == len(expected)
     np.testing.assert_allclose(sorted(found.tolist()), sorted(expected), rtol=1e-9)
-    far = sum(d_z <= 10 and d_f > 1.5 * d_z + 0.5 for d_z, d_f in expected)
-    close = sum(d_z <= 10 and d_z / 1.5 - d_f - 0.5 > 0 for d_z, d_f in expected)
-    near = sum(d_z <= 10 for d_z, _ in expected)
-    assert pairs.count(BOUNDS) == BoundCounts(near - far - close, far, close)
+    near = [(d_z, d_f) for d_z, d_f in expected if 0 < d_z <= 10]
+    far = sum(d_f > 1.5 * d_z + 0.5 for d_z, d_f in near)
+    close = sum(d_z / 1.5 - d_f - 0.5 > 0 for d_z, d_f in near)
+    assert pairs.count(BOUNDS) == BoundCounts(len(near) - far - close, far, close)
     assert sum(pairs.count(BOUNDS).shares().values()) == pytest.approx(1)
     assert depth_space.all_pairs(descriptors, depths).total == 60 * 59 // 2
 
 
 def test_too_many_pairs_are_drawn_without_repeats_and_by_seed():
-    descriptors, depths, groups = scattered(4)
-    everything = depth_space.draw_pairs(descriptors, depths, groups)
-    drawn = [depth_space.draw_pairs(descriptors, depths, groups, seed, limit=50) for seed in (1, 1, 2)]
+    objects = scattered(4)
+    everything = depth_space.draw_pairs(*objects)
+    drawn = [depth_space.draw_pairs(*objects, seed, limit=50) for seed in (1, 1, 2)]
     for pairs in drawn:
-        assert pairs.total == everything.total > 50 and len(set(pairs.depth_distance)) == 50
-        assert set(pairs.depth_distance) <= set(everything.depth_distance)
+        assert pairs.total == everything.total > 50 and len(set(pairs.feature_distance)) == 50
         assert set(pairs.feature_distance) <= set(everything.feature_distance)
-    assert np.array_equal(drawn[0].depth_distance, drawn[1].depth_distance)
-    assert not np.array_equal(drawn[0].depth_distance, drawn[2].depth_distance)
-
-
-def test_pairs_of_equal_depth_do_not_count():
-    pairs = depth_space.all_pairs(np.array([[0.0], [9.0], [1.0]]), np.array([5.0, 5.0, 6.0]))
-    assert pairs.total == 3 and pairs.count(BOUNDS) == BoundCounts(1, 1, 0)
+    first, again, other = (pairs.depth_distance.tolist() for pairs in drawn)
+    assert first == again != other
 
 
 def test_batches_hold_so_many_frames_and_every_object():
@@ -158,13 +143,11 @@ def test_descriptors_that_are_depth_are_perfect():
     errors = figures["readout"]["errors"]
     assert errors["linear"]["mean"] < 1e-3 and errors["depth_head"]["mean"] == 0
     assert errors["linear"]["mean"] < errors["nearest_1"]["mean"] < 2 < errors["mean"]["mean"]
-    assert figures["readout"]["penalties"]["linear"] == min(depth_readout.PENALTIES)
 
 
 def test_descriptors_that_are_all_the_same_are_too_close():
     space = planted(lambda z: np.full((len(z), 8), 0.7))
-    figures = space.figures
-    pairs = figures["pairs"]["within_batches"]
+    figures, pairs = space.figures, space.figures["pairs"]["within_batches"]
     assert pairs["above"] == 0 and 0 < pairs["inside"] < 1  # below B K = 0.75 m no distance is too small
     assert pairs["below"] == pytest.approx(1 - pairs["inside"])
     assert math.isnan(pairs["spearman"]) and math.isnan(pairs["spearman_within_rad"])
@@ -202,8 +185,11 @@ def test_neighbours_are_those_of_a_tree(k, monkeypatch):
 def test_depth_of_neighbours_by_hand():
     fit = described([[0.0], [1.0], [2.0], [3.0], [4.0], [90.0]], [10.0, 20.0, 30.0, 40.0, 50.0, 60.0], [0] * 6)
     held_out = described([[0.9], [70.0]], [22.0, 59.0], [0, 0])
-    errors = depth_readout.measure_readouts(fit, held_out, [])["errors"]
+    errors = depth_readout.measure_readouts(fit, held_out, [(0, 30), (60, 70)])["errors"]
     assert errors["nearest_1"]["mean"] == pytest.approx((2 + 1) / 2)
+    assert errors["nearest_1"]["relative"] == pytest.approx((2 / 22 + 1 / 59) / 2)
+    near, empty = errors["nearest_1"]["by_distance"].values()
+    assert (near["count"], near["mean"], empty["count"]) == (1, 2, 0) and math.isnan(empty["median"])
     assert errors["nearest_5"]["mean"] == pytest.approx((30 - 22 + 59 - 40) / 2)
     assert errors["median"]["mean"] == pytest.approx((35 - 22 + 59 - 35) / 2)
 
@@ -244,17 +230,6 @@ def test_penalty_fits_the_noise_and_halves_are_of_frames():
     assert depth_readout.choose_penalty(few) == depth_readout.DEFAULT_PENALTY
 
 
-def test_errors_by_hand():
-    predicted, depths = np.array([11.0, 18.0, 40.0]), np.array([10.0, 20.0, 50.0])
-    errors = depth_readout.readout_errors(predicted, depths, [(0, 30), (60, 70)])
-    assert (errors["count"], errors["mean"], errors["median"]) == (3, pytest.approx(13 / 3), 2)
-    assert errors["relative"] == pytest.approx((0.1 + 0.1 + 0.2) / 3)
-    near = errors["by_distance"]["0-30"]
-    assert (near["count"], near["mean"], near["relative"]) == (2, 1.5, pytest.approx(0.1))
-    empty = errors["by_distance"]["60-70"]
-    assert empty["count"] == 0 and math.isnan(empty["mean"]) and math.isnan(empty["median"])
-
-
 # ---- the image
 
 
@@ -284,10 +259,6 @@ model: {backbone: dla34_narrow, pretrained: false}
 """
 
 
-def save(model, path, **more):
-    torch.save({"epoch": 1, "model_state": model.state_dict(), "optimizer_state": {}} | more, path)
-
-
 @pytest.fixture
 def project(tiny_kitti, tmp_path):
     """Six frames with three objects each to train on, three others to measure on, and a random network whose
@@ -301,7 +272,7 @@ def project(tiny_kitti, tmp_path):
         shutil.copy(training / "label_2/000000.txt", training / f"label_2/{number:06d}.txt")
     (tiny_kitti / "ImageSets/train.txt").write_text("".join(f"{n:06d}\n" for n in range(10, 16)))
     (tiny_kitti / "ImageSets/val.txt").write_text("000000\n000001\n000003\n")
-    (tmp_path / "tiny.yaml").write_text(YAML + f"tester: {{split: val}}\n# {tiny_kitti}\n")
+    (tmp_path / "tiny.yaml").write_text(YAML)
     config = load_config(tmp_path / "tiny.yaml", [f"general.dataroot={tiny_kitti}"])
     torch.manual_seed(0)
     model = build_model(config)
@@ -311,7 +282,7 @@ def project(tiny_kitti, tmp_path):
         last = [m for m in model.neck.modules() if isinstance(m, torch.nn.BatchNorm2d)][-1]
         for parameter in (last.weight, last.bias):
             parameter.mul_(1 / ratios.quantile(0.5))
-    save(model, tmp_path / "c.pth")
+    torch.save({"epoch": 1, "model_state": model.state_dict(), "optimizer_state": {}}, tmp_path / "c.pth")
     return config, model.eval()
 
 
@@ -327,18 +298,10 @@ def independent_batch(model, batch):
     return torch.tensor(d_f), torch.tensor([abs(x[2] - y[2]) for x, y in pairs])
 
 
-def call(tmp_path, *arguments, out="out", root="KITTI", checkpoint="c.pth"):
-    overrides = [f"general.dataroot={tmp_path / root}"]
-    arguments = list(arguments)
-    if "--set" in arguments:
-        place = arguments.index("--set")
-        arguments, overrides = arguments[:place], overrides + arguments[place + 1 :]
+def call(tmp_path, *arguments, out="out", checkpoint="c.pth"):
     given = ["--config", str(tmp_path / "tiny.yaml"), "--checkpoint", str(tmp_path / checkpoint)]
-    return tool.main([*given, "--out", str(tmp_path / out), *arguments, "--set", *overrides])
-
-
-def dataroot(tmp_path):
-    return [f"general.dataroot={tmp_path / 'KITTI'}"]
+    given += ["--out", str(tmp_path / out), "--set", f"general.dataroot={tmp_path / 'KITTI'}"]
+    return tool.main([*given, *arguments])
 
 
 def count_batches(config, model, tmp_path):
@@ -347,8 +310,8 @@ def count_batches(config, model, tmp_path):
     return count_training_batches(subject, None, torch.device("cpu"))
 
 
-def figures_of(tmp_path, out="out"):
-    return json.loads((tmp_path / out / "depth_space.json").read_text())["models"]
+def figures_of(tmp_path):
+    return json.loads((tmp_path / "out/depth_space.json").read_text())["models"]
 
 
 def test_the_figures_are_those_of_the_network(project, tmp_path, capsys):
@@ -386,14 +349,14 @@ def test_the_figures_are_those_of_the_network(project, tmp_path, capsys):
 
     image = cv2.imread(str(tmp_path / "out" / "depth_space.png"))
     orange = np.abs(image.astype(int) - (0x00, 0x5E, 0xD5)).max(axis=2) < 20
-    assert image.shape == (1980, 770, 3) and len(np.unique(image.reshape(-1, 3), axis=0)) > 100
+    assert image.shape == (1980, 770, 3)
     assert all(half.sum() > 100 for half in np.split(orange[:990], 2))  # the bounds in both
 
 
 @pytest.mark.parametrize("jitter", [[], [0.9, 0.9, 0.9, 0.4]])
 def test_batches_are_judged_as_the_loss_judges_them(project, tmp_path, jitter):
     config, model = project
-    config = load_config(tmp_path / "tiny.yaml", [*dataroot(tmp_path), f"dataset.color_jitter={jitter}"])
+    config = replace(config, dataset=replace(config.dataset, color_jitter=tuple(jitter)))
     counts = count_batches(config, model, tmp_path)
     criterion, loss_is_zero, above = Criterion(config.general), [], []
     model.train()
@@ -413,12 +376,12 @@ def test_batches_are_judged_as_the_loss_judges_them(project, tmp_path, jitter):
 
 def test_cropped_and_unreadable_frames_have_no_pairs(project, tmp_path):
     config, model = project
-    cropped = load_config(tmp_path / "tiny.yaml", [*dataroot(tmp_path), "dataset.random_crop=1.0"])
+    cropped = replace(config, dataset=replace(config.dataset, random_crop=1.0))
     assert [c.pairs for c in count_batches(cropped, model, tmp_path)] == [0] * 6
     image = tmp_path / "KITTI/training/image_2/000012.png"
     content = image.read_bytes()
     image.write_bytes(content[:5000] + b"\0" * (len(content) - 5012) + content[-12:])
-    skipping = load_config(tmp_path / "tiny.yaml", [*dataroot(tmp_path), "dataset.on_bad_frame=skip"])
+    skipping = replace(config, dataset=replace(config.dataset, on_bad_frame="skip"))
     assert len(count_batches(skipping, model, tmp_path)) == 5
     with pytest.raises(ValueError, match=r"000012\.png"):
         count_batches(config, model, tmp_path)
@@ -447,14 +410,10 @@ def test_two_checkpoints_side_by_side(project, tmp_path, capsys):
 
 
 def test_few_frames_are_evenly_chosen_and_one_object_claims_nothing(project, tmp_path, capsys):
-    config, _ = project
     assert call(tmp_path, "--max-frames", "2") == 0
-    figures = figures_of(tmp_path)[0]
+    (figures,) = figures_of(tmp_path)
     assert figures["frames"] == {"split": 2, "fit_split": 2} and figures["training_batches"]["batches"] == 2
     assert figures["objects"] == {"split": 4, "fit_split": 6}  # the first and the last frame
-    frames = KITTI(tmp_path / "KITTI", "train")
-    ids = [f.frame_id for batch in inference_loader(frames, config, 1, 2, [0, 2, 3, 5]) for f in batch.frames]
-    assert ids == ["000012", "000015"]
     (tmp_path / "KITTI/ImageSets/val.txt").write_text("000003\n")
     capsys.readouterr()
     assert call(tmp_path, "--overwrite") == 0
@@ -474,32 +433,20 @@ def test_mistakes_are_one_line_and_leave_nothing(project, tmp_path, capsys):
         return said
 
     assert "no.pth: no such checkpoint" in error(checkpoint="no.pth")
-    (tmp_path / "broken.pth").write_bytes(b"PK")
-    assert "broken.pth: not a readable checkpoint" in error(checkpoint="broken.pth")
     assert "no.pth: no such checkpoint" in error("--checkpoint2", str(tmp_path / "no.pth"))
     assert "a checkpoint of another model" in error("--set", "dataset.class_names=[Car, Pedestrian]")
     assert "--config2 goes with --checkpoint2" in error("--config2", "x.yaml")
-    assert "nowhere.yaml: no such config" in error("--checkpoint2", "c.pth", "--config2", "nowhere.yaml")
     assert "--names: expected 1, one for each checkpoint, got 2" in error("--names", "a", "b")
     assert "--max-frames must be >= 1, got 0" in error("--max-frames", "0")
     assert "--split: the split 'test' has no labels" in error("--split", "test")
     assert "--fit-split: the split 'test' has no labels" in error("--fit-split", "test")
-    assert "mine.txt: no such split file" in error("--split", "mine")
     assert "share 3 frames, the first is 000000" in error("--fit-split", "trainval")
     assert "have no object to describe; dataset.writelist is Cyclist" in error("--set", "dataset.writelist=[Cyclist]")
-    (tmp_path / "KITTI/training/label_2/000001.txt").write_text("Car 1 2\n")
-    assert "000001.txt, line 1" in error()
-    (tmp_path / "KITTI/training/label_2/000001.txt").write_text(LABELS["000001"][0] + "\n")
-    for name, value in model.state_dict().items():
-        if name == "backbone.base_layer.0.weight":
-            value[:] = math.nan
-    save(model, tmp_path / "nan.pth")
+    model.state_dict()["backbone.base_layer.0.weight"][:] = math.nan
+    torch.save({"epoch": 1, "model_state": model.state_dict()}, tmp_path / "nan.pth")
     assert "nan.pth: its network's outputs on split 'val' are not finite" in error(checkpoint="nan.pth")
-
-
-def test_earlier_files_are_kept(project, tmp_path, capsys):
+    assert call(tmp_path, out="c.pth") == 2 and "--out must be a folder" in capsys.readouterr().err
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "depth_space.png").write_text("good")
     assert call(tmp_path) == 2 and "--overwrite replaces it" in capsys.readouterr().err
     assert [p.read_text() for p in (tmp_path / "out").iterdir()] == ["good"]
-    assert call(tmp_path, out="c.pth") == 2 and "--out must be a folder" in capsys.readouterr().err

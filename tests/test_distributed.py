@@ -185,7 +185,7 @@ def test_a_process_that_meets_nobody_says_so(monkeypatch):
 
     monkeypatch.setattr("lib.engine.distributed._end_with_parent", lambda: None)
     monkeypatch.setattr(torch.distributed, "init_process_group", init_process_group)
-    with pytest.raises(ConnectionError, match="rank 1 of 2 did not meet the others"):
+    with pytest.raises(ConnectionError, match="rank 1 of 2 could not join the process group"):
         join([])
 
 
@@ -225,7 +225,7 @@ def test_torchrun_trains_evaluates_and_resumes(folder, frames):  # noqa: F811
     run.wait_until((run.run_dir / "checkpoints/checkpoint_last.pth").is_file, "checkpoint")
     run.process.send_signal(signal.SIGTERM)
     assert run.wait() != 0
-    assert "the same command with --resume goes on" in run.said(), run.said()
+    assert "continue with the same command and --resume" in run.said(), run.said()
     run = Run(folder, "parts", "--resume", prefix=torchrun)
     assert run.wait() == 0, run.said()
     assert_same_run(whole.run_dir, run.run_dir)
@@ -242,7 +242,7 @@ def children(pid):
 
 @pytest.mark.slow
 def test_a_killed_process_ends_the_run(folder):  # noqa: F811
-    """gpu_ids with two ids starts two processes; kill -9 of one ends both, and --resume goes on."""
+    """gpu_ids with two ids starts two processes; kill -9 of one ends both, and --resume continues."""
     both = "trainer.gpu_ids=[0,1]"
     whole = Run(folder, "whole", both)
     assert whole.wait() == 0, whole.said()
@@ -257,7 +257,7 @@ def test_a_killed_process_ends_the_run(folder):  # noqa: F811
     assert time.monotonic() - began < 60
     said = run.said()
     assert status == 128 + signal.SIGKILL, said
-    assert "was killed by SIGKILL; the others were ended. Go on with --resume" in said.splitlines()[-1], said
+    assert "was killed by SIGKILL; the others were ended. Continue with --resume" in said.splitlines()[-1], said
     assert "Traceback" not in said
     run = Run(folder, "parts", both, "--resume")
     assert run.wait() == 0, run.said()
@@ -277,7 +277,7 @@ def test_ranks_end_with_their_launcher(folder):  # noqa: F811
     while any(os.path.exists(f"/proc/{pid}") for pid in ranks):
         assert time.monotonic() < end, run.said()
         time.sleep(0.1)
-    assert "--resume goes on" in run.said()
+    assert "and --resume" in run.said()
 
 
 def test_the_error_of_one_process_ends_all(folder):  # noqa: F811

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -60,12 +59,6 @@ def random_model(config, seed=0):
     return model.eval()
 
 
-def open_session(path):
-    import onnxruntime
-
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-
-
 @pytest.fixture(scope="module")
 def needed():
     """The optional packages."""
@@ -96,7 +89,7 @@ def exported(needed, tmp_path_factory):
     return Exported(config, model, checkpoint, path, "\n".join(lines))
 
 
-def test_other_modes_and_classes_come_through_the_file(needed):
+def test_other_modes_and_classes_come_through_the_file(needed, monkeypatch):
     config = configuration(OTHER_MODES)
     detector = ExportableDetector(random_model(config), config).eval()
     content = to_onnx(detector, 20, describe_detector(config))
@@ -105,10 +98,15 @@ def test_other_modes_and_classes_come_through_the_file(needed):
     described = {key: json.loads(value) for key, value in describe_detector(config).items()}
     assert described["class_names"] == ["Van", "Car"] and described["threshold"] == 0.125
     assert described["map_to_image"] == "exact" and described["meanshape"] is True
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
+    with pytest.raises(ValueError, match=r"needs PyTorch >= 2\.6, this is 2\.5\.1"):
+        to_onnx(detector, 18, {})
 
 
 def test_the_file_contains_what_a_runner_needs(exported):
-    model = open_session(exported.onnx)
+    import onnxruntime
+
+    model = onnxruntime.InferenceSession(str(exported.onnx), providers=["CPUExecutionProvider"])
     metadata = {name: json.loads(text) for name, text in model.get_modelmeta().custom_metadata_map.items()}
     assert metadata == {
         "format": FORMAT,
@@ -169,14 +167,11 @@ def test_a_file_that_computes_something_else_is_not_left_behind(refused, exporte
 
 def test_what_cannot_be_exported(refused, exported, tmp_path, monkeypatch):
     assert "nothing.pth: no such checkpoint" in refused(checkpoint=tmp_path / "nothing.pth")
-    (tmp_path / "broken.pth").write_bytes(b"PK")
-    assert "not a readable checkpoint" in refused(checkpoint=tmp_path / "broken.pth")
     official = tmp_path / "official.pth"
     torch.save({"epoch": 1, "model_state": exported.model.state_dict()}, official)
     assert "official.pth: it has no config" in (line := refused(checkpoint=official)) and "--config" in line
     torch.save({"model_state": {}, "config": {"dataset": {"reso": 1}}}, tmp_path / "strange.pth")
     assert "strange.pth: its config: unknown key dataset.reso" in refused(checkpoint=tmp_path / "strange.pth")
-    assert "no.yaml: no such config" in refused("--config", str(tmp_path / "no.yaml"))
     assert "dataset.class_names" in (line := refused("--set", "dataset.class_names=[Car]"))
     assert "its config" not in line  # the error is in --set
     assert "--opset must be in 18 .." in refused("--opset", "17")
@@ -212,14 +207,6 @@ def test_missing_packages_are_named(name, tmp_path, capsys, monkeypatch):
     assert f"exporting needs {name}: pip install onnx onnxscript onnxruntime" in capsys.readouterr().err
 
 
-def test_an_older_pytorch_is_refused(monkeypatch):
-    config = configuration({})
-    detector = ExportableDetector(build_model(config), config)
-    monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
-    with pytest.raises(ValueError, match=r"needs PyTorch >= 2\.6, this is 2\.5\.1"):
-        to_onnx(detector, 18, {})
-
-
 def sides():
     """Outputs of a file and of PyTorch for one image with 100 objects."""
     rng = np.random.default_rng(0)
@@ -247,17 +234,19 @@ def test_equal_outputs_agree_in_any_order():
         side["heatmap"][60:] = 0  # slots without a peak
     exported["cell"][60:] = 3
     assert compare(exported, expected).objects == 60
+    for side in (exported, expected):
+        side["heatmap"][:] = np.nan
+    with pytest.raises(FloatingPointError, match="no peak to compare"):
+        compare(exported, expected)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "line"),
     [
         ("score", 0.1, "score 3"),
-        ("bbox", 7, "bbox 3"),
         ("location", float("nan"), "location 3"),
         ("alpha", 9, "alpha 3"),
         ("cell", 10**6, "not found 3"),
-        ("class_index", 9, "not found 3"),
     ],
 )
 def test_a_few_objects_may_differ_but_not_more(name, value, line):
@@ -270,14 +259,6 @@ def test_a_few_objects_may_differ_but_not_more(name, value, line):
         compare(exported, expected)
 
 
-def test_a_network_without_peaks_is_refused():
-    exported, expected = sides()
-    for side in (exported, expected):
-        side["heatmap"][:] = np.nan
-    with pytest.raises(FloatingPointError, match="no peak to compare"):
-        compare(exported, expected)
-
-
 @pytest.mark.parametrize("size", [(1242, 375), (640, 480), (31, 90), (1920, 300)])
 def test_the_runner_warps_images_as_the_data_set_does(size):
     image = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
@@ -286,24 +267,26 @@ def test_the_runner_warps_images_as_the_data_set_does(size):
         np.testing.assert_array_equal(run_onnx.to_network_input(image[:, :, ::-1].copy(), resolution), expected)
 
 
+@pytest.fixture
+def run(exported, tiny_kitti, tmp_path):
+    """Calls the runner on the test split with changed options; returns its status."""
+    data = tiny_kitti / "testing"
+    usual = {"--model": exported.onnx, "--input": data / "image_2", "--calib": data / "calib", "--out": tmp_path / "o"}
+    return lambda changes, *more: run_onnx.main([*(str(w) for pair in (usual | changes).items() for w in pair), *more])
+
+
 @pytest.mark.parametrize("batch_size", ["1", "3"])
-def test_the_runner_writes_the_files_of_the_evaluation(exported, tiny_kitti, tmp_path, monkeypatch, batch_size):
+def test_the_runner_writes_the_files_of_the_evaluation(run, exported, tiny_kitti, tmp_path, monkeypatch, batch_size):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(dump_config(exported.config)))
     changes = [f"general.dataroot={tiny_kitti}", f"tester.checkpoint={exported.checkpoint}", "tester.threshold=0.09"]
     changes += ["trainer.gpu_ids=[]", "general.exp_name=x", "tester.split=test"]
     assert train_val.main(["--config", "x.yaml", "-e", "--set", *changes]) == 0
     (theirs,) = (tmp_path / "outputs/x/results").glob("*/test/data")
-    data = tiny_kitti / "testing"
-    command = ["--model", str(exported.onnx), "--input", str(data / "image_2"), "--calib", str(data / "calib")]
-    command += ["--out", str(tmp_path / "mine"), "--threshold", "0.09", "--batch-size", batch_size]
-    assert run_onnx.main(command) == 0
-    names = sorted(p.name for p in theirs.iterdir())
-    assert sorted(p.name for p in (tmp_path / "mine").iterdir()) == names == ["000000.txt", "000001.txt"]
-    mine, expected = (
-        list(chain.from_iterable((folder / name).read_text().splitlines() for name in names))
-        for folder in (tmp_path / "mine", theirs)
-    )
+    assert run({"--threshold": "0.09", "--batch-size": batch_size}) == 0
+    files = [sorted(folder.iterdir()) for folder in (tmp_path / "o", theirs)]
+    assert [[p.name for p in paths] for paths in files] == [["000000.txt", "000001.txt"]] * 2
+    mine, expected = ([line for p in paths for line in p.read_text().splitlines()] for paths in files)
     assert len(mine) == len(expected) > 10
     assert [line.split()[:3] for line in mine] == [line.split()[:3] for line in expected]
     a, b = (np.array([[float(v) for v in line.split()[3:]] for line in lines]) for lines in (mine, expected))
@@ -331,35 +314,25 @@ def test_the_runner_needs_neither_torch_nor_this_project(exported, tiny_kitti, t
     assert "50 objects" in done.stdout and len((tmp_path / "o/000001.txt").read_text().splitlines()) == 50
 
 
-def test_the_models_own_threshold_is_the_default(exported, tiny_kitti, tmp_path):
-    """With one calibration file for all images."""
-    data, out = tiny_kitti / "testing", tmp_path / "o"
-    command = ["--model", str(exported.onnx), "--input", str(data / "image_2"), "--out", str(out)]
-    assert run_onnx.main([*command, "--calib", str(data / "calib/000000.txt")]) == 0
-    kept = (out / "000000.txt").read_text()
-    assert run_onnx.load_model(exported.onnx).threshold == exported.config.tester.threshold == 0.2
-    options = ["--calib", str(data / "calib"), "--threshold", "0.2", "--overwrite"]
-    assert run_onnx.main([*command, *options]) == 0
-    assert (out / "000000.txt").read_text() == kept and 0 < kept.count("\n") < 50
+def test_what_the_runner_refuses(run, exported, tiny_kitti, tmp_path, capsys, monkeypatch):
+    import onnx
 
-
-@pytest.fixture
-def runner(exported, tiny_kitti, tmp_path, capsys):
-    """Calls the runner on the test split with changed options, which it must refuse with one line; returns that."""
-    data, out = tiny_kitti / "testing", tmp_path / "o"
-    usual = {"--model": exported.onnx, "--input": data / "image_2", "--calib": data / "calib", "--out": out}
-
-    def call(changes, *more):
-        assert run_onnx.main([*(str(word) for pair in (usual | changes).items() for word in pair), *more]) == 2
+    def runner(changes, *more):
+        assert run(changes, *more) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert not out.exists()
+        assert not (tmp_path / "o").exists()
         return line
 
-    return call
-
-
-def test_what_the_runner_refuses(runner, tiny_kitti, tmp_path, monkeypatch):
     data = tiny_kitti / "testing"
+    assert "no.onnx: no such model" in runner({"--model": tmp_path / "no.onnx"})
+    (tmp_path / "text.onnx").write_text("hello")
+    assert "text.onnx: not an ONNX file" in runner({"--model": tmp_path / "text.onnx"})
+    foreign, path = onnx.load(exported.onnx), tmp_path / "foreign.onnx"
+    for text in ('"another, 2"', "no JSON"):
+        del foreign.metadata_props[:]
+        foreign.metadata_props.add(key="format", value=text)
+        onnx.save(foreign, path)
+        assert "foreign.onnx: not written by tools/export_onnx.py" in runner({"--model": path})
     assert "nothing: no such image or folder" in runner({"--input": tmp_path / "nothing"})
     assert "no images" in runner({"--input": data / "calib"})
     assert "no such calibration file, for 000000.png" in runner({"--calib": tmp_path / "nothing.txt"})
@@ -368,16 +341,14 @@ def test_what_the_runner_refuses(runner, tiny_kitti, tmp_path, monkeypatch):
     for text, reason in [
         ("P0: 1\n", ": no line 'P2: ...'"),
         ("\nP2: 1 2 3\n", ", line 2: P2 must have 12 numbers, got '1 2 3'"),
-        ("P2: " + "a " * 12, ", line 1: P2 must have 12 numbers"),
         ("P2: -1 " + "1 " * 11, ", line 1: P2 must be finite with positive focal lengths"),
     ]:
         (data / "calib/000001.txt").write_text(text)
         assert f"calib/000001.txt{reason}" in runner({})
     (data / "calib/000001.txt").write_text(CALIB)
     image = (data / "image_2/000001.png").read_bytes()
-    for content in (b"", b"no image", image[:30]):
-        (data / "image_2/000001.png").write_bytes(content)
-        assert "000001.png: this image cannot be decoded" in runner({})
+    (data / "image_2/000001.png").write_bytes(image[:30])
+    assert "000001.png: this image cannot be decoded" in runner({})
     (data / "image_2/000001.png").write_bytes(image)
     (data / "image_2/000001.jpg").write_bytes(image)
     assert "000001.jpg and 000001.png would share one result file" in runner({})
@@ -385,8 +356,6 @@ def test_what_the_runner_refuses(runner, tiny_kitti, tmp_path, monkeypatch):
     assert "--batch-size must be >= 1, got 0" in runner({}, "--batch-size", "0")
     for threshold in ("nan", "-1", "1.5"):
         assert "--threshold must be in [0, 1]" in runner({}, "--threshold", threshold)
-    (data / "image_2/._000000.png").write_bytes(b"of another system")  # hidden files are left out
-    assert "no such calibration file, for 000000.png" in runner({"--calib": tmp_path})
     (tmp_path / "file").write_text("")
     assert "must be a folder" in runner({"--out": tmp_path / "file"})
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -400,38 +369,22 @@ def test_the_runner_warns_of_images_of_another_shape(capsys):
     official.warn_of_shape(Path("a.png"), kitti)
     assert not capsys.readouterr().out
     official.warn_of_shape(Path("a.png"), wide)
-    line = capsys.readouterr().out
-    assert "a.png: 1920 x 1080 has another shape than the model's 1280 x 384" in line
-    assert "tester.map_to_image=exact" in line
+    assert "a.png: 1920 x 1080 has another shape than the model's 1280 x 384" in capsys.readouterr().out
 
 
-def test_the_runner_refuses_other_models(runner, exported, tmp_path):
-    import onnx
-
-    assert "no.onnx: no such model" in runner({"--model": tmp_path / "no.onnx"})
-    (tmp_path / "text.onnx").write_text("hello")
-    assert "text.onnx: not an ONNX file" in runner({"--model": tmp_path / "text.onnx"})
-    foreign, path = onnx.load(exported.onnx), tmp_path / "foreign.onnx"
-    for key, text in ((None, None), ("format", json.dumps("another, 2")), ("format", "no JSON")):
-        del foreign.metadata_props[:]
-        if key:
-            foreign.metadata_props.add(key=key, value=text)
-        onnx.save(foreign, path)
-        assert "foreign.onnx: not written by tools/export_onnx.py" in runner({"--model": path})
-
-
-def test_the_runner_keeps_results(exported, tiny_kitti, tmp_path, capsys):
-    data, out = tiny_kitti / "testing", tmp_path / "o"
-    command = ["--model", exported.onnx, "--input", data / "image_2/000000.png", "--calib", data / "calib"]
-    command = [*map(str, command), "--out", str(out), "--threshold", "0"]
-    out.mkdir()
-    (out / "000000.txt").write_text("precious")
-    assert run_onnx.main(command) == 2
-    assert "000000.txt exists already; --overwrite" in capsys.readouterr().err
-    assert (out / "000000.txt").read_text() == "precious"
-    assert run_onnx.main([*command, "--overwrite"]) == 0
-    assert len((out / "000000.txt").read_text().splitlines()) == 50
-    assert [p.name for p in out.iterdir()] == ["000000.txt"]
+def test_the_runner_keeps_results(run, exported, tiny_kitti, tmp_path, capsys):
+    """With one calibration file for all images; the model's own threshold is the default."""
+    path = tmp_path / "o/000000.txt"
+    path.parent.mkdir()
+    path.write_text("precious")
+    options = {"--calib": tiny_kitti / "testing/calib/000000.txt"}
+    assert run(options) == 2 and "000000.txt exists already; --overwrite" in capsys.readouterr().err
+    assert path.read_text() == "precious"
+    assert run(options, "--overwrite") == 0
+    kept = path.read_text()
+    assert run_onnx.load_model(exported.onnx).threshold == exported.config.tester.threshold == 0.2
+    assert run({"--threshold": "0.2"}, "--overwrite") == 0
+    assert path.read_text() == kept and 0 < kept.count("\n") < 50
 
 
 @pytest.mark.slow

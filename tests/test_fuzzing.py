@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lib.config import load_config
-from lib.datasets.checking import check_calibration, check_label, check_split
+from lib.datasets.file_checks import check_calibration, check_label, check_split
 from lib.evaluation import read_annotations
 from lib.structures import Calibration, read_objects, read_split
 from tests.conftest import CALIB, LABELS, PROJECT

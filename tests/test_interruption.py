@@ -143,7 +143,7 @@ def test_interrupted_inside_an_epoch_and_resumed(folder, workers):
     signum, status = (signal.SIGTERM, 143) if workers else (signal.SIGINT, 130)
     run.signal(signum)
     assert run.wait() == status, run.said()
-    assert "finishing this step, then saving" in run.said() and "--resume goes on" in run.said()
+    assert "finishing this step, then saving" in run.said() and "same command and --resume" in run.said()
     assert "Traceback" not in run.said()
     state = checkpoint(run.run_dir)
     assert state["epoch"] == 0 and 0 < state["progress"]["frames_done"] < 12
@@ -190,7 +190,7 @@ def test_killed_at_random_moments(folder, workers):
             if status == 0:
                 break
         assert_same_run(whole.run_dir, run.run_dir)
-        assert "passed over" not in run.said()
+        assert "skipped" not in run.said()
     print(f"{kills} kills, {runs} runs, {workers} workers")
 
 
@@ -239,7 +239,7 @@ def test_broken_checkpoints_are_passed_over(folder, caplog, capsys):
     for path in folder_of_checkpoints.glob("*best*"):
         path.unlink()
     assert newest_checkpoint(run_dir) == folder_of_checkpoints / "checkpoint_epoch_1.pth"
-    assert "passed over: " in caplog.text and "checkpoint_last.pth: not a readable checkpoint" in caplog.text
+    assert "checkpoint skipped: " in caplog.text and "checkpoint_last.pth: not a readable checkpoint" in caplog.text
     status, said = train("run", "--resume")
     assert status == 0
     assert "checkpoint_last.pth: not a readable checkpoint" in said and "after epoch 1" in said
@@ -251,7 +251,7 @@ def test_broken_checkpoints_are_passed_over(folder, caplog, capsys):
         path.write_bytes(b"PK")
     status, said = train("run", "--resume")
     assert status == 2
-    assert f"none of its {len(files)} checkpoints can be read; start anew with --overwrite" in said
+    assert f"none of its {len(files)} checkpoints can be read; start again with --overwrite" in said
 
 
 @pytest.mark.parametrize("interval", ["0", "0.0001"])

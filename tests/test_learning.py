@@ -9,7 +9,7 @@ from lib.evaluation import evaluate_kitti
 from tools import make_synthetic_kitti, train_val
 
 YAML = """
-general: {random_seed: 1, exp_name: by_heart, qi: true, obj_depth: true}
+general: {random_seed: 1, exp_name: overfit, qi: true, obj_depth: true}
 dataset: {batch_size: 4, num_workers: 0, resolution: [320, 96], random_flip: 0, random_crop: 0, writelist: [Car]}
 model: {backbone: dla34_narrow, pretrained: false}
 optimizer: {lr: 0.003}
@@ -20,7 +20,7 @@ tester: {threshold: 0.05}
 
 
 @pytest.mark.slow
-def test_a_handful_of_frames_is_learnt_by_heart(tmp_path, monkeypatch):
+def test_a_handful_of_frames_are_overfitted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     root = tmp_path / "few"
     assert make_synthetic_kitti.main(["--out", str(root), "--train", "16", "--val", "1", "--size", "640x192"]) == 0
@@ -28,7 +28,7 @@ def test_a_handful_of_frames_is_learnt_by_heart(tmp_path, monkeypatch):
     assert make_obj_depth.main(["--dataroot", str(root)]) == 0
     (tmp_path / "few.yaml").write_text(YAML)
     assert train_val.main(["--config", "few.yaml", "--set", f"general.dataroot={root}"]) == 0
-    results = tmp_path / "outputs/by_heart/results/checkpoint_epoch_300/val"
+    results = tmp_path / "outputs/overfit/results/checkpoint_epoch_300/val"
     stored = json.loads((results / "ap.json").read_text())
     assert stored["counts"]["official"]["Car"]["3d"]["valid_ground_truth"][1] >= 41
     result = evaluate_kitti(root / "training/label_2", results / "data", None, ("Car",))

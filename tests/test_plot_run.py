@@ -4,7 +4,6 @@ import html
 import json
 import re
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -37,15 +36,11 @@ def write_run(folder, records, tail=""):
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    a = [record(k, ap={"Car 3D moderate AP40": 3.0 * k} if k % 2 == 0 else {}) for k in range(1, 7)]
+    a = [record(k, ap={"Car 3D moderate AP40": 3.0 * k if k % 2 == 0 else None}) for k in range(1, 7)]
     b = [record(k, 0.5) for k in range(1, 4)]
     for entry in b:
         entry["losses"]["quasi_isometric"] = 0.1
     return [str(write_run(tmp_path / "outputs" / name, own)) for name, own in (("one", a), ("_two$", b))]
-
-
-def pixels(path):
-    return cv2.imread(str(path))
 
 
 def shows(image, colour):
@@ -64,7 +59,7 @@ def test_one_run_is_drawn_into_its_folder(runs, tmp_path, capsys):
         assert plot_run.main([runs[0]]) == 0
     path = tmp_path / "outputs/one/curves.png"
     assert "one (6 epochs)" in capsys.readouterr().out
-    image = pixels(path)
+    image = cv2.imread(str(path))
     assert shows(image, "#0072B2") > 500 and shows(image, "#D55E00") == 0
     assert sorted(p.name for p in path.parent.iterdir()) == ["curves.png", "metrics.jsonl"]
 
@@ -77,7 +72,7 @@ def test_several_runs_share_panels_and_a_legend(runs, tmp_path):
     assert [text for text in said if text in titles] == titles
     assert said.count("one") == 1 and said.count("_two$") == 1
     assert plot_run.main(runs) == 0
-    image = pixels(tmp_path / "curves.png")
+    image = cv2.imread(str(tmp_path / "curves.png"))
     assert shows(image, "#0072B2") > 500 and shows(image, "#D55E00") > 500
     assert plot_run.main([*runs, "--out", "both.PDF"]) == 0
     assert (tmp_path / "both.PDF").read_bytes().startswith(b"%PDF")
@@ -99,17 +94,9 @@ def test_panels_hold_the_records(runs):
     assert (ap.x, ap.y) == ([2, 4, 6], [6.0, 12.0, 18.0])
 
 
-def test_no_figure_is_no_point():
-    records = [record(1, ap={"Car": None}), record(2, ap={"Car": 5.0}), record(3, ap={"Car": None})]
-    panel = metric_panels({"a": records})[-1]
-    assert panel.title == "Car" and panel.lines[0].x == [2]
-
-
 def test_many_runs_look_different_from_one_another():
     looks = [Line("", [], [], number).plot_options for number in range(35)]
     assert len({(str(look["color"]), str(look["linestyle"])) for look in looks}) == 35
-    for a, b in pairwise(looks):  # consecutive ones in both
-        assert a["color"] != b["color"] and a["linestyle"] != b["linestyle"]
 
 
 def test_names_with_other_meanings_to_matplotlib():
@@ -157,40 +144,35 @@ def test_gaps_and_empty_panels_are_drawn():
     assert render_panels([]).startswith(b"\x89PNG")
 
 
-def errors(capsys, *arguments):
-    status = plot_run.main(list(arguments))
-    said = capsys.readouterr().err
-    assert status == 2 and said.startswith("error: ") and said.count("\n") == 1, said
-    return said
-
-
 def test_what_cannot_be_drawn_is_one_line(runs, tmp_path, capsys):
-    assert "nowhere: no such folder of a run" in errors(capsys, runs[0], "nowhere")
+    def error(*arguments):
+        assert plot_run.main(list(arguments)) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    assert "nowhere: no such folder of a run" in error(runs[0], "nowhere")
     (tmp_path / "empty").mkdir()
-    assert "empty: has no metrics.jsonl; is it the folder of a training" in errors(capsys, "empty")
+    assert "empty: has no metrics.jsonl; is it the folder of a training" in error("empty")
     (tmp_path / "empty/metrics.jsonl").write_text("")
-    assert "empty/metrics.jsonl: no epoch is recorded" in errors(capsys, "empty")
-    assert "--out must end in .png, .pdf, .svg, got 'x.gif'" in errors(capsys, runs[0], "--out", "x.gif")
-    assert "is a folder" in errors(capsys, runs[0], "--out", "empty")
-    assert "is given twice" in errors(capsys, runs[0], runs[0] + "/")
+    assert "empty/metrics.jsonl: no epoch is recorded" in error("empty")
+    assert "--out must end in .png, .pdf, .svg, got 'x.gif'" in error(runs[0], "--out", "x.gif")
+    assert "is a folder" in error(runs[0], "--out", "empty")
+    assert "is given twice" in error(runs[0], runs[0] + "/")
     (tmp_path / "there.png").write_bytes(b"mine")
-    assert "there.png exists already; --overwrite replaces it" in errors(capsys, runs[0], "--out", "there.png")
+    assert "there.png exists already; --overwrite replaces it" in error(runs[0], "--out", "there.png")
     assert (tmp_path / "there.png").read_bytes() == b"mine"
     assert plot_run.main([runs[0], "--out", "there.png", "--overwrite"]) == 0
-    assert pixels(tmp_path / "there.png") is not None
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "outputs", "there.png"]
 
 
-def test_runs_of_the_same_name_are_labelled_with_their_paths(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    paths = [write_run(tmp_path / place / "same", [record(1)]).relative_to(tmp_path) for place in ("a", "b")]
-    assert list(name_runs([*paths, tmp_path / "c"])) == ["a/same", "b/same", "c"]
+def test_runs_of_the_same_name_are_labelled_with_their_paths():
+    assert list(name_runs([Path("a/same"), Path("b/same"), Path("c")])) == ["a/same", "b/same", "c"]
 
 
 @pytest.mark.parametrize(
     "broken",
-    ['{"epoch": 7, "lr": 0.0', "[]", "7", '{"epoch": "7", "losses": {}}', '{"epoch": 7}', '{"epoch": 7, "losses": []}',
-     '{"epoch": 7, "losses": {"total": "high"}}', '{"epoch": 7, "losses": {}, "ap": 3}', "", "\ufffd"],
+    ['{"epoch": 7, "lr": 0.0', "7", '{"epoch": "7", "losses": {}}', '{"epoch": 7, "losses": []}',
+     '{"epoch": 7, "losses": {"total": "high"}}', '{"epoch": 7, "losses": {}, "ap": 3}', "\ufffd"],
 )  # fmt: skip
 def test_a_broken_line_is_left_out_with_a_warning(tmp_path, broken, caplog):
     run = write_run(tmp_path / "run", [record(1), record(2)], broken + "\n" + json.dumps(record(8)))
@@ -198,10 +180,3 @@ def test_a_broken_line_is_left_out_with_a_warning(tmp_path, broken, caplog):
     assert "run/metrics.jsonl, line 3: not a whole record of an epoch; left out" in caplog.text
     (run / "metrics.jsonl").write_text(broken + "\n")
     assert plot_run.main([str(run)]) == 2
-
-
-def test_a_run_that_is_going_on_is_drawn(tmp_path, capsys):
-    run = write_run(tmp_path / "run", [record(1), record(2)], '{"epoch": 3, "lo')
-    assert plot_run.main([str(run)]) == 0
-    said = capsys.readouterr().out
-    assert "metrics.jsonl, line 3: not a whole record" in said and "run (2 epochs)" in said

@@ -395,7 +395,7 @@ def test_resuming_a_path_and_what_does_not_go_together(run, tmp_path, capsys):
     assert "the path is empty" in errors(run, capsys, "--resume", "")
 
 
-@pytest.mark.parametrize(("options", "advice"), [(["--resume"], "goes on"), (["--overwrite"], "without --overwrite")])
+@pytest.mark.parametrize(("options", "advice"), [(["--resume"], "--resume"), (["--overwrite"], "without --overwrite")])
 def test_the_advice_after_an_interruption_can_be_followed(run, capsys, monkeypatch, options, advice):
     assert run("--set", "trainer.max_epoch=1") == 0
 

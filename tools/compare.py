@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="DIR: outputs/<arm>_seed<k>/ with the runs, logs/, comparison.txt, .csv and .png, runs.csv.\n"
-        "The same command goes on where it stopped.",
+        "Run the same command again to continue.",
     )
     parser.add_argument("--config", required=True, type=Path, metavar="X.yaml", help="what all arms have in common")
     parser.add_argument(

@@ -22,8 +22,9 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
 from lib.analysis.ceiling import Missed, measure_ceiling
-from lib.analysis.diagnosis import diagnose_network, frames_of_folders, frames_of_split
+from lib.analysis.diagnosis import diagnose_network, frames_of_folders, labelled_frames
 from lib.config import Config, load_config
+from lib.datasets import build_dataset
 from lib.system.commands import progress_interval, run_command, setup_logging
 from lib.system.files import write_file, write_json
 from lib.visualization.evaluation_panels import depth_error_panels
@@ -83,15 +84,15 @@ def diagnose(args: argparse.Namespace) -> int:
 
 def write_diagnosis(args: argparse.Namespace, config: Config, split: str) -> None:
     """oracle.txt, oracle.json, oracle.png, depth_error.png."""
-    checkpoint, n_frames, oracle, depth_errors = diagnose_network(config, args.checkpoint, split, args.max_frames)
+    checkpoint, n_frames, oracle = diagnose_network(config, args.checkpoint, split, args.max_frames)
     title = f"{checkpoint}, {n_frames} frames of {split}"
-    text = "\n\n".join([title, oracle.table(), *(errors.table() for errors in depth_errors)])
+    text = "\n\n".join([title, oracle.table(), *(errors.table() for errors in oracle.depth_errors)])
     tree = {"checkpoint": str(checkpoint), "split": split, "frames": n_frames, "replaced": oracle.to_json()}
     logger.info("%s", text)
     write_file(args.out / "oracle.txt", (text + "\n").encode())
-    write_json(args.out / "oracle.json", {**tree, "depth_errors": [errors.to_json() for errors in depth_errors]})
+    write_json(args.out / "oracle.json", {**tree, "depth_errors": [errors.to_json() for errors in oracle.depth_errors]})
     write_file(args.out / "oracle.png", oracle_png(oracle))
-    write_file(args.out / "depth_error.png", render_panels(depth_error_panels(depth_errors), columns=2))
+    write_file(args.out / "depth_error.png", render_panels(depth_error_panels(oracle.depth_errors), columns=2))
 
 
 def write_ceiling(args: argparse.Namespace, config: Config, split: str) -> None:
@@ -99,7 +100,7 @@ def write_ceiling(args: argparse.Namespace, config: Config, split: str) -> None:
     if args.labels:
         frames = frames_of_folders(config, split, args.max_frames, args.labels, args.calib, args.sizes)
     else:
-        frames = frames_of_split(config, split, args.max_frames)
+        frames = labelled_frames(build_dataset(config, split, max_frames=args.max_frames))
     bar = tqdm(frames, "ceiling", unit="frame", leave=False, mininterval=progress_interval())
     ceilings = measure_ceiling(bar, config)
     header = f"{len(frames)} frames, ideal outputs: targets decoded as if they were outputs"

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Render road scenes in KITTI's own layout: images, calibrations, labels and split lists."""
 
 import argparse
@@ -5,15 +6,13 @@ import sys
 import time
 from pathlib import Path
 
-PROJECT_ROOT = Path(__file__).resolve().parent.parent
-if str(PROJECT_ROOT) not in sys.path:
-    sys.path.insert(0, str(PROJECT_ROOT))
+from tqdm import tqdm
 
-from tqdm import tqdm  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
-from lib.synthetic import make_plan, prepare_folder, write_frames  # noqa: E402
-from lib.system.commands import progress_interval, run_command  # noqa: E402
-from lib.system.machine import available_cores  # noqa: E402
+from lib.synthetic import make_plan, prepare_folder, write_frames
+from lib.system.commands import progress_interval, run_command
+from lib.system.machine import available_cores
 
 DEFAULT_TEST_FRAMES = 4
 SMALLEST, LARGEST = (64, 32), (4096, 2048)
@@ -55,14 +54,13 @@ def build_parser() -> argparse.ArgumentParser:
         "perspective carry depth; colour does not. The camera is KITTI's (a real calibration). The same seed gives "
         "the same files, whatever --workers.",
     )
-    add = parser.add_argument
-    add("--out", type=Path, required=True, metavar="DIR", help="folder to write; must be empty or new")
-    add("--train", type=parse_count, required=True, metavar="N", help="frames for training")
-    add("--val", type=parse_count, required=True, metavar="N", help="frames for validation")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write; must be empty or new")
+    parser.add_argument("--train", type=parse_count, required=True, metavar="N", help="frames for training")
+    parser.add_argument("--val", type=parse_count, required=True, metavar="N", help="frames for validation")
     test_help = f"frames without labels, in testing/ (default: {DEFAULT_TEST_FRAMES}, with --layouts 0)"
-    add("--test", type=parse_count, metavar="N", help=test_help)
-    add("--seed", type=parse_count, default=0, metavar="S", help="another seed, another data set (default 0)")
-    add(
+    parser.add_argument("--test", type=parse_count, metavar="N", help=test_help)
+    parser.add_argument("--seed", type=parse_count, default=0, metavar="S", help="another seed, another data set")
+    parser.add_argument(
         "--layouts",
         type=Path,
         metavar="LABEL_DIR",
@@ -71,9 +69,9 @@ def build_parser() -> argparse.ArgumentParser:
         "as seen from LABEL_DIR if those lists exist, else the first label files by name",
     )
     size_help = "image size; the calibration scales with it (default: KITTI's, 1242x375)"
-    add("--size", type=parse_size, metavar="WxH", help=size_help)
-    add("--workers", type=parse_count, metavar="N", help="processes (default: one per core, at most 8)")
-    add("--force", action="store_true", help="replace a data set that this tool wrote into DIR before")
+    parser.add_argument("--size", type=parse_size, metavar="WxH", help=size_help)
+    parser.add_argument("--workers", type=parse_count, metavar="N", help="processes (default: one per core, at most 8)")
+    parser.add_argument("--force", action="store_true", help="replace a data set that this tool wrote into DIR before")
     return parser
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
-from lib.prediction.run import PredictOptions, predict
+from lib.prediction.options import PredictOptions
+from lib.prediction.run import predict
 from lib.system.commands import run_command, setup_logging
 from lib.system.interruption import Interruption
 

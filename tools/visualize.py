@@ -52,13 +52,13 @@ def visualize(args: argparse.Namespace) -> int:
         raise ValueError(f"--ids: {', '.join(unknown)} not in split {args.split!r} of {args.dataroot} (--split)")
     if args.results is None and not dataset.has_labels:
         raise ValueError(f"--results: needed, since split {args.split!r} has no labels to draw")
-    detector = None
+    draw_heatmaps = None
     if args.checkpoint:
-        from lib.prediction import load_detector  # imports torch, which takes seconds and is needed only here
+        from lib.prediction import load_detector  # imported here because only heatmaps need torch
 
-        detector = load_detector(args.checkpoint, args.config)
+        draw_heatmaps = load_detector(args.checkpoint, args.config).draw_heatmap
     detections = dict.fromkeys(ids) if args.results is None else read_detections(args.results, ids, args.min_score)
-    write_frames(dataset, detections, args.out, args.maps, detector)
+    write_frames(dataset, detections, args.out, args.maps, draw_heatmaps)
     print(f"{len(ids)} images, {'labels beside detections' if args.results else 'labels'}: {args.out}")
     return 0
 

@@ -1,1 +1,1 @@
-"""What a network, or the representation itself, gets wrong."""
+"""Error analysis of a network and of the target representation."""

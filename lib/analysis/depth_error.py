@@ -72,8 +72,8 @@ class DepthErrors:
 
     def to_json(self) -> dict[str, Any]:
         """Plain dict: class, total and bands; None for NaN and for the infinite ``far`` of the total."""
-        bands = [dataclasses.asdict(band) for band in self.bands]
-        return without_nan({"class": self.cls, "total": dataclasses.asdict(self.total), "bands": bands})
+        tree = dataclasses.asdict(self)
+        return without_nan({"class": tree["cls"], "total": tree["total"], "bands": tree["bands"]})
 
     def rows(self) -> list[list[str]]:
         """The table's cells as text, the header first; '-' where there is no figure."""

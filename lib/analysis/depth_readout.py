@@ -62,13 +62,10 @@ def readout_errors(
     is no object.
     """
     absolute = np.abs(predicted - depths)
-    some = len(depths) > 0
-    errors: dict[str, Any] = {
-        "count": len(depths),
-        "mean": float(absolute.mean()) if some else math.nan,
-        "median": float(np.median(absolute)) if some else math.nan,
-        "relative": float((absolute / depths).mean()) if some else math.nan,
-    }
+    errors: dict[str, Any] = {"count": len(depths), **dict.fromkeys(("mean", "median", "relative"), math.nan)}
+    if len(depths):
+        mean, median, relative = absolute.mean(), np.median(absolute), (absolute / depths).mean()
+        errors |= {"mean": float(mean), "median": float(median), "relative": float(relative)}
     if bands:
         inside = {f"{near:g}-{far:g}": (depths >= near) & (depths < far) for near, far in bands}
         errors["by_distance"] = {name: readout_errors(predicted[mask], depths[mask]) for name, mask in inside.items()}

@@ -75,8 +75,8 @@ def depth_space_table(spaces: Sequence[DepthSpace]) -> str:
 def _column(name: str, figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(title, cell) of each row."""
     rows = [("", name)]
-    for key in ("frames", "objects"):
-        rows.append((f"{key}, split / fit split", f"{figures[key]['split']} / {figures[key]['fit_split']}"))
+    numbers = "{split} / {fit_split}"
+    rows += [(f"{key}, split / fit split", numbers.format(**figures[key])) for key in ("frames", "objects")]
     rows.append(("bounds: K, B, rad", "{K:g}, {B:g}, {rad:g} m".format(**figures["bounds"])))
     for key, title in PAIR_SETS.items():
         pairs = figures["pairs"][key]

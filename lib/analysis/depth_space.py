@@ -5,11 +5,10 @@ distance d_f = ||f_i - f_j||. The bounds are d_z / K - B <= d_f <= K d_z + B for
 are those of the ``general`` section of a configuration. docs/depth_space.md explains the measures.
 """
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.stats
@@ -36,8 +35,7 @@ class DescribedObjects:
     """(N,) [m], output of the network's depth head at the same cells"""
 
 
-@dataclass(frozen=True, slots=True)
-class BoundCounts:
+class BoundCounts(NamedTuple):
     """Numbers of near pairs (0 < d_z <= rad). No pair violates both bounds, since K >= 1 and B >= 0."""
 
     inside: int
@@ -57,7 +55,7 @@ class BoundCounts:
 
     def shares(self) -> dict[str, float]:
         """'inside', 'above', 'below' as shares of all pairs; NaN where there is no pair."""
-        return {name: n / self.pairs if self.pairs else math.nan for name, n in dataclasses.asdict(self).items()}
+        return {name: n / self.pairs if self.pairs else math.nan for name, n in self._asdict().items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +137,7 @@ def measure_batches(batches: Sequence[BoundCounts]) -> dict[str, Any]:
         "none_violated": [b.inside == b.pairs > 0 for b in batches],
         "no_pairs": [b.pairs == 0 for b in batches],
     }
-    together = BoundCounts(*(sum(getattr(b, name) for b in batches) for name in ("inside", "above", "below")))
+    together = BoundCounts(*map(sum, zip((0, 0, 0), *batches, strict=True)))
     return {
         "batches": len(batches),
         **{name: sum(which) / len(batches) if batches else math.nan for name, which in kinds.items()},
@@ -162,10 +160,8 @@ def principal_components(descriptors: np.ndarray, depths: np.ndarray) -> tuple[n
     The sign of each is such that depth increases along it. Zeros where there are fewer components than two.
     """
     centred = descriptors.astype(np.float64) - descriptors.mean(axis=0, dtype=np.float64)
-    _, deviations, axes = np.linalg.svd(centred, full_matrices=False)
-    coordinates, shares = np.zeros((len(descriptors), 2)), np.zeros(2)
-    for k, axis in enumerate(axes[:2]):
-        along = centred @ axis
-        coordinates[:, k] = -along if along @ (depths - depths.mean()) < 0 else along
-        shares[k] = deviations[k] ** 2 / max((deviations**2).sum(), 1e-300)
-    return coordinates, shares
+    padded = np.pad(centred, ((0, 2), (0, 2)))  # at least two components
+    rotated, deviations, _ = np.linalg.svd(padded, full_matrices=False)
+    coordinates = rotated[:-2, :2] * deviations[:2]
+    signs = np.where((depths - depths.mean()) @ coordinates < 0, -1, 1)
+    return coordinates * signs, deviations[:2] ** 2 / max((deviations**2).sum(), 1e-300)

@@ -81,14 +81,13 @@ def describe_objects(
     config = subject.config.dataset
     n_frames = min(len(frames), max_frames or len(frames))
     chosen = np.linspace(0, len(frames) - 1, n_frames).round().astype(int).tolist()
-    labels = [annotation[1] for annotation in frames.annotations if not isinstance(annotation, Exception)]
     loader = inference_loader(frames, subject.config, indices=chosen)
     columns: list[tuple[np.ndarray, ...]] = []
     done = 0
     for batch in _show_progress(loader, f"{subject.name}, {frames.split}", len(loader)):
         targets = [
-            encode_targets(labels[k], info.calibration, Augmentation.identity(info.image_size), config)
-            for k, info in zip(chosen[done:], batch.frames, strict=False)
+            encode_targets(frames.annotation(k)[1], info.calibration, Augmentation.identity(info.image_size), config)
+            for k, info in zip(chosen[done : done + len(batch.frames)], batch.frames, strict=True)
         ]
         indices = torch.from_numpy(np.stack([t["indices"] for t in targets])).to(device)
         mask = np.stack([t["mask_3d"] for t in targets])

@@ -20,7 +20,7 @@ from ..ops.feature_map import find_peaks
 from ..structures import FrameInfo, Object3d
 
 _STEP = 1e-5
-"""between two peaks: above float32's rounding error; 49 steps are less than a peak's height above the next cell"""
+"""between two peaks: above float32's rounding error; 49 steps are less than a peak's difference to the next cell"""
 
 
 class IdealOutputs(NamedTuple):

@@ -17,7 +17,7 @@ from ..evaluation import Annotations, KittiResult, evaluate_annotations, type_na
 from ..evaluation.protocol import DIFFICULTIES, METRIC_TITLES, NO_OVERLAPS, OVERLAPS, OwnOverlaps
 from ..ops.text_table import text_table
 from ..structures import Calibration, Object3d
-from .depth_error import match_in_image
+from .depth_error import DepthErrors, depth_errors, match_in_image
 
 PREDICTED, ROUNDED = "predicted", "rounded"
 """no quantity replaced; the same with the two decimals of result files, which ``tools/train_val.py`` evaluates"""
@@ -85,6 +85,8 @@ class Oracle:
     """by class: detections whose quantities were replaced"""
     detections: Mapping[str, int]
     """by class: all detections"""
+    depth_errors: Sequence[DepthErrors]
+    """of the prediction, one for each class"""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -156,4 +158,5 @@ def replace_and_evaluate(
     results[ROUNDED] = evaluate([Object3d.from_line(obj.to_result_line()) for _, obj in dets])
     types = [obj.type for _, obj in dets]
     matched = [types[row] for row in matches]
-    return Oracle(results, {c: matched.count(c) for c in classes}, {c: types.count(c) for c in classes})
+    n_matched, n_detections = ({cls: some.count(cls) for cls in classes} for some in (matched, types))
+    return Oracle(results, n_matched, n_detections, [depth_errors(true, predicted, cls) for cls in classes])

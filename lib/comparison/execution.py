@@ -1,15 +1,14 @@
-"""Planned runs are trained, each in a process of its own, several at a time on this machine. Free of torch."""
+"""Train planned runs, each in a process of its own, several in parallel on this machine. Free of torch."""
 
 import logging
 import shlex
 import subprocess
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -19,16 +18,23 @@ from .planning import PlannedRun
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
-"""how often a signal is looked for"""
+"""how often processes and signals are checked"""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A place where one run at a time is trained."""
+    """A device, or a share of the CPU, that trains one run at a time."""
 
     name: str
     environment: Mapping[str, str]
     """the whole environment of the process"""
+
+
+class _Training(NamedTuple):
+    run: PlannedRun
+    slot: Slot
+    process: subprocess.Popen[bytes]
+    log: Path
 
 
 class RunExecutor:
@@ -41,14 +47,8 @@ class RunExecutor:
 
     def __init__(self, slots: Sequence[Slot], command: Callable[[PlannedRun], list[str]], out: Path) -> None:
         self.command, self.out = command, out
-        self._threads = len(slots)
-        self._free: SimpleQueue[Slot] = SimpleQueue()
-        for slot in slots:
-            self._free.put(slot)
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._stopped = False
-        self._mutex = threading.Lock()
-        """held while a process is started, and while all are stopped, so that none is missed"""
+        self._free = list(slots)
+        self._running: list[_Training] = []
 
     def train(
         self, runs: Sequence[PlannedRun], interruption: Interruption, on_finished: Callable[[PlannedRun], str]
@@ -59,82 +59,72 @@ class RunExecutor:
         raised.
 
         Args:
-            on_finished: called in this thread after each run; returns what to log about it.
+            on_finished: called after each run; returns what to log about it.
         """
-        unfinished, failures = [run for run in runs if not run.finished], []
-        done, total = len(runs) - len(unfinished), len(runs)
+        waiting, failures = deque(run for run in runs if not run.finished), []
+        done, total = len(runs) - len(waiting), len(runs)
         bar = tqdm(desc="runs", total=total, initial=done, unit="run", dynamic_ncols=True, leave=False, disable=None)
-        with bar, interruption.deferred(), ThreadPoolExecutor(self._threads) as pool:
+        with bar, interruption.deferred():
             try:
-                pending = {pool.submit(self._train_one, run): run for run in unfinished}
-                while pending:
+                while waiting or self._running:
                     if interruption.signum is not None:
-                        raise Interrupted(interruption.signum, "the same command goes on where this stopped")
-                    wait(pending, POLL_SECONDS, FIRST_COMPLETED)
-                    for future in [future for future in pending if future.done()]:
-                        run = pending.pop(future)
-                        try:
-                            future.result()
-                            _log(f"{run.name}: finished; {on_finished(run)}")
-                        except (ValueError, OSError) as error:  # also a broken ap.json, or a full disk
-                            failures.append(f"{run.name}: {error}")
-                            _log(f"failed: {failures[-1]}")
-                        bar.update()
+                        raise Interrupted(interruption.signum, "run the same command again to continue")
+                    ended = next((each for each in self._running if each.process.poll() is not None), None)
+                    if ended is None and not (waiting and self._free):
+                        time.sleep(POLL_SECONDS)
+                        continue
+                    run = ended.run if ended else waiting.popleft()
+                    try:
+                        if ended is None:
+                            self._start(run)
+                            continue
+                        self._finish(ended)
+                        _log(f"{run.name}: finished; {on_finished(run)}")
+                    except (ValueError, OSError) as error:  # also a broken ap.json, or a full disk
+                        failures.append(f"{run.name}: {error}")
+                        _log(f"failed: {failures[-1]}")
+                    bar.update()
             finally:
                 self._stop()
         return failures
 
-    def log_file(self, run: PlannedRun) -> Path:
-        """The output of a run's processes."""
-        return self.out / "logs" / f"{run.name}.log"
-
-    def _train_one(self, run: PlannedRun) -> None:
-        """Returns once the run is finished, or stopped. Raises ValueError or OSError where it failed."""
-        slot = self._free.get()
-        try:
-            process = self._start(run, slot)
-            if process is None:
-                return
-            status = process.wait()
-            with self._mutex:
-                del self._running[run.name]
-        finally:
-            self._free.put(slot)
-        if status != 0 or not run.finished:
-            how = f"ended by {signal_name(-status)}" if status < 0 else f"status {status}"
-            log = self.log_file(run)
-            raise ChildProcessError(f"{how}: {_last_line(log)} (all output: {log})")
-
-    def _start(self, run: PlannedRun, slot: Slot) -> subprocess.Popen[bytes] | None:
-        command, log = self.command(run), self.log_file(run)
+    def _start(self, run: PlannedRun) -> None:
+        command, log = self.command(run), self.out / "logs" / f"{run.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        with self._mutex, log.open("ab") as file:
-            if self._stopped:
-                return None
+        with log.open("ab") as file:
             file.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(command)}\n".encode())
             file.flush()
             # a session of its own: Ctrl-C reaches this process alone, which then stops the run
             process = subprocess.Popen(
                 command,
                 cwd=self.out,
-                env=dict(slot.environment),
+                env=dict(self._free[0].environment),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-            self._running[run.name] = process
+        slot = self._free.pop(0)
+        self._running.append(_Training(run, slot, process, log))
         resumed = f" from epoch {run.epochs_done} on" if run.epochs_done else ""
         _log(f"{run.name}: started on {slot.name}{resumed}; log: {log}")
-        return process
+
+    def _finish(self, ended: _Training) -> None:
+        """Free the slot of a process that has ended. Raises ChildProcessError if its run is not finished."""
+        self._running.remove(ended)
+        self._free.append(ended.slot)
+        status = ended.process.returncode
+        if status != 0 or not ended.run.finished:
+            how = f"ended by {signal_name(-status)}" if status < 0 else f"status {status}"
+            raise ChildProcessError(f"{how}: {_last_line(ended.log)} (all output: {ended.log})")
 
     def _stop(self) -> None:
-        """Start no more processes and have the running ones save and end; the pool waits for them."""
-        with self._mutex:
-            self._stopped = True
-            for name, process in self._running.items():
-                process.terminate()
-                _log(f"{name}: waiting until it has saved")
+        """Have the running processes save and end, and wait for them."""
+        for each in self._running:
+            each.process.terminate()
+            _log(f"{each.run.name}: waiting until it has saved")
+        for each in self._running:
+            each.process.wait()
 
 
 def _log(text: str) -> None:

@@ -9,8 +9,6 @@ from ..engine.metrics import read_metrics
 from ..evaluation import DIFFICULTIES, METRIC_TITLES
 from .planning import PlannedRun
 
-_METRICS = ("3d", "bev", "bbox")
-
 
 def read_figures(run: PlannedRun) -> dict[str, float]:
     """All figures of a finished run. Raises ValueError or OSError naming the file that cannot be read."""
@@ -43,7 +41,7 @@ def ap_figures(ap: Mapping[str, Any]) -> dict[str, float]:
     try:
         for cls in ap["classes"]:
             for overlap, suffix in (("official", ""), ("loose", " loose")):
-                for metric in _METRICS:
+                for metric in ("3d", "bev", "bbox"):
                     if metric == "bbox" and suffix:
                         continue
                     values = ap[overlap].get(cls, {}).get(metric, {}).get("R40", [None] * len(DIFFICULTIES))

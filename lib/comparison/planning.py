@@ -13,11 +13,9 @@ from ..engine.metrics import read_metrics
 
 _RESERVED = {"general.exp_name", "general.random_seed", "tester.mode", "tester.checkpoint", "trainer.resume_model"}
 """keys that neither an arm nor --set may change: a run is named by arm and seed, and evaluated at its last epoch"""
-_MAY_DIFFER = {"dataset.num_workers", "dataset.cache", "trainer.eval_frequency"}
-_MAY_DIFFER |= {"trainer.save_frequency", "trainer.save_interval_minutes", "trainer.keep_last"}
-_MAY_DIFFER |= {"trainer.report", "tester.images"}
+_MAY_DIFFER = {"dataset.num_workers", "dataset.cache", "trainer.eval_frequency", "trainer.save_frequency"}
+_MAY_DIFFER |= {"trainer.save_interval_minutes", "trainer.keep_last", "trainer.report", "tester.images"}
 """keys without influence on the figures: a stored run may have other values"""
-_RESERVED_REASON = "the comparison sets this key itself"
 
 
 @dataclass(frozen=True)
@@ -94,10 +92,10 @@ def plan_runs(
         FileNotFoundError, ValueError: for what cannot be run, naming arm, key, value and what is accepted.
     """
     reserved = {_key(override) for override in device} | _RESERVED
-    _refuse(reserved, overrides, "--set", _RESERVED_REASON)
+    _refuse(reserved, overrides, "--set")
     planned: dict[str, tuple[Config, tuple[str, ...]]] = {}
     for arm, changes in arms.items():
-        _refuse(reserved, changes, f"arm {arm!r}", _RESERVED_REASON)
+        _refuse(reserved, changes, f"arm {arm!r}")
         _refuse({_key(change) for change in changes}, overrides, "--set", f"arm {arm!r} sets this key")
         try:
             config, own = _config_of_arm(base, (*overrides, *changes, *device))
@@ -131,9 +129,17 @@ def check_data(runs: Iterable[PlannedRun]) -> None:
 
 
 def _config_of_arm(base: Path, overrides: tuple[str, ...]) -> tuple[Config, tuple[str, ...]]:
-    """The configuration, and all overrides that make it from ``base`` in any working directory."""
+    """The configuration, and all overrides that make it from ``base`` in any working directory.
+
+    Raises ValueError for what cannot be compared, and for a name that is a file here and another file of the project.
+    """
     overrides = (*overrides, "tester.mode=single", "tester.checkpoint=''")
-    overrides = (*overrides, *_absolute_paths(load_config(base, overrides)))
+    config = load_config(base, overrides)
+    weights = {"model.pretrained": config.model.pretrained, "trainer.pretrain_model": config.trainer.pretrain_model}
+    for key, name in weights.items():
+        with contextlib.suppress(FileNotFoundError):  # the run itself reports it
+            if isinstance(name, str) and (path := find_file(name, key).resolve()) != (PROJECT_ROOT / name).resolve():
+                overrides = (*overrides, f"{key}={json.dumps(str(path))}")  # runs have another working directory
     config = load_config(base, overrides)
     if config.trainer.resume_model:
         raise ValueError(f"{base}: trainer.resume_model must be empty: runs resume from their own checkpoints")
@@ -142,27 +148,11 @@ def _config_of_arm(base: Path, overrides: tuple[str, ...]) -> tuple[Config, tupl
     return config, overrides
 
 
-def _absolute_paths(config: Config) -> list[str]:
-    """Overrides for files that are given relative to the working directory, since runs have another one.
-
-    Raises ValueError for a name that is also a file of the project.
-    """
-    names = {"model.pretrained": config.model.pretrained, "trainer.pretrain_model": config.trainer.pretrain_model}
-    found = []
-    for key, name in names.items():
-        if isinstance(name, str):
-            with contextlib.suppress(FileNotFoundError):  # the run itself reports it
-                path = find_file(name, key).resolve()
-                if path != (PROJECT_ROOT / name).resolve():
-                    found.append(f"{key}={json.dumps(str(path))}")
-    return found
-
-
 def _key(override: str) -> str:
     return override.partition("=")[0].strip()
 
 
-def _refuse(reserved: set[str], overrides: Sequence[str], where: str, reason: str) -> None:
-    for override in overrides:
-        if _key(override) in reserved:
-            raise ValueError(f"{where}: {override}: {reason}")
+def _refuse(keys: set[str], given: Sequence[str], where: str, why: str = "the comparison sets this key itself") -> None:
+    for override in given:
+        if _key(override) in keys:
+            raise ValueError(f"{where}: {override}: {why}")

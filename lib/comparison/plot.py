@@ -5,7 +5,6 @@ of colour vision.
 """
 
 import io
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ _WIDTH_INCH = 7.2
 """width of a page's text: letters keep their size in print"""
 _BLACK, _GREY, _SKY_BLUE = "#000000", "#666666", "#56B4E9"  # the last one is of Okabe & Ito's palette
 _SEED_STYLE: dict[str, Any] = {"linestyle": "", "marker": "o", "ms": 4.5, "mfc": _SKY_BLUE, "mec": _BLACK, "mew": 0.6}
-_MEAN_STYLE: dict[str, Any] = {"marker": "D", "ms": 4.5, "color": _BLACK}
+_MEAN_STYLE: dict[str, Any] = {"marker": "D", "ms": 4.5, "color": _BLACK, "linewidth": 1.6}
 _MEAN_OFFSET, _SEED_OFFSETS = -0.18, (0.06, 0.34)
 """[rows] below a row's middle: seeds lie below the mean and at different heights, so that nothing is hidden"""
 
@@ -45,7 +44,7 @@ def plot_comparison(comparison: Comparison, figures: Sequence[str]) -> bytes:
                 right.tick_params(axis="y", left=False, labelleft=False)
                 right.axvline(0, color=_GREY, linewidth=1.0, linestyle="dashed", zorder=1)
                 right.set_title(f"difference to {arms[0]}, by seed", fontsize=9, loc="left")
-        handles = [Line2D([], [], **_SEED_STYLE), Line2D([], [], **_MEAN_STYLE, linewidth=1.6)]
+        handles = [Line2D([], [], **_SEED_STYLE), Line2D([], [], **_MEAN_STYLE)]
         labels = ["one seed", f"mean, {LEVEL:.0%} interval"]
         image.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
         png = io.BytesIO()
@@ -61,13 +60,9 @@ def _draw_panel(axes: Axes, comparison: Comparison, values_of_arms: Sequence[Map
             share = comparison.seeds.index(seed) / steps
             height = row + _SEED_OFFSETS[0] + share * (_SEED_OFFSETS[1] - _SEED_OFFSETS[0])
             axes.plot(value, height, **_SEED_STYLE, zorder=2)
-        sample, height = summarize(values.values()), row + _MEAN_OFFSET
-        if not math.isnan(sample.mean):
-            axes.plot(sample.mean, height, **_MEAN_STYLE, linestyle="", zorder=3)
-        if not math.isnan(sample.low):
-            ends = [sample.low, sample.high]
-            axes.plot(ends, [height, height], color=_BLACK, linewidth=1.6, zorder=3)
-            axes.plot(ends, [height, height], "|", color=_BLACK, ms=7, mew=1.6, zorder=3)
+        sample, style = summarize(values.values()), {**_MEAN_STYLE, "capsize": 3.5, "capthick": 1.6}
+        margin = sample.high - sample.mean
+        axes.errorbar(sample.mean, row + _MEAN_OFFSET, xerr=margin, linestyle="", zorder=3, **style)
     axes.set_yticks(range(len(comparison.arms)), comparison.arms, fontsize=8)
     axes.set_ylim(len(comparison.arms) - 0.5, -0.5)
     axes.tick_params(axis="x", labelsize=8)

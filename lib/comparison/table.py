@@ -55,10 +55,9 @@ class Comparison:
         if arm == self.arms[0]:
             return cells
         change = summarize(self.differences(arm, figure).values())
-        interval = "-"
-        if not math.isnan(change.low):
-            interval = f"{_signed(change.low, digits)} .. {_signed(change.high, digits)}"
-        return [*cells, _count(change), _signed(change.mean, digits), interval]
+        ends = [_number(end, digits, "+") for end in (change.low, change.high)]
+        interval = "-" if math.isnan(change.low) else " .. ".join(ends)
+        return [*cells, _count(change), _number(change.mean, digits, "+"), interval]
 
     def to_csv(self) -> str:
         """One row for each figure and arm; empty where there is no number."""
@@ -89,12 +88,8 @@ def _count(sample: Sample) -> str:
     return f"{sample.n} of {sample.n + sample.left_out}" if sample.left_out else str(sample.n)
 
 
-def _number(value: float, digits: int) -> str:
-    return "-" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def _signed(value: float, digits: int) -> str:
-    return "-" if math.isnan(value) else f"{round(value, digits) + 0.0:+.{digits}f}"  # + 0.0: no -0.00
+def _number(value: float, digits: int, sign: str = "") -> str:
+    return "-" if math.isnan(value) else f"{round(value, digits) + 0.0:{sign}.{digits}f}"  # + 0.0: no -0.00
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

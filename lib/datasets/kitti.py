@@ -103,12 +103,16 @@ class KITTI:
     def __len__(self) -> int:
         return len(self.frame_ids)
 
-    def read(self, index: int) -> Frame:
-        """Frame ``index`` of the split. Raises ValueError or OSError naming a file that cannot be used."""
-        frame_id, annotation = self.frame_ids[index], self.annotations[index]
+    def annotation(self, index: int) -> tuple[Calibration, tuple[Object3d, ...]]:
+        """Calibration and labels of a frame. Raises ValueError or OSError naming a file that cannot be used."""
+        annotation = self.annotations[index]
         if isinstance(annotation, Exception):
             raise annotation
-        calibration, objects = annotation
+        return annotation
+
+    def read(self, index: int) -> Frame:
+        """Frame ``index`` of the split. Raises ValueError or OSError naming a file that cannot be used."""
+        frame_id, (calibration, objects) = self.frame_ids[index], self.annotation(index)
         image = self.cache.get(index) if self.cache else None
         if image is None:
             image = read_image(find_image(self.image_dir, frame_id))

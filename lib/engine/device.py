@@ -1,4 +1,4 @@
-"""Seeds, and the device to run on."""
+"""The device to run on."""
 
 import logging
 from collections.abc import Sequence
@@ -8,11 +8,6 @@ import torch
 from ..system.machine import keep_freed_memory
 
 logger = logging.getLogger(__name__)
-
-
-def seed_torch(seed: int) -> None:
-    """Seed PyTorch on all devices. The global generators of Python and numpy are not used in this project."""
-    torch.manual_seed(seed)
 
 
 def existing_gpus(gpu_ids: Sequence[int]) -> tuple[int, ...]:

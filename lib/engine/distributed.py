@@ -125,7 +125,7 @@ def own_rank() -> int:
 def join(gpu_ids: Sequence[int]) -> tuple[ProcessGroup, torch.device]:
     """Initialise the process group if torchrun has started this process, and choose its device.
 
-    Raises ValueError for a GPU that does not exist, and ConnectionError where another rank does not come.
+    Raises ValueError for a GPU that does not exist, and ConnectionError if the ranks do not meet in time.
     """
     gpu_ids = existing_gpus(gpu_ids)
     if not started_by_torchrun():
@@ -140,7 +140,8 @@ def join(gpu_ids: Sequence[int]) -> tuple[ProcessGroup, torch.device]:
         try:
             dist.init_process_group(backend, timeout=_TIMEOUT)
         except RuntimeError as error:
-            raise ConnectionError(f"rank {rank} of {size} did not meet the others; has one of them ended?") from error
+            reason = "could not join the process group; another rank may have failed"
+            raise ConnectionError(f"rank {rank} of {size} {reason}") from error
         logger.info("rank %d of %d, %s", rank, size, backend)
     return ProcessGroup(rank, size), device
 
@@ -178,7 +179,7 @@ def launch(processes: int, script: Path, arguments: Sequence[str]) -> int:
 
     Where a rank fails, torchrun ends the others; one line names the rank and the status is its own.
     """
-    # torchrun takes seconds to import
+    # imported here because a single process does not need it
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
@@ -197,9 +198,9 @@ def launch(processes: int, script: Path, arguments: Sequence[str]) -> int:
         rank, failure = error.get_first_failure()
         if failure.exitcode < 0:
             how = f"was killed by {signal.Signals(-failure.exitcode).name}"
-            cure = "; the others were ended. Go on with --resume"
+            remedy = "; the others were ended. Continue with --resume"
         else:
-            how, cure = f"ended with status {failure.exitcode}", "; the others were ended"
-        sys.stderr.write(f"error: rank {rank} of {processes} (pid {failure.pid}) {how}{cure}\n")
+            how, remedy = f"ended with status {failure.exitcode}", "; the others were ended"
+        sys.stderr.write(f"error: rank {rank} of {processes} (pid {failure.pid}) {how}{remedy}\n")
         return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
     return 0

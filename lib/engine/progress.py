@@ -1,4 +1,4 @@
-"""How far a run has come: what a checkpoint holds besides weights, so that a resumed run repeats nothing."""
+"""Training progress, stored in a checkpoint so that a resumed run continues at the next step."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Progress:
         progress = cls(epoch, best if isinstance(best, float) else None, **stored)
         if progress.frames_done and tuple(progress.order) != order:
             logger.warning(
-                "%s: the seed or the number of training frames has changed since, so epoch %d is begun anew",
+                "%s: the seed or the number of training frames has changed since, so epoch %d restarts",
                 origin,
                 epoch + 1,
             )

@@ -56,12 +56,12 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
         except (ValueError, OSError) as error:
             _warn_skipped(path, error)
     if files:
-        raise ValueError(f"{run_dir}: none of its {len(files)} checkpoints can be read; start anew with --overwrite")
+        raise ValueError(f"{run_dir}: none of its {len(files)} checkpoints can be read; start again with --overwrite")
     return None
 
 
 def _warn_skipped(path: Path, error: Exception) -> None:
-    logger.warning("passed over: %s", error if str(path) in str(error) else f"{path}: {error!r}")
+    logger.warning("checkpoint skipped: %s", error if str(path) in str(error) else f"{path}: {error!r}")
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -77,9 +77,9 @@ def check_nothing_is_lost(run_dir: Path, resume: Path | None, overwrite: bool) -
         raise ValueError("--overwrite and --resume (or trainer.resume_model) exclude each other")
     if overwrite or not any(own.glob("*.pth")):
         return
-    cures = "go on with --resume, choose another general.exp_name, or move it aside with --overwrite"
+    remedies = "continue with --resume, choose another general.exp_name, or move it aside with --overwrite"
     if resume is None or resume.resolve().parent != own.resolve():
-        raise FileExistsError(f"{run_dir} holds the checkpoints of an earlier run: {cures}")
+        raise FileExistsError(f"{run_dir} holds the checkpoints of an earlier run: {remedies}")
     for later in (own / LAST, *list_checkpoints(own)[-1:]):
         if later.is_file() and later.resolve() != resume.resolve() and _epoch(later) > _epoch(resume):
             raise FileExistsError(f"{run_dir} holds {later.name}, later than {resume.name}: resume from that one")

@@ -1,4 +1,4 @@
-"""Parts of a training step: memory format, compilation, colour jitter, and the losses on their way to the host."""
+"""Parts of a training step: memory format, compilation, colour jitter, and the copy of the losses to the host."""
 
 import math
 import zlib
@@ -12,7 +12,7 @@ from ..structures import FrameInfo
 
 
 def to_channels_last(model: nn.Module, device: torch.device) -> None:
-    """Move ``model`` to ``device``, with the memory format in which convolutions are fastest."""
+    """Move ``model`` to ``device``, in channels-last memory format; its effect: tools/bench/network.py."""
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -35,7 +35,7 @@ class CompiledForward(nn.Module):
             if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                 raise
             reason = str(error).partition("\n")[0]
-            raise ValueError(f"trainer.compile: {reason}; mend that, or set trainer.compile to false") from error
+            raise ValueError(f"trainer.compile: {reason}; fix this, or set trainer.compile to false") from error
 
 
 def steps_in_flight(device: torch.device) -> int:
@@ -81,7 +81,7 @@ def jitter_colors(
     images: Tensor, strengths: Sequence[float], seed: int, epoch: int, frames: Sequence[FrameInfo]
 ) -> Tensor:
     """torchvision's ColorJitter, drawn for each image from (seed, epoch, frame id). (B, 3, H, W) uint8 -> same."""
-    from torchvision.transforms import v2  # takes two seconds to import
+    from torchvision.transforms import v2  # imported here because only colour jitter needs it
 
     jitter = v2.ColorJitter(*strengths)
     jittered = torch.empty_like(images)

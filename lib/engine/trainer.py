@@ -137,7 +137,7 @@ class Trainer:
                     stops.append(self.record_step(queue.popleft()))
                 before, now = now, time.perf_counter()
                 progress.seconds += now - before
-                # all ranks decide by the same step's answer, however many losses each of them has read
+                # every rank uses the stop flag of the same step, so that all stop together
                 stop = not last and oldest >= 0 and stops[oldest]
                 due = not last and 0 < config.save_interval_minutes * 60 <= now - saved
                 while queue and (stop or due):
@@ -250,10 +250,10 @@ class Trainer:
             self._stop()
 
     def _stop(self) -> None:
-        self.ranks.barrier()  # torchrun takes the first rank that ends for a failure, and would end the one that saves
+        self.ranks.barrier()  # torchrun ends all ranks when the first one exits: wait until rank 0 has saved
         signum = self.interruption.signum or signal.SIGTERM  # where another rank got the signal
         path = self.run_dir / "checkpoints" / LAST
-        raise Interrupted(signum, f"saved as {path}; the same command with --resume goes on")
+        raise Interrupted(signum, f"saved as {path}; continue with the same command and --resume")
 
     def _record_skipped(self, skipped: Sequence[Any]) -> None:
         for frame in skipped:

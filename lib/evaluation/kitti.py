@@ -95,7 +95,7 @@ def evaluate_annotations(
     distance_bands: Sequence[Band] = (),
     own_overlaps: OwnOverlaps = NO_OVERLAPS,
 ) -> KittiResult:
-    """Evaluate flat arrays (``Annotations.from_arrays`` makes them).
+    """Evaluate flat arrays (``read_annotations``, ``Annotations.from_objects``).
 
     ``classes``: 'Car', 'Pedestrian', 'Cyclist', and any other of the annotations' type names; those have no
     neighbouring type. ``own_overlaps``: official and loose overlap of such a class, (0.5, 0.25) if it is not there.

@@ -198,6 +198,6 @@ def _find_largest_overlap(inputs, i, t, first, taken):  # type: ignore[no-untype
         if inputs.det_states[j] == IGNORED:
             if best < 0:
                 best = j
-        elif inputs.overlaps[p] > best_overlap:  # still 0 if best is an ignored one
+        elif inputs.overlaps[p] > best_overlap:  # 0 while best is an ignored detection
             best, best_overlap = j, inputs.overlaps[p]
     return best

@@ -76,7 +76,7 @@ def parse_line(line: bytes, scored: bool = False) -> Row:
         numbers = list(map(float, columns[1:]))
     except ValueError:
         numbers = [math.nan]
-    # A sum that is finite has finite terms. What this test refuses may be correct: Person_sitting, or an overflow.
+    # If the sum is finite, all numbers are. Other lines may be valid too ('_' in Person_sitting, an overflow).
     if (
         len(columns) not in ((RESULT_COLUMNS,) if scored else (LABEL_COLUMNS, RESULT_COLUMNS))
         or b"_" in line

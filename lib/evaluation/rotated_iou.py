@@ -89,7 +89,7 @@ def _intersection(gt, det, polygon, clipped):  # type: ignore[no-untyped-def]
         across = 0.5 * det[_WIDTH] if corner < 2 else -0.5 * det[_WIDTH]
         polygon[corner, 0] = x + cos * along + sin * across
         polygon[corner, 1] = z - sin * along + cos * across
-    n = np.int64(4)  # for a literal 4 numba would compile _clip once more
+    n = np.int64(4)  # int64, so that numba compiles _clip for one type only
     for axis in range(2):
         half = 0.5 * gt[_LENGTH if axis == 0 else _WIDTH]
         n = _clip(polygon, n, clipped, axis, half)

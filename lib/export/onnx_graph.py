@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..config import Config, dump_config
+from ..config import Config
 from ..engine.inference import decode_settings
 from ..models.folding import fold_batch_norm
 from ..postprocess import decode
@@ -50,14 +50,10 @@ class ExportableDetector(nn.Module):
 
 def describe_detector(config: Config) -> dict[str, str]:
     """The file's metadata: names to JSON values that a runner needs beside the graph."""
-    plain = dump_config(config)
-    keys = {
-        "dataset": ("class_names", "resolution", "meanshape"),
-        "model": ("backbone",),
-        "tester": ("threshold", "topk", "map_to_image"),
-    }
-    values = {key: plain[section][key] for section, names in keys.items() for key in names}
-    return {name: json.dumps(value) for name, value in ({"format": FORMAT} | values).items()}
+    values = {key: getattr(config.dataset, key) for key in ("class_names", "resolution", "meanshape")}
+    values |= {key: getattr(config.tester, key) for key in ("threshold", "topk", "map_to_image")}
+    values |= {"format": FORMAT, "backbone": config.model.backbone}
+    return {name: json.dumps(value) for name, value in values.items()}
 
 
 def to_onnx(detector: ExportableDetector, opset: int, metadata: Mapping[str, str]) -> bytes:

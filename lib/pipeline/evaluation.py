@@ -1,6 +1,7 @@
 """Evaluation of a model on a split: detections, average precision, depth errors and images, as files."""
 
 import logging
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -81,7 +82,7 @@ class Evaluator:
         results = sorted((pair for part in gathered for pair in part), key=lambda pair: dataset.index_of[pair[0]])
         seconds = time.perf_counter() - started
         for file in ("ap.json", "depth_error.json"):
-            (folder / file).unlink(missing_ok=True)  # figures never lie beside newer detections
+            (folder / file).unlink(missing_ok=True)  # of older detections, if this evaluation fails
         write_results(folder / "data", results)
         write_config(folder / "config.yaml", config)
         speed = len(results) / seconds
@@ -101,6 +102,7 @@ class Evaluator:
         return {f"{name} 3D moderate AP40": result.ap(name, "3d") for name in result.classes}
 
     def _draw(self, detections: dict[str, list[Object3d]], folder: Path) -> None:
+        shutil.rmtree(folder.with_name("pictures"), ignore_errors=True)  # of version 0.1, with older detections
         try:
             write_sample_frames(self.dataset, detections, self.config.tester.images, folder)
         except Exception as error:  # images must not end a training that took days, whatever is wrong with them

@@ -1,11 +1,8 @@
 """Frames of a data set, drawn with their labels and detections."""
 
-from __future__ import annotations
-
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -16,10 +13,7 @@ from ..datasets.object_depth import paint_object_depth
 from ..structures import Object3d, read_objects
 from ..system.commands import progress_interval
 from ..system.files import write_file
-from ..visualization import draw_comparison, draw_heatmap, draw_object_depth, encode_image
-
-if TYPE_CHECKING:
-    from ..prediction import Detector
+from ..visualization import draw_comparison, draw_object_depth, encode_image
 
 MIN_SCORE = 0.2
 """lowest score of the detections drawn by ``tester.images`` and in report.html"""
@@ -59,27 +53,25 @@ def write_frames(
     detections: Mapping[str, Sequence[Object3d] | None],
     folder: Path,
     depth_maps: bool = False,
-    detector: Detector | None = None,
+    draw_heatmaps: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> None:
     """Write ``folder/<frame id>.png`` of each frame in ``detections`` (None: labels alone), see :func:`draw_frames`.
 
     Args:
         depth_maps: write <frame id>_depth.png too, the object-wise depth map painted from the labels.
-        detector: write <frame id>_heatmap.png too, this model's heatmap.
+        draw_heatmaps: RGB -> BGR image (H, W, 3) uint8 with a model's heatmap; writes <frame id>_heatmap.png too.
     """
     for frame_id, image in draw_frames(dataset, detections):
         write_file(folder / f"{frame_id}.png", encode_image(image))
-        if not depth_maps and detector is None:
+        if not depth_maps and draw_heatmaps is None:
             continue
         frame = dataset.read(dataset.index_of[frame_id])
         image_bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
         if depth_maps:
             depth_map = paint_object_depth(frame.objects, (image_bgr.shape[1], image_bgr.shape[0]))
             write_file(folder / f"{frame_id}_depth.png", encode_image(draw_object_depth(image_bgr, depth_map)))
-        if detector is not None:
-            heatmap, map_to_img = detector.heatmap(frame.image)
-            drawn = draw_heatmap(image_bgr, heatmap, detector.config.dataset.class_names, map_to_img)
-            write_file(folder / f"{frame_id}_heatmap.png", encode_image(drawn))
+        if draw_heatmaps is not None:
+            write_file(folder / f"{frame_id}_heatmap.png", encode_image(draw_heatmaps(frame.image)))
 
 
 def read_detections(results: Path, frame_ids: Sequence[str], min_score: float) -> dict[str, list[Object3d]]:

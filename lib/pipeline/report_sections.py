@@ -38,12 +38,9 @@ def configuration(config: Config) -> Section:
 
 def environment(starts: Sequence[Mapping[str, Any]]) -> Section:
     """The versions of the last start. ``starts``: the entries of environment.json."""
-    if not starts:
-        return Section(
-            "environment", "Environment", ["Unknown: there is no environment.json, which version 0.1 did not write."]
-        )
-    rows = [[name, str(version)] for name, version in starts[-1]["versions"].items()]
-    return Section("environment", "Environment", [Table(["", "version"], rows, text=True)])
+    rows = [[name, str(version)] for start in starts[-1:] for name, version in start["versions"].items()]
+    unknown = "Unknown: there is no environment.json, which version 0.1 did not write."
+    return Section("environment", "Environment", [Table(["", "version"], rows, text=True) if starts else unknown])
 
 
 def training_curves(name: str, records: Sequence[Mapping[str, Any]]) -> Section:
@@ -54,9 +51,8 @@ def training_curves(name: str, records: Sequence[Mapping[str, Any]]) -> Section:
 
 def gallery(panels: Sequence[Panel]) -> Gallery:
     """Plots, each as an image of its own."""
-    return Gallery(
-        [Image(render_panels([panel], columns=1), f"Plot: {panel.title}, over {panel.x_label}") for panel in panels]
-    )
+    titles = [f"Plot: {panel.title}, over {panel.x_label}" for panel in panels]
+    return Gallery([Image(render_panels([panel], columns=1), t) for panel, t in zip(panels, titles, strict=True)])
 
 
 def find_evaluations(run_dir: Path) -> list[Path]:

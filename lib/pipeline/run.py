@@ -6,6 +6,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from ..config import Config
@@ -13,7 +14,6 @@ from ..datasets import build_dataset
 from ..datasets.kitti import KITTI
 from ..datasets.samples import training_loader
 from ..engine.checkpoint import load_model_state, read_checkpoint
-from ..engine.device import seed_torch
 from ..engine.distributed import join, leave, lost_contact, own_rank
 from ..engine.metrics import add_ap_to_last, read_metrics
 from ..engine.network import load_network
@@ -28,7 +28,8 @@ from ..system.environment import log_versions, record_start
 from ..system.files import remove_leftovers, write_file
 from ..system.interruption import Interrupted, Interruption
 from ..system.lock import lock
-from ..visualization.curves import draw_metrics
+from ..visualization.curves import metric_panels
+from ..visualization.panels import render_panels
 from .checkpoints import (
     find_checkpoints_to_evaluate,
     find_resume_checkpoint,
@@ -61,7 +62,7 @@ def run_experiment(
         raise ValueError("--resume: the path is empty; leave it out for the run's newest checkpoint")
     if evaluate_only and (resume or overwrite):
         raise ValueError("-e trains nothing; --resume and --overwrite do not go with it")
-    seed_torch(config.general.random_seed)
+    torch.manual_seed(config.general.random_seed)  # Python's and numpy's global generators are not used
     ranks, device = join(config.trainer.gpu_ids)
     with ExitStack() as cleanup:
         cleanup.callback(leave)
@@ -81,13 +82,13 @@ def run_experiment(
         except Interrupted as interrupted:
             if evaluate_only or not (run_dir / "checkpoints" / LAST).is_file():
                 raise
-            advice = interrupted.args[0] or "the same command with --resume goes on"
+            advice = interrupted.args[0] or "continue with the same command and --resume"
             raise Interrupted(interrupted.signum, f"{advice}, without --overwrite" if overwrite else advice) from None
         except RuntimeError as error:
             if ranks.size == 1 or not lost_contact(error):
                 raise
             raise ConnectionError(
-                f"rank {ranks.rank} of {ranks.size} lost contact with another one; go on with --resume"
+                f"rank {ranks.rank} of {ranks.size} lost contact with another one; continue with --resume"
             ) from error
 
 
@@ -169,7 +170,7 @@ def train_and_evaluate(trainer: Trainer, evaluator: Evaluator) -> None:
     if evaluator.ranks.is_main:
         records = read_metrics(run_dir / "metrics.jsonl")
         if records:
-            write_file(run_dir / "curves.png", draw_metrics({config.general.exp_name: records}))
+            write_file(run_dir / "curves.png", render_panels(metric_panels({config.general.exp_name: records})))
             logger.info("training curves: %s", run_dir / "curves.png")
         if config.trainer.report:
             report_after_training(run_dir, evaluator.folder(name), evaluator.dataset, evaluator.figures.get(name))

@@ -7,8 +7,8 @@ from typing import Any
 
 from ..engine.metrics import read_metrics
 from ..system.files import write_file
-from ..visualization.curves import draw_metrics
-from ..visualization.panels import check_format
+from ..visualization.curves import metric_panels
+from ..visualization.panels import check_format, render_panels
 
 logger = logging.getLogger(__name__)
 METRICS, CURVES = "metrics.jsonl", "curves.png"
@@ -28,7 +28,7 @@ def plot_runs(runs: Sequence[Path], out: Path | None = None, overwrite: bool = F
     records = {name: _read_run(run) for name, run in name_runs(runs).items()}
     if path.exists() and path != own and not overwrite:
         raise ValueError(f"{path} exists already; --overwrite replaces it, --out names another")
-    write_file(path, draw_metrics(records, path.suffix))
+    write_file(path, render_panels(metric_panels(records), path.suffix, shared_legend=len(runs) > 1))
     epochs = ", ".join(f"{name} ({entries[-1]['epoch']} epochs)" for name, entries in records.items())
     logger.info("%s: %s", epochs, path)
     return path

@@ -8,11 +8,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -32,6 +34,7 @@ from ..structures import Calibration, FrameInfo, Object3d, focal_net
 from ..structures.camera import KITTI_P2, KITTI_SIZE
 from ..system.machine import keep_freed_memory
 from ..system.threads import map_ahead
+from ..visualization import draw_heatmap
 
 SAME_FOCAL = 0.05
 """focal lengths are treated as equal up to this relative difference: KITTI's own cameras differ by 2 %"""
@@ -85,14 +88,16 @@ class Detector:
         return detection.objects
 
     @torch.no_grad()
-    def heatmap(self, image_rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The heatmap (classes, h, w), 0..1, of an image (H, W, 3) uint8, RGB; and the affine (2, 3), map -> image."""
+    def draw_heatmap(self, image_rgb: np.ndarray) -> np.ndarray:
+        """An image (H, W, 3) uint8 RGB -> the same in BGR, with the heatmap of every class drawn over it."""
         size = (image_rgb.shape[1], image_rgb.shape[0])
         augmentation, resolution = Augmentation.identity(size), self.settings(size).resolution
         image = torch.from_numpy(augmentation.image(image_rgb, resolution)).permute(2, 0, 1)[None]
         to_channels_last(self.model, self.device)
-        logits = self.model.eval()(image.to(self.device))["heatmap"]
-        return logits[0].sigmoid().cpu().numpy(), cells_to_image(augmentation.to_input(resolution))
+        heatmap = self.model.eval()(image.to(self.device))["heatmap"][0].sigmoid().cpu().numpy()
+        map_to_img = cells_to_image(augmentation.to_input(resolution))
+        image_bgr = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR)
+        return draw_heatmap(image_bgr, heatmap, self.config.dataset.class_names, map_to_img)
 
     def frame(self, frame_id: str, image_size: tuple[int, int], calibration: Calibration) -> FrameInfo:
         """The frame of an image of ``image_size`` (width, height), with the ``depth_scale`` that its camera needs."""
@@ -146,33 +151,31 @@ class Detector:
 
     def _batches(self, loaded: Iterable[_Loaded | None]) -> Iterator[InferenceBatch]:
         items: list[_Loaded] = []
-        for item in loaded:
-            if item is None:
-                break
-            size, first = item[0].image_size, (items or [item])[0][0].image_size
-            if items and (len(items) >= self._batch_size(size) or self.batch_key(first) != self.batch_key(size)):
-                yield self._batch(items)
+        for item in itertools.chain(loaded, [None]):
+            if items and (item is None or not self._fits(items, item[0].image_size)):
+                frames, originals, images = zip(*items, strict=True)
+                stacked = torch.stack(images).permute(0, 3, 1, 2)  # channels last in memory
+                yield InferenceBatch(stacked, frames, self.settings(frames[0].image_size), originals)
                 items = []
+            if item is None:
+                return
             items.append(item)
-        if items:
-            yield self._batch(items)
-
-    def _batch(self, items: Sequence[_Loaded]) -> InferenceBatch:
-        frames, originals, images = zip(*items, strict=True)
-        stacked = torch.stack(images).permute(0, 3, 1, 2)  # channels last in memory
-        return InferenceBatch(stacked, frames, self.settings(frames[0].image_size), originals)
 
     def batch_key(self, image_size: tuple[int, int]) -> tuple[int, int, bool]:
         """Network input (width, height) and ``official_vertical``, which are equal for all images of a batch."""
         settings = self.settings(image_size)
         return (*settings.resolution, settings.official_vertical)
 
-    def _batch_size(self, image_size: tuple[int, int]) -> int:
-        """As in training where the input is no larger than there, so that results equal those of an evaluation."""
+    def _fits(self, items: Sequence[_Loaded], image_size: tuple[int, int]) -> bool:
+        """Whether an image of this size may join a batch.
+
+        Batches are as large as in training where the input is no larger, so that results equal those of an evaluation.
+        """
         limit, (width, height) = self.max_batch or self.config.dataset.batch_size, self.config.dataset.resolution
-        own_width, own_height = self.settings(image_size).resolution
+        own_width, own_height, _ = key = self.batch_key(image_size)
         fitting = limit * width * height // (own_width * own_height)
-        return max(1, min(limit, fitting, _MAX_IMAGE_BYTES // (3 * image_size[0] * image_size[1])))
+        most = min(limit, fitting, _MAX_IMAGE_BYTES // (3 * image_size[0] * image_size[1]))
+        return len(items) < most and key == self.batch_key(items[0][0].image_size)
 
 
 _Loaded = tuple[FrameInfo, np.ndarray, Tensor]

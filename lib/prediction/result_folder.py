@@ -32,8 +32,13 @@ def start_results(folder: Path, files: Sequence[str], record: Mapping[str, objec
     """
     path = folder / RECORD
     if path.is_file():
-        for name in _recorded_files(path):
-            _remove(folder, name)
+        try:
+            earlier = [folder / name for name in json.loads(path.read_text(encoding="utf-8"))["files"]]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{path}: broken record of an earlier prediction; empty the folder yourself") from None
+        for file in earlier:
+            if file.resolve().is_relative_to(folder.resolve()):  # no link, and not a record that was edited
+                _remove(file)
         for part in ("data", "images"):
             remove_leftovers(folder / part)
             with contextlib.suppress(OSError):  # not empty, or not there
@@ -43,19 +48,8 @@ def start_results(folder: Path, files: Sequence[str], record: Mapping[str, objec
     write_json(path, {**record, "files": list(files)})
 
 
-def _recorded_files(path: Path) -> list[str]:
-    try:
-        names = json.loads(path.read_text(encoding="utf-8"))["files"]
-        return [str(name) for name in names]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path}: this record of an earlier prediction is broken; empty the folder yourself") from None
-
-
-def _remove(folder: Path, name: str) -> None:
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):  # a link, or a record that was edited
-        return
-    if name.endswith("/"):
+def _remove(path: Path) -> None:
+    if path.is_dir():
         for text in path.glob("[0-9]*.txt"):
             text.unlink()
         with contextlib.suppress(OSError):

@@ -1,56 +1,23 @@
 """A whole prediction: check all input, load the network, write the results."""
 
 import logging
-import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import torch
-from tqdm import tqdm
 
 from .. import __version__
-from ..ops.affine import INPUT_MULTIPLE
 from ..structures import Calibration, FrameInfo
-from ..system.commands import progress_interval
-from .cameras import CameraOptions
+from .cameras import find_cameras
 from .detector import SAME_FOCAL, Detector, load_detector
+from .options import PredictOptions
 from .result_folder import refuse_to_overwrite, start_results
-from .sources import ImageFile, Video, check_images, find_images, is_image
-from .writing import OutputOptions, predict_images, predict_video
+from .sources import ImageFile, Video, find_source
+from .writing import list_files, predict_images, predict_video
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictOptions(CameraOptions):
-    """The options of tools/predict.py. Raises ValueError for values that are not accepted."""
-
-    checkpoint: Path
-    input: Path
-    out: Path
-    overwrite: bool = False
-    config: Path | None = None
-    cpu: bool = False
-    correct_depth: bool = True
-    threshold: float | None = None
-    min_score: float = 0.0
-    classes: Sequence[str] = ()
-    """empty: all of the model's"""
-    draw: bool = True
-    resolution: Sequence[int] | None = None
-    """network input (width, height) [px]"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.threshold is not None and not 0 <= self.threshold <= 1:
-            raise ValueError(f"--threshold must be in [0, 1], got {self.threshold:g}")
-        if not (math.isfinite(self.min_score) and self.min_score >= 0):
-            raise ValueError(f"--min-score must be >= 0, got {self.min_score:g}")
-        if self.resolution and any(side < INPUT_MULTIPLE or side % INPUT_MULTIPLE for side in self.resolution):
-            raise ValueError(f"--resolution must be two multiples of {INPUT_MULTIPLE}, got {list(self.resolution)}")
 
 
 def predict(options: PredictOptions) -> None:
@@ -58,9 +25,9 @@ def predict(options: PredictOptions) -> None:
 
     Raises FileNotFoundError, FileExistsError or ValueError, for most input before anything is written.
     """
-    source = _find_source(options.input)
+    source = find_source(options.input)
     images: Sequence[ImageFile | Video] = [source] if isinstance(source, Video) else source
-    cameras = options.find_cameras(images)
+    cameras = find_cameras(options, images)
     inputs = [options.input, options.checkpoint, options.calib, options.config]
     refuse_to_overwrite(options.out, options.overwrite, [path for path in inputs if path])
     detector = _build_detector(options)
@@ -69,30 +36,20 @@ def predict(options: PredictOptions) -> None:
         if name not in names:
             raise ValueError(f"--classes: the model has no class {name!r}; it has {', '.join(names)}")
     frames = _make_frames(detector, images, cameras)
-    output = OutputOptions(options.out, options.classes or names, options.min_score, options.draw)
-    logger.info("classes: %s; network input: %s", ", ".join(output.classes), _describe_inputs(detector, frames))
+    options = replace(options, classes=options.classes or names)
+    logger.info("classes: %s; network input: %s", ", ".join(options.classes), _describe_inputs(detector, frames))
     logger.info(_describe_cameras(detector, frames))
-    start_results(options.out, output.list_files(source), _make_record(options, detector, frames, output))
+    start_results(options.out, list_files(options, source), _make_record(options, detector, frames))
     started, data, drawn = time.perf_counter(), options.out / "data", options.out / "images"
     if isinstance(source, Video):
-        counts = list(predict_video(detector, source, frames[0], output))
+        counts = predict_video(detector, source, frames[0], options)
         data, drawn = data / source.path.stem, options.out / f"{source.path.stem}.mp4"
     else:
-        counts = list(predict_images(detector, source, frames, output))
+        counts = predict_images(detector, source, frames, options)
     seconds, count = time.perf_counter() - started, _count(len(counts), "frame" if images == [source] else "image")
-    places = f"{data}, drawn: {drawn}" if output.draw else str(data)
+    places = f"{data}, drawn: {drawn}" if options.draw else str(data)
     speed = f"{seconds:.1f} s, {len(counts) / seconds:.2f} images/s"
     logger.info("%s in %s, %d detections: %s", count, speed, sum(counts), places)
-
-
-def _find_source(path: Path) -> list[ImageFile] | Video:
-    """Images, their headers read, or a video. Raises FileNotFoundError or ValueError naming the file."""
-    found = find_images(path)
-    if path.is_file() and not is_image(path):
-        return Video.from_file(path)
-    few = len(found) < 500
-    bar = tqdm(check_images(found), "headers", len(found), False, mininterval=progress_interval(), disable=few)
-    return list(bar)
 
 
 def _build_detector(options: PredictOptions) -> Detector:
@@ -129,10 +86,9 @@ def _describe_cameras(detector: Detector, frames: Sequence[FrameInfo]) -> str:
         treatment = "depths are not changed (--no-focal-correction)"
     elif not changed:
         treatment = f"that is within {SAME_FOCAL:.0%}, depths are not changed"
-    elif changed < len(frames):
-        treatment = f"depths of {changed} images, those beyond {SAME_FOCAL:.0%}, are multiplied by it"
     else:
-        treatment = "depths are multiplied by it"
+        some = f" of {changed} images, those beyond {SAME_FOCAL:.0%}," if changed < len(frames) else ""
+        treatment = f"depths{some} are multiplied by it"
     training = f"{detector.focal_net:.1f} px at network resolution"
     if not detector.focal_net_known:
         training += ", that of KITTI, since the checkpoint has none"
@@ -152,18 +108,16 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _make_record(
-    options: PredictOptions, detector: Detector, frames: Sequence[FrameInfo], output: OutputOptions
-) -> dict[str, object]:
+def _make_record(options: PredictOptions, detector: Detector, frames: Sequence[FrameInfo]) -> dict[str, object]:
     """The content of predict.json."""
     scales = [frame.depth_scale for frame in frames]
     return {
         "version": __version__,
         "checkpoint": str(options.checkpoint),
         "input": str(options.input),
-        "classes": list(output.classes),
+        "classes": list(options.classes),
         "threshold": detector.threshold,
-        "min_score": output.min_score,
+        "min_score": options.min_score,
         "focal_net_of_training": detector.focal_net if detector.focal_net_known else None,
         "depth_scale": [min(scales), max(scales)],
         "focal_correction": detector.correct_depth,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,12 +48,9 @@ class Video:
     @classmethod
     def from_file(cls, path: Path) -> Video:
         """Raises ValueError if OpenCV cannot read a frame."""
-        capture = _open(path)
-        try:
+        with _open(path) as capture:
             found, first = capture.read()
             rate, frames = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        finally:
-            capture.release()
         if not found or first is None:
             raise ValueError(f"{path}: neither an image ({_SUFFIXES}) nor a video that OpenCV can read")
         known = math.isfinite(frames) and 0 < frames < 1e9
@@ -61,43 +59,39 @@ class Video:
 
     def read(self) -> Generator[np.ndarray, None, None]:
         """The frames (H, W, 3) uint8, RGB, one at a time. Raises ValueError if their size changes."""
-        capture = _open(self.path)
-        try:
-            while True:
-                found, frame = capture.read()
-                if not found:
-                    return
+        with _open(self.path) as capture:
+            while (found := capture.read())[0]:
+                frame = found[1]
                 if frame.shape[1::-1] != self.image_size:
                     raise ValueError(f"{self.path}: the frames' size changes, {self.image_size}, {frame.shape[1::-1]}")
                 yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-        finally:
-            capture.release()
 
 
-def is_image(path: Path) -> bool:
-    """Whether the file's suffix is that of an image."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
+def find_source(path: Path) -> list[ImageFile] | Video:
+    """An image, a video, or the images of a folder (not of its subfolders), 2.png before 10.png; headers are read.
 
-
-def find_images(path: Path) -> list[Path]:
-    """The file itself, or the images of a folder (not of its subfolders), 2.png before 10.png.
-
-    Raises FileNotFoundError where there is none, and ValueError where two names differ only in their suffix.
+    Raises FileNotFoundError where there is none, and ValueError naming a file that is not complete, or two images whose
+    names differ only in their suffix.
     """
-    if not path.is_dir():
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file or folder")
-        return [path]
-    found = sorted((p for p in path.iterdir() if is_image(p) and p.is_file() and p.name[0] != "."), key=_natural_key)
-    if not found:
-        raise FileNotFoundError(f"{path}: no image in this folder ({_SUFFIXES}; subfolders are not searched)")
-    names: dict[str, Path] = {}
+    found = [path]
+    if path.is_dir():
+        found = sorted((p for p in path.iterdir() if _is_image(p) and p.name[0] != "."), key=_natural_key)
+        if not found:
+            raise FileNotFoundError(f"{path}: no image in this folder ({_SUFFIXES}; subfolders are not searched)")
+    elif not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    elif not _is_image(path):
+        return Video.from_file(path)
+    names: dict[str, str] = {}
     for image in found:
-        if image.stem in names:
-            first = names[image.stem].name
+        first = names.setdefault(image.stem, image.name)
+        if first != image.name:
             raise ValueError(f"{path}: {first} and {image.name} would both be {image.stem}.txt; rename one")
-        names[image.stem] = image
-    return found
+    return [ImageFile(image, read_image_size(image, upright=True)) for image in found]
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
 
 
 def _natural_key(path: Path) -> list[int | str]:
@@ -106,16 +100,15 @@ def _natural_key(path: Path) -> list[int | str]:
     return [int(part) if k % 2 else part for k, part in enumerate(parts)]
 
 
-def check_images(paths: Iterable[Path]) -> Iterator[ImageFile]:
-    """Read the headers. Raises ValueError naming the first file that is not a complete image."""
-    for path in paths:
-        yield ImageFile(path, read_image_size(path, upright=True))
-
-
-def _open(path: Path) -> cv2.VideoCapture:
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[cv2.VideoCapture]:
     before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # errors are reported here
     try:
         # FFMPEG explicitly: other backends take the digits of a file's name for an image sequence
-        return cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     finally:
         cv2.utils.logging.setLogLevel(before)
+    try:
+        yield capture
+    finally:
+        capture.release()

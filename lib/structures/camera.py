@@ -9,7 +9,7 @@ from .calibration import Calibration
 
 KITTI_P2 = ((721.5377, 0.0, 609.5593, 44.85728), (0.0, 721.5377, 172.854, 0.2163791), (0.0, 0.0, 1.0, 0.002745884))
 KITTI_SIZE = (1242, 375)
-"""Projection matrix and size (width, height) [px] of four fifths of KITTI's images."""
+"""Projection matrix and image size (width, height) [px] of 6057 of KITTI's 7481 training frames."""
 _KITTI_RATIO_SLACK = 0.03
 
 

@@ -47,7 +47,10 @@ def draw_birds_eye(
     view = np.full((height, width, 3), _BACKGROUND, np.uint8)
     _draw_grid(view, range_m)
     if calibration is not None:
-        _draw_field_of_view(view, calibration, image_width, range_m)
+        for column in (0.0, image_width - 1.0):  # rays through the left and right edges of the image
+            ray = np.array([calibration.back_project(column, calibration.cv, z) for z in (0.01, 1.5 * range_m)])
+            start, end = birds_eye_pixels(ray, size, range_m).round().astype(int).tolist()
+            cv2.line(view, start, end, _FIELD_COLOUR, 1, cv2.LINE_AA)
     for objects, style in groups:
         for item in select_3d_boxes(objects):
             _draw_footprint(view, item, style, range_m)
@@ -56,25 +59,15 @@ def draw_birds_eye(
 
 def _draw_grid(view: np.ndarray, range_m: float) -> None:
     height, width = view.shape[:2]
-    camera = (width // 2, height - 1)
-    farthest = int(range_m)
+    x, y = width // 2, height - 1  # of the camera
     growth = max(1.0, height / 540)
-    thickness, scale = round(growth), 0.35 * growth
-    for distance in range(_GRID_STEP_M, farthest + 1, _GRID_STEP_M):
-        cv2.circle(view, camera, round(distance * height / range_m), _GRID_COLOUR, thickness, cv2.LINE_AA)
+    for distance in range(_GRID_STEP_M, int(range_m) + 1, _GRID_STEP_M):
+        radius = round(distance * height / range_m)
+        cv2.circle(view, (x, y), radius, _GRID_COLOUR, round(growth), cv2.LINE_AA)
         if distance % (2 * _GRID_STEP_M) == 0:
-            y = height - 1 - round(distance * height / range_m)
-            put_text(view, f"{distance} m", (camera[0] + 3, y + round(12 * growth)), (190, 190, 190), scale)
-    cv2.line(view, camera, (camera[0], 0), _GRID_COLOUR, thickness)
-
-
-def _draw_field_of_view(view: np.ndarray, calibration: Calibration, image_width: int, range_m: float) -> None:
-    """Rays through the left and right edges of the image."""
-    size = (view.shape[1], view.shape[0])
-    for column in (0.0, image_width - 1.0):
-        ray = np.array([calibration.back_project(column, calibration.cv, depth) for depth in (0.01, 1.5 * range_m)])
-        start, end = birds_eye_pixels(ray, size, range_m).round().astype(int).tolist()
-        cv2.line(view, start, end, _FIELD_COLOUR, 1, cv2.LINE_AA)
+            corner = (x + 3, y - radius + round(12 * growth))
+            put_text(view, f"{distance} m", corner, (190, 190, 190), 0.35 * growth)
+    cv2.line(view, (x, y), (x, 0), _GRID_COLOUR, round(growth))
 
 
 def _draw_footprint(view: np.ndarray, item: Object3d, style: Style, range_m: float) -> None:

@@ -3,20 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .panels import Line, Panel, render_panels
+from .panels import Line, Panel
 
 Records = Sequence[Mapping[str, Any]]
 """the lines of a metrics.jsonl"""
 _LEARNING_RATE, _SPEED = "learning rate", "images per second"
 _AP_GROUP = 3
-
-
-def draw_metrics(runs: Mapping[str, Records], suffix: str = ".png") -> bytes:
-    """:func:`metric_panels` as one figure, with a legend if there are several runs.
-
-    ``suffix``: .png, .pdf or .svg. Returns the content of such a file.
-    """
-    return render_panels(metric_panels(runs), suffix, shared_legend=len(runs) > 1)
 
 
 def metric_panels(runs: Mapping[str, Records]) -> list[Panel]:
@@ -37,7 +29,7 @@ def metric_panels(runs: Mapping[str, Records]) -> list[Panel]:
             if title in own
         ]
         unit, y_limits = ("%", (0, None)) if _group(title) == _AP_GROUP else ("", None)
-        panels.append(Panel(title, lines, "epoch", unit, limits, y_limits, integer_x=True))
+        panels.append(Panel(title, lines, "epoch", unit, limits, y_limits))
     return panels
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -49,7 +48,7 @@ def depth_spaces_png(spaces: Sequence[DepthSpace], dpi: int = 110) -> bytes:
         draw_panel(readout_axes, _readout_panel(space, 1.4 * highest))
         _draw_components(plane_axes, space, farthest)
     content = io.BytesIO()
-    FigureCanvasAgg(figure).print_figure(content, dpi=dpi, format="png")
+    figure.savefig(content, dpi=dpi, format="png")
     return content.getvalue()
 
 

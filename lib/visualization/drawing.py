@@ -17,7 +17,6 @@ from .style import (
     Colour,
     Style,
     checked_copy,
-    describe_object,
     put_text,
     select_3d_boxes,
     text_area,
@@ -34,14 +33,14 @@ _FRONT_CROSS = ((0, 5), (1, 4))
 
 def clip_segment(start_cam: np.ndarray, end_cam: np.ndarray, near: float = NEAR_M) -> np.ndarray | None:
     """The part of a segment with z >= near, (2, 3) [m]; None if there is none."""
-    a, b = np.asarray(start_cam, dtype=np.float64), np.asarray(end_cam, dtype=np.float64)
-    if a[2] < near and b[2] < near:
+    ends = np.array([start_cam, end_cam], dtype=np.float64)
+    behind = ends[:, 2] < near
+    if behind.all():
         return None
-    if a[2] < near:
-        a = a + (near - a[2]) / (b[2] - a[2]) * (b - a)
-    elif b[2] < near:
-        b = b + (near - b[2]) / (a[2] - b[2]) * (a - b)
-    return np.stack([a, b])
+    if behind.any():
+        a, b = ends
+        ends[behind] = a + (near - a[2]) / (b[2] - a[2]) * (b - a)
+    return ends
 
 
 def draw_boxes_3d(
@@ -70,19 +69,15 @@ def draw_boxes_3d(
             pixels = np.clip(calibration.project(visible), -1e6, 1e6)
             left, top = pixels.min(axis=0).astype(int).tolist()
             if left < image.shape[1] and top < image.shape[0] and (pixels.max(axis=0) > 0).all():
-                texts.append((describe_object(item), (left, top - 2)))
-    if text:
-        _put_texts(image, texts[::-1], style)
-    return image
-
-
-def _put_texts(image: np.ndarray, texts: list[tuple[str, tuple[int, int]]], style: Style) -> None:
+                score = "" if item.score is None else f" {item.score:.2f}"
+                texts.append((f"{item.type} {item.location_cam[2]:.1f}m{score}", (left, top - 2)))
     taken: list[tuple[int, int, int, int]] = []
-    for text, corner in texts:
-        left, top, right, bottom = text_area(image, text, corner, style.text_scale)
+    for words, corner in reversed(texts) if text else ():
+        left, top, right, bottom = text_area(image, words, corner, style.text_scale)
         if all(left >= x2 or right <= x1 or top >= y2 or bottom <= y1 for x1, y1, x2, y2 in taken):
-            put_text(image, text, corner, style.colour, style.text_scale)
+            put_text(image, words, corner, style.colour, style.text_scale)
             taken.append((left, top, right, bottom))
+    return image
 
 
 def draw_comparison(
@@ -140,9 +135,7 @@ def _draw_line(image: np.ndarray, ends_img: np.ndarray, colour: Colour, thicknes
     """A line between two pixels that may lie far outside the image."""
     height, width = image.shape[:2]
     (x1, y1), (x2, y2) = np.clip(ends_img, -1e7, 1e7).round().astype(int).tolist()
-    margin = 10
-    frame = (-margin, -margin, width + 2 * margin, height + 2 * margin)
-    visible, start, end = cv2.clipLine(frame, (x1, y1), (x2, y2))
+    visible, start, end = cv2.clipLine((-10, -10, width + 20, height + 20), (x1, y1), (x2, y2))  # with a margin
     if visible:
         cv2.line(image, start, end, colour, thickness, cv2.LINE_AA)
 
@@ -154,9 +147,8 @@ def _tint_front(image: np.ndarray, face_cam: np.ndarray, calibration: Calibratio
     pixels = calibration.project(face_cam)
     if np.abs(pixels).max() > 1e5:
         return
-    height, width = image.shape[:2]
-    left, top = np.maximum(np.floor(pixels.min(axis=0)).astype(int), 0).tolist()
-    right, bottom = np.minimum(np.ceil(pixels.max(axis=0)).astype(int) + 1, (width, height)).tolist()
+    ends = np.floor(pixels.min(axis=0)), np.ceil(pixels.max(axis=0)) + 1
+    (left, top), (right, bottom) = np.clip(ends, 0, image.shape[1::-1]).astype(int).tolist()
     if right <= left or bottom <= top:
         return
     view = image[top:bottom, left:right]
@@ -167,8 +159,7 @@ def _tint_front(image: np.ndarray, face_cam: np.ndarray, calibration: Calibratio
 
 def _draw_legend(image: np.ndarray, entries: list[tuple[Style, int]]) -> None:
     """A line sample, the name and the number of objects of each group, at the lower left."""
-    height = image.shape[0]
     for row, (style, number) in enumerate(reversed(entries)):
-        y = height - 6 - 18 * row
+        y = image.shape[0] - 6 - 18 * row
         put_text(image, f"{style.name}s ({number})", (44, y + 4), style.colour, 0.45)
         cv2.line(image, (8, y - 4), (38, y - 4), style.colour, style.thickness, cv2.LINE_AA)

@@ -44,27 +44,20 @@ def _precision_lines(result: KittiResult, cls: str, metric: str) -> list[Line]:
                 precision = curve.precision[: len(curve.thresholds)].tolist()  # up to the highest recall reached
                 recall = [k / len(RECALLS["R40"]) for k in range(len(precision))]
                 style = "dashed" if overlap == "loose" else "solid"
-                lines.append(Line(label, recall, precision, number, style, points=False))
+                lines.append(Line(label, recall, precision, number, style))
     return lines
 
 
 def depth_error_panels(errors: Sequence[DepthErrors]) -> list[Panel]:
     """Four panels over the distance bands, with a line for each class."""
     edges = sorted({edge for own in errors for band in own.bands for edge in (band.near, band.far)})
+    x_limits = (edges[0], edges[-1]) if edges else None
+    x_label, empty_text = "depth of ground truth [m]", "nothing was found"
     panels = []
     for field, (title, unit, scale, y_limits) in _DEPTH_ERRORS.items():
         lines = []
         for number, own in enumerate(errors):
             middles = [0.5 * (band.near + band.far) for band in own.bands]
             lines.append(Line(own.cls, middles, [scale * getattr(band, field) for band in own.bands], number))
-        panels.append(
-            Panel(
-                *(title, lines, "depth of ground truth [m]", unit),
-                x_limits=(edges[0], edges[-1]) if edges else None,
-                y_limits=y_limits,
-                x_ticks=edges,
-                legend_title="",
-                empty_text="nothing was found",
-            )
-        )
+        panels.append(Panel(title, lines, x_label, unit, x_limits, y_limits, edges, "", empty_text))
     return panels

@@ -4,9 +4,9 @@ All text is escaped here. A Content-Security-Policy in the head of the page forb
 """
 
 import base64
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Table:
     """the cells are text, not numbers: align all columns left"""
 
     def to_html(self) -> str:
-        caption = f"<caption>{_escape(self.caption)}</caption>" if self.caption else ""
-        header = "".join(f'<th scope="col">{_escape(cell)}</th>' for cell in self.header)
+        caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
+        header = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in self.header)
         rows = "".join(
-            f'<tr><th scope="row">{_escape(first)}</th>{"".join(f"<td>{_escape(cell)}</td>" for cell in rest)}</tr>\n'
+            f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>\n'
             for first, *rest in self.rows
         )
         kind = ' class="text"' if self.text else ""
@@ -46,8 +46,8 @@ class Image:
         if kind is None:
             raise ValueError(f"image {self.alt!r}: expected the content of a PNG or JPEG file")
         data = base64.b64encode(self.content).decode("ascii")
-        caption = f"<figcaption>{_escape(self.caption)}</figcaption>" if self.caption else ""
-        return f'<figure><img alt="{_escape(self.alt)}" src="data:image/{kind};base64,{data}">{caption}</figure>\n'
+        caption = f"<figcaption>{escape(self.caption)}</figcaption>" if self.caption else ""
+        return f'<figure><img alt="{escape(self.alt)}" src="data:image/{kind};base64,{data}">{caption}</figure>\n'
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Gallery:
 
     def to_html(self) -> str:
         figures = "".join(image.to_html() for image in self.images)
-        return f'<div class="gallery{" wide" if self.wide else ""}">\n{figures}</div>\n'
+        return f'<div class="{"wide" if self.wide else "gallery"}">\n{figures}</div>\n'
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Folded:
     text: str
 
     def to_html(self) -> str:
-        return f"<details><summary>{_escape(self.summary)}</summary><pre>{_escape(self.text)}</pre></details>\n"
+        return f"<details><summary>{escape(self.summary)}</summary><pre>{escape(self.text)}</pre></details>\n"
 
 
 Part = str | Table | Gallery | Folded
@@ -87,8 +87,8 @@ class Section:
     parts: Sequence[Part]
 
     def to_html(self) -> str:
-        parts = [f"<p>{_escape(part)}</p>\n" if isinstance(part, str) else part.to_html() for part in self.parts]
-        return f'<section>\n<h2 id="{_escape(self.id)}">{_escape(self.title)}</h2>\n{"".join(parts)}</section>'
+        parts = [f"<p>{escape(part)}</p>\n" if isinstance(part, str) else part.to_html() for part in self.parts]
+        return f'<section>\n<h2 id="{escape(self.id)}">{escape(self.title)}</h2>\n{"".join(parts)}</section>'
 
 
 _IMAGE_KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg"}
@@ -105,15 +105,13 @@ a { color: #005a8f; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding: .2rem 0; }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd; vertical-align: top; }
-th:first-child, td:first-child, table.text th, table.text td { text-align: left; }
+th:first-child, table.text th, table.text td { text-align: left; }
 tbody th, td { white-space: nowrap; }
 table.text td { white-space: normal; overflow-wrap: anywhere; min-width: 6rem; }
 thead th { border-bottom: 2px solid #999; white-space: nowrap; }
 tbody th { font-weight: 400; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: .8rem; margin: .8rem 0; }
 .gallery figure { max-width: 28rem; }
-.gallery.wide figure { max-width: none; }
-.gallery.wide { display: block; }
 figure { margin: 0 0 .8rem; }
 .wide figure { overflow-x: auto; }
 img { display: block; width: 100%; height: auto; }
@@ -139,7 +137,7 @@ summary { cursor: pointer; color: #005a8f; }
 
 def build_page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
     """The whole page, with links to its sections at the top. Raises ValueError for an image that is no PNG or JPEG."""
-    links = "\n".join(f'<a href="#{_escape(s.id)}">{_escape(s.title)}</a>' for s in sections)
+    links = "\n".join(f'<a href="#{escape(s.id)}">{escape(s.title)}</a>' for s in sections)
     body = "\n".join(section.to_html() for section in sections)
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -147,13 +145,13 @@ def build_page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{_escape(title)}</title>
+<title>{escape(title)}</title>
 <style>{_STYLE}</style>
 </head>
 <body>
 <header>
-<h1 id="top">{_escape(title)}</h1>
-<p>{_escape(subtitle)}</p>
+<h1 id="top">{escape(title)}</h1>
+<p>{escape(subtitle)}</p>
 <nav aria-label="Sections">
 {links}
 </nav>
@@ -164,7 +162,3 @@ def build_page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
 </body>
 </html>
 """
-
-
-def _escape(text: str) -> str:
-    return html.escape(text, quote=True)

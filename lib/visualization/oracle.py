@@ -4,7 +4,6 @@ import io
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..analysis.oracle import METRICS, PREDICTED, QUANTITIES, TITLES, Oracle
@@ -18,7 +17,6 @@ def oracle_png(oracle: Oracle) -> bytes:
     """A PNG: AP40 with each quantity replaced; the AP of the prediction is also a dashed line."""
     rows = [(cls, overlap) for cls in oracle.classes for overlap in OVERLAPS]
     figure = Figure(figsize=(6.2 * len(METRICS), 2.9 * len(rows)), layout="constrained")
-    FigureCanvasAgg(figure)
     panels = figure.subplots(len(rows), len(METRICS), squeeze=False)
     for (cls, overlap), row in zip(rows, panels, strict=True):
         for metric, axes in zip(METRICS, row, strict=True):

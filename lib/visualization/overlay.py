@@ -32,15 +32,17 @@ def draw_heatmap(
     if heatmap.ndim != 3 or len(heatmap) != len(class_names):
         raise ValueError(f"expected a heatmap ({len(class_names)}, h, w) for {list(class_names)}, got {heatmap.shape}")
     height, width = image.shape[:2]
+    colours = [CLASS_COLOURS[k % len(CLASS_COLOURS)] for k in range(len(heatmap))]
+    matrix = np.array(map_to_img, dtype=np.float64)
+    # to OpenCV's coordinates, which are 0 at the centre of the first cell or pixel
+    matrix[:, 2] += 0.5 * (matrix[:, 0] + matrix[:, 1]) - 0.5
     mixed = image.astype(np.float32)
-    for k, channel in enumerate(heatmap):
-        colour = CLASS_COLOURS[k % len(CLASS_COLOURS)]
-        opacity = _warp_to_image(channel.astype(np.float32), map_to_img, (width, height)).clip(0, 1)
+    for channel, colour in zip(heatmap.astype(np.float32), colours, strict=True):
+        opacity = cv2.warpAffine(channel, matrix, (width, height), flags=cv2.INTER_LINEAR).clip(0, 1)
         mixed += opacity[..., None] * (np.array(colour, np.float32) - mixed)
     image = mixed.round().astype(np.uint8)
-    for k, name in enumerate(class_names):
-        place = (6, height - 6 - 16 * (len(class_names) - 1 - k))
-        put_text(image, f"{name}, at most {heatmap[k].max():.2f}", place, CLASS_COLOURS[k % len(CLASS_COLOURS)])
+    for row, (name, channel, colour) in enumerate(zip(class_names, heatmap, colours, strict=True), 1 - len(heatmap)):
+        put_text(image, f"{name}, at most {channel.max():.2f}", (6, height - 6 + 16 * row), colour)
     return image
 
 
@@ -80,10 +82,3 @@ def _draw_scale(image: np.ndarray, farthest: float) -> None:
             x = left + round((length - 1) * np.log(mark / 2.0) / np.log(farthest / 2.0))
             cv2.line(image, (x, bottom - 8), (x, bottom), _TEXT_COLOUR, 1)
             put_text(image, f"{mark} m", (x, bottom + 16), _TEXT_COLOUR, 0.35)
-
-
-def _warp_to_image(channel: np.ndarray, map_to_img: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    matrix = np.array(map_to_img, dtype=np.float64)
-    # to OpenCV's coordinates, which are 0 at the centre of the first cell or pixel
-    matrix[:, 2] += 0.5 * (matrix[:, 0] + matrix[:, 1]) - 0.5
-    return cv2.warpAffine(channel, matrix, size, flags=cv2.INTER_LINEAR)

@@ -12,7 +12,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -38,15 +37,13 @@ class Line:
     number: int = 0
     """chooses colour and style; lines of the same number look the same in all panels"""
     style: str | None = None
-    """a line style that replaces the number's"""
-    points: bool = True
-    """mark the points, if there are fewer than 40"""
+    """a line style that replaces the number's, and the marks of points: lines of fewer than 40 points have them"""
 
     @property
     def plot_options(self) -> dict[str, Any]:
         """Keyword arguments of matplotlib's ``Line2D``."""
         style = self.style or STYLES[self.number % len(STYLES)]
-        marker = "." if self.points and len(self.x) < _MANY_POINTS else ""
+        marker = "." if self.style is None and len(self.x) < _MANY_POINTS else ""
         return {"color": COLOURS[self.number % len(COLOURS)], "linestyle": style, "marker": marker, "linewidth": 1.3}
 
 
@@ -62,9 +59,7 @@ class Panel:
     y_limits: tuple[float, float | None] | None = None
     """an upper limit of None follows from the data"""
     x_ticks: Sequence[float] | None = None
-    """default: chosen by matplotlib"""
-    integer_x: bool = False
-    """ticks of x only at whole numbers"""
+    """default: chosen by matplotlib, at whole numbers if all x are ``int``"""
     legend_title: str | None = None
     """title of a legend inside the panel; None: no legend"""
     empty_text: str = "no figures"
@@ -95,7 +90,6 @@ def render_panels(
     with matplotlib.rc_context({"text.parse_math": False}):  # the name of a run may contain $
         rows = max(1, -(-len(panels) // columns))
         figure = Figure(figsize=(PANEL_SIZE[0] * columns, PANEL_SIZE[1] * rows), layout="constrained")
-        FigureCanvasAgg(figure)
         for place, panel in enumerate(panels, 1):
             draw_panel(figure.add_subplot(rows, columns, place), panel)
         if shared_legend:
@@ -125,7 +119,7 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
         axes.set_ylim(bottom=panel.y_limits[0], top=panel.y_limits[1])
     if panel.x_ticks is not None:
         axes.set_xticks(panel.x_ticks)
-    elif panel.integer_x:
+    elif lines and all(isinstance(x, int) for line in lines for x in line.x):
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     if not lines:
         axes.text(0.5, 0.5, panel.empty_text, ha="center", va="center", fontsize=8, transform=axes.transAxes)

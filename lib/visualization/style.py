@@ -47,12 +47,6 @@ def select_3d_boxes(objects: Sequence[Object3d]) -> list[Object3d]:
     ]
 
 
-def describe_object(item: Object3d) -> str:
-    """Class, depth and score: 'Car 23.4m 0.87'."""
-    text = f"{item.type} {item.location_cam[2]:.1f}m"
-    return text if item.score is None else f"{text} {item.score:.2f}"
-
-
 def text_area(
     image_bgr: np.ndarray, text: str, corner: tuple[int, int], scale: float = 0.4
 ) -> tuple[int, int, int, int]:

@@ -52,15 +52,11 @@ class VideoFile:
             if self._writer is not None:
                 self._writer.release()
                 if kind is None:
-                    self._require_all_frames()
+                    # OpenCV raises no error when the disk is full
+                    reader = cv2.VideoCapture(str(self._temporary), cv2.CAP_FFMPEG)
+                    written = round(reader.get(cv2.CAP_PROP_FRAME_COUNT))  # 0 if the file cannot be opened
+                    if written != self.frames:
+                        raise OSError(f"{self.path}: only {written} of {self.frames} frames written; is the disk full?")
                     self._temporary.replace(self.path)
         finally:
             self._temporary.unlink(missing_ok=True)
-
-    def _require_all_frames(self) -> None:
-        """Count the frames of the file: OpenCV raises no error when the disk is full."""
-        reader = cv2.VideoCapture(str(self._temporary), cv2.CAP_FFMPEG)
-        written = round(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
-        reader.release()
-        if written != self.frames:
-            raise OSError(f"{self.path}: only {written} of {self.frames} frames could be written; is the disk full?")

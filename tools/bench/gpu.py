@@ -9,8 +9,6 @@ fails, or that no time is left for, is a line that gives the reason. The JSON fi
 
 import argparse
 import gc
-import itertools
-import statistics
 import sys
 import tempfile
 import time
@@ -35,7 +33,7 @@ from lib.engine.step import StepLosses, steps_in_flight
 from lib.system.commands import run_command
 from lib.system.machine import available_cores
 from tools.bench.network import Bench, make_config
-from tools.bench.plain import make_synthetic_tree
+from tools.bench.samples import make_synthetic_tree
 from tools.bench.timing import Report, Row
 
 EPOCHS, FRAMES = 140, 3712
@@ -50,7 +48,7 @@ class Sizes:
     resolution: tuple[int, int] = (1280, 384)
     batch: int = 16
     steps: int = 12
-    """timed steps, or batches of inference; the median counts"""
+    """timed steps, or batches of inference; their mean counts"""
     images: tuple[int, ...] = (1, 8, 32)
     """batch sizes of inference"""
     product: int = 8192
@@ -60,7 +58,6 @@ class Sizes:
 
 
 QUICK = Sizes("dla34_narrow", (96, 64), batch=2, steps=2, images=(1, 2), product=64, frames=4)
-
 
 VARIANTS = {
     "plain float32": ("plain",),
@@ -98,7 +95,8 @@ def run(args: argparse.Namespace) -> int:
         report.rows += rows
         if args.json is not None:
             report.write(args.json)
-    return report.show(args.json) or int(failed)
+    report.show(args.json)
+    return int(failed)
 
 
 def attempt(name: str, measure: Callable[[], list[Row]], seconds_left: float) -> tuple[list[Row], bool]:
@@ -108,11 +106,10 @@ def attempt(name: str, measure: Callable[[], list[Row]], seconds_left: float) ->
     failed = False
     try:
         rows = measure()
-    except torch.cuda.OutOfMemoryError:
-        rows = [Row(name, None, note="not measured: out of memory")]
     except Exception as error:  # one failure must not prevent the other measurements
+        failed = not isinstance(error, torch.cuda.OutOfMemoryError)
         reason = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        rows, failed = [Row(name, None, note=reason)], True
+        rows = [Row(name, None, note=reason if failed else "not measured: out of memory")]
     torch.compiler.reset()
     gc.collect()
     if torch.cuda.is_available():
@@ -144,7 +141,7 @@ class DeviceBench:
         n = self.sizes.product
         # random, because products of zeros are faster
         a, b = (torch.randn(n, n, device=self.device, dtype=torch.bfloat16) for _ in range(2))
-        seconds = statistics.median(self.time_calls(lambda: a @ b, 100 if self.cuda else 3))
+        seconds = self.time_call(lambda: a @ b, 100 if self.cuda else 3)
         self.product_rate = 2 * n**3 / seconds / 1e12
         return [Row(f"bf16 matrix product, {n}^3", self.product_rate, "TFLOP/s")]
 
@@ -158,7 +155,7 @@ class DeviceBench:
         step = bench.plain_training() if "plain" in variant else self.make_step(bench)
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
-        seconds = statistics.median(self.time_calls(step, self.sizes.steps))
+        seconds = self.time_call(step, self.sizes.steps)
         rate = self.rates[name] = batch / seconds
         plain = self.rates.get("plain float32")
         note = f"{1000 * seconds:.1f} ms per step of {batch}"
@@ -172,8 +169,8 @@ class DeviceBench:
         torch.backends.cudnn.allow_tf32 = False
         bench = Bench(self.make_config(batch), self.device)
         network = torch.inference_mode()(bench.folded_network())
-        calls = self.time_calls(lambda: network(bench.images.to(self.device, non_blocking=True)), self.sizes.steps)
-        seconds = statistics.median(calls)
+        steps = self.sizes.steps
+        seconds = self.time_call(lambda: network(bench.images.to(self.device, non_blocking=True)), steps)
         return [Row(f"inference, batch {batch}", batch / seconds, "images/s", note=f"{1000 * seconds:.1f} ms a batch")]
 
     def measure_loader(self) -> list[Row]:
@@ -224,20 +221,19 @@ class DeviceBench:
 
         return step
 
-    def time_calls(self, call: Callable[[], object], repeats: int) -> list[float]:
-        """Seconds of each of ``repeats`` calls, after two that do not count; a GPU is not waited for between calls."""
-        for _ in range(2):
+    def time_call(self, call: Callable[[], object], repeats: int) -> float:
+        """Mean seconds of ``repeats`` calls, after two that do not count; a GPU is not waited for between calls."""
+        for k in range(repeats + 2):
+            if k == 2:
+                self.synchronize()
+                start = time.perf_counter()
             call()
-        if not self.cuda:
-            marks = [time.perf_counter(), *((call(), time.perf_counter())[1] for _ in range(repeats))]
-            return [after - before for before, after in itertools.pairwise(marks)]
-        events = [torch.cuda.Event(enable_timing=True) for _ in range(repeats + 1)]
-        events[0].record()
-        for event in events[1:]:
-            call()
-            event.record()
-        torch.cuda.synchronize()
-        return [before.elapsed_time(after) / 1000 for before, after in itertools.pairwise(events)]
+        self.synchronize()
+        return (time.perf_counter() - start) / repeats
+
+    def synchronize(self) -> None:
+        if self.cuda:
+            torch.cuda.synchronize()
 
 
 if __name__ == "__main__":

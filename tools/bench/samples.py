@@ -1,10 +1,10 @@
-"""Time of training samples on one core: this loader against one in the way of the official code.
+"""Time of training samples on one core, and of their parts.
 
     python tools/bench/samples.py                      # rendered frames of KITTI's size
     python tools/bench/samples.py --dataroot data/KITTI --json samples.json
 
-Both sides decode, augment, warp and encode the same frames at 1280 x 384, with object-wise depth maps, each in a
-process of its own. Further rows compare parts: decoders, warps of three and four channels, sources of depth maps.
+Decodes, augments, warps and encodes the same frames at 1280 x 384, with object-wise depth maps from files, painted, and
+with the cache. Further rows compare parts: decoders, warps, sources of depth maps. Ratios are to the first row of each.
 """
 
 import argparse
@@ -12,16 +12,17 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import make_obj_depth
 from lib.config import Config, Dataset, General
 from lib.datasets import images
 from lib.datasets.augmentation import Augmentation
@@ -30,21 +31,14 @@ from lib.datasets.object_depth import ALL_FOLDER, paint_object_depth, read_objec
 from lib.datasets.samples import TrainingSamples
 from lib.ops.feature_map import STRIDE
 from lib.system.machine import keep_freed_memory
-from tools.bench.plain import frame_annotations, make_synthetic_tree, plain_sample
-from tools.bench.timing import Report, Side, time_in_turn
+from tools import make_synthetic_kitti
+from tools.bench.timing import Report
 
 CONFIG = Config(general=General(obj_depth=True), dataset=Dataset(writelist=("Car", "Pedestrian", "Cyclist")))
-SIDES = {
-    "plain": "PIL, numpy, whole depth maps (plain)",
-    "opencv": "without imagecodecs, depth maps from files",
-    "files": "depth maps from files",
-    "labels": "depth maps painted",
-    "cache": "cache: ram, depth maps painted",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark; returns 1 if a bar is missed."""
+    """Run the benchmark; returns 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataroot", type=Path, help="a KITTI tree with depth maps; default: rendered frames")
     parser.add_argument("--frames", type=int, default=24)
@@ -53,23 +47,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         root = args.dataroot or make_synthetic_tree(Path(folder), args.frames)
-        return measure(root, args.frames, args.repeats, Path(folder)).show(args.json)
+        use_one_core()
+        frames = KITTI(root, "train", ALL_FOLDER, max_frames=args.frames)
+        report = Report(f"Training samples on one core, {len(frames)} frames at {CONFIG.dataset.resolution}")
+        parts = _decoders(frames), _warps(frames), _depth_maps(frames, Path(folder))
+        for sides in (_samples(root, len(frames)), *parts):
+            report.time_sides(sides, args.repeats, "ms/sample", len(frames))
+    report.show(args.json)
+    return 0
 
 
-def measure(root: Path, count: int, repeats: int, scratch: Path) -> Report:
-    """All comparisons on the first ``count`` training frames; ``scratch``: an empty folder for depth maps."""
-    frames = KITTI(root, "train", ALL_FOLDER, max_frames=count)
-    count = len(frames)
-    report = Report(f"Training samples on one core, {count} frames at {CONFIG.dataset.resolution}")
-    sides = {title: Side(make_side, root, count, name) for name, title in SIDES.items()}
-    bars = {SIDES["files"]: 2.0, SIDES["cache"]: 8.0}
-    report.add_sides(time_in_turn(sides, repeats), "ms/sample", count, bars)
-    for side in sides.values():
-        side.close()
-    use_one_core()
-    for parts in (_decoders(frames), _warps(frames), _depth_maps(frames, scratch)):
-        report.add_sides(time_in_turn(parts, repeats), "ms/sample", count, {})
-    return report
+def make_synthetic_tree(root: Path, frames: int) -> Path:
+    """Render frames of KITTI's size with object-wise depth maps, below ``root``; returns the data root."""
+    folder = root / "KITTI"
+    arguments = ["--out", str(folder), "--train", str(frames), "--val", "1", "--test", "0"]
+    if make_synthetic_kitti.main(arguments) or make_obj_depth.main(["--dataroot", str(folder)]):
+        raise RuntimeError("the frames for the benchmark could not be rendered")
+    return folder
 
 
 def use_one_core() -> None:
@@ -81,23 +75,17 @@ def use_one_core() -> None:
     keep_freed_memory()
 
 
-def make_side(root: Path, count: int, name: str) -> Callable[[], None]:
-    """A function that makes ``count`` samples; runs in a process of its own."""
-    use_one_core()
-    if name == "opencv":
-        images.imagecodecs = None
-    painted = name in ("labels", "cache")
-    frames = KITTI(root, "train", ALL_FOLDER, paint_obj_depth=painted, cache=name == "cache", max_frames=count)
-    rng, samples = np.random.default_rng(0), TrainingSamples(frames, CONFIG)
+def _samples(root: Path, count: int) -> dict[str, Callable[[], object]]:
+    def side(painted: bool, cache: bool) -> Callable[[], object]:
+        frames = KITTI(root, "train", ALL_FOLDER, paint_obj_depth=painted, cache=cache, max_frames=count)
+        samples = TrainingSamples(frames, CONFIG)
+        return lambda: [samples[(0, k)] and None for k in range(count)]
 
-    def run() -> None:
-        for k in range(count):
-            if name == "plain":
-                plain_sample(frames, k, rng, CONFIG)
-            else:
-                samples[(0, k)]
-
-    return run
+    return {
+        "depth maps from files": side(painted=False, cache=False),
+        "depth maps painted": side(painted=True, cache=False),
+        "cache: ram, depth maps painted": side(painted=True, cache=True),
+    }
 
 
 def _decoders(frames: KITTI) -> dict[str, Callable[[], object]]:
@@ -113,34 +101,32 @@ def _warps(frames: KITTI) -> dict[str, Callable[[], object]]:
     steps = [Augmentation.identity(size) for size in frames.image_sizes]
     resolution, inverse = CONFIG.dataset.resolution, np.array([[0.97, 0, 0], [0, 0.97, -5]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    pil, affine, coefficients = Image.Resampling.BILINEAR, Image.Transform.AFFINE, tuple(inverse.ravel())
     return {
-        "warp: three channels": lambda: [cv2.warpAffine(image, inverse, resolution, flags=flags) for image in decoded],
-        "warp: four channels": lambda: [
+        "warp: PIL": lambda: [Image.fromarray(i).transform(resolution, affine, coefficients, pil) for i in decoded],
+        "warp: OpenCV, three channels": lambda: [cv2.warpAffine(i, inverse, resolution, flags=flags) for i in decoded],
+        "warp: OpenCV, four channels": lambda: [
             step.image(image, resolution) for step, image in zip(steps, decoded, strict=True)
         ],
     }
 
 
 def _depth_maps(frames: KITTI, scratch: Path) -> dict[str, Callable[[], object]]:
-    """Depth target of each frame, from a file or from its labels."""
+    """Depth target of each frame, from a file or from its labels; ``scratch``: a folder for compressed maps."""
     assert frames.obj_depth_dir is not None
-    sizes = dict(zip(frames.frame_ids, frames.image_sizes, strict=True))
-    npy = {frame_id: frames.obj_depth_dir / f"{frame_id}.npy" for frame_id in sizes}
-    npz = {frame_id: scratch / f"{frame_id}.npz" for frame_id in sizes}
-    for frame_id, size in sizes.items():
-        write_object_depth(npz[frame_id], read_object_depth(npy[frame_id], size))
+    names, sizes, folder = frames.frame_ids, frames.image_sizes, frames.obj_depth_dir
+    labels = [annotation[1] for annotation in frames.annotations if not isinstance(annotation, Exception)]
+    for name, size in zip(names, sizes, strict=True):
+        write_object_depth(scratch / f"{name}.npz", read_object_depth(folder / f"{name}.npy", size))
 
-    def run(source: Callable[[int, str, tuple[int, int]], np.ndarray]) -> None:
-        for k, (frame_id, size) in enumerate(sizes.items()):
-            augmentation = replace(Augmentation.identity(size), flip=bool(k % 2))
-            augmentation.depth_map(source(k, frame_id, size), CONFIG.dataset.resolution, STRIDE)
+    def side(source: Callable[[int], np.ndarray]) -> Callable[[], object]:
+        steps, resolution = [Augmentation.identity(size) for size in sizes], CONFIG.dataset.resolution
+        return lambda: [step.depth_map(source(k), resolution, STRIDE) for k, step in enumerate(steps)]
 
     return {
-        "depth target: .npy": lambda: run(lambda k, frame_id, size: read_object_depth(npy[frame_id], size)),
-        "depth target: .npz": lambda: run(lambda k, frame_id, size: read_object_depth(npz[frame_id], size)),
-        "depth target: painted": lambda: run(
-            lambda k, frame_id, size: paint_object_depth(frame_annotations(frames, k)[1], size)
-        ),
+        "depth target: .npy": side(lambda k: read_object_depth(folder / f"{names[k]}.npy", sizes[k])),
+        "depth target: .npz": side(lambda k: read_object_depth(scratch / f"{names[k]}.npz", sizes[k])),
+        "depth target: painted": side(lambda k: paint_object_depth(labels[k], sizes[k])),
     }
 
 

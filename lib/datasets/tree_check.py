@@ -11,7 +11,7 @@ from ..structures import KITTI_TYPES
 from ..system.commands import progress_interval
 from ..system.machine import available_cores
 from ..system.threads import map_ahead
-from .checking import (
+from .file_checks import (
     Fault,
     check_calibration,
     check_depth_map,
