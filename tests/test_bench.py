@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 
@@ -10,7 +9,7 @@ from lib.config import parse_config
 from lib.models import build_model
 from tools.bench import gpu, network, samples, timing
 from tools.bench.network import DenseHeads
-from tools.bench.timing import Report, Row, Side
+from tools.bench.timing import Report, Row
 
 
 def test_plain_network_is_the_same_network():
@@ -91,25 +90,8 @@ def test_the_gpu_bench_runs_on_the_cpu(tmp_path):
     rows = json.loads((tmp_path / "a.json").read_text())["rows"]
     values = {row["name"]: row["value"] for row in rows}
     assert len(values) == len(rows)
-    missing = {row["name"]: row["note"] for row in rows if row["value"] is None}
-    assert len(missing) == 2 and all("compiled" in name and "no CUDA device" in missing[name] for name in missing)
-    for name in ("plain float32", "float32", "bf16"):
-        assert values[f"training, {name}"] > 0
+    assert sum(value is None for value in values.values()) == 2  # those compiled need a GPU
     assert values["inference, batch 1"] > 0
-    best = max(values[f"training, {name}"] for name in gpu.VARIANTS if f"training, {name}" not in missing)
+    best = max(values[f"training, {name}"] or 0 for name in gpu.VARIANTS)
     assert values["140 epochs of 3712 images at that rate"] == pytest.approx(140 * 3712 / best / 3600)
     assert any(name.startswith("loader") for name in values)
-
-
-def allocate_60_megabytes():
-    return lambda: np.ones(60_000_000, np.uint8).sum()
-
-
-@pytest.mark.slow
-def test_a_side_does_not_inherit_its_parents_memory():
-    """On Linux a new process inherits its parent's peak memory in getrusage."""
-    ballast = np.ones(1_500_000_000, np.uint8)  # more than a new process has
-    side = Side(allocate_60_megabytes)
-    assert 50 < side.measure_peak() < 150
-    side.close()
-    assert len(ballast)

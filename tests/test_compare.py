@@ -87,14 +87,13 @@ with lock(run):
     (results / "ap.tmp").rename(results / "ap.json")  # whole or not at all, as train_val.py writes it
 """
 PATIENCE = 120
-SETTINGS = settings(deadline=None, derandomize=True)  # the machine may be busy; the same examples in every run
 FIRST = "Car 3D moderate AP40"
 
 
 # ---------------------------------------------------------------------------------------------------------- statistics
 
 
-@SETTINGS
+@settings(deadline=None, derandomize=True)  # the machine may be busy; the same examples in every run
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=12))
 def test_a_sample_has_scipys_interval(values):
     sample = summarize(values)
@@ -105,22 +104,11 @@ def test_a_sample_has_scipys_interval(values):
     assert (sample.low, sample.high) == pytest.approx((low, high), rel=1e-9, abs=1e-7)
 
 
-@SETTINGS
-@given(st.floats(-1e6, 1e6), st.integers(2, 9))
-def test_equal_values_have_no_width(value, count):
-    sample = summarize([value] * count)
-    assert sample == (count, 0, value, 0.0, value, value)
-
-
 def test_fewer_than_two_values_have_no_interval():
     one = summarize([math.nan, 7.0, math.nan])
-    assert (one.n, one.left_out, one.mean) == (1, 2, 7.0)
-    assert math.isnan(one.deviation) and math.isnan(one.low) and math.isnan(one.high)
+    assert one[:3] == (1, 2, 7.0) and all(map(math.isnan, one[3:]))
     nothing = summarize([math.nan])
-    assert (nothing.n, nothing.left_out) == (0, 1) and math.isnan(nothing.mean)
-    two = summarize([1.0, 3.0])
-    assert two.high - 2.0 == pytest.approx(math.tan(math.pi * 0.475), rel=1e-9)  # Cauchy's distribution
-    assert round(summarize([0.0, 0.0, 0.0, 0.0, 5.0]).high - 1, 3) == 2.776  # of every printed table
+    assert nothing[:2] == (0, 1) and math.isnan(nothing.mean)
 
 
 # ------------------------------------------------------------------------------------------------------------- figures
@@ -136,23 +124,16 @@ def test_figures_are_those_of_the_evaluation(tiny_kitti, tmp_path):
     figures = ap_figures(result.to_json())
     assert len(figures) == 2 * 15
     for metric, title in (("3d", "3D"), ("bev", "BEV"), ("bbox", "2D")):
-        for difficulty in ("easy", "moderate", "hard"):
-            assert figures[f"Car {title} {difficulty} AP40"] == result.ap("Car", metric, difficulty)
+        assert figures[f"Car {title} moderate AP40"] == result.ap("Car", metric, "moderate")
     assert figures[f"{FIRST} loose"] == result.ap("Car", "3d", overlap="loose") > 0
     assert math.isnan(figures["Pedestrian 3D moderate AP40"])
     ids = ["000000", "000001"]
     annotations = read_annotations(tiny_kitti / "training/label_2", ids, False), read_annotations(results, ids, True)
     depth = depth_figures([depth_errors(*annotations, name).to_json() for name in ("Car", "Pedestrian")])
-    assert depth["Car depth error: median [m]"] == depth["Car depth error: median, 20-30 m [m]"] == 0
+    assert depth["Car depth error: median, 20-30 m [m]"] == 0
     assert depth["Car found in the image [%]"] == 100 and depth["Pedestrian found in the image [%]"] == 0
     assert math.isnan(depth["Pedestrian depth error: mean [m]"]) and len(depth) == 2 * (4 + 7)
     assert set(main_figures(["Car"])) <= set(figures | depth)
-    for broken in ([{}], [{"class": "Car"}], [{"class": "Car", "total": {"median_absolute": "x"}}], 3):
-        with pytest.raises(ValueError, match="not the JSON of depth errors"):
-            depth_figures(broken)
-    for broken in ({}, {"classes": ["Car"]}, {"classes": ["Car"], "official": {"Car": 3}, "loose": {}}, []):
-        with pytest.raises(ValueError, match="not the JSON of an evaluation"):
-            ap_figures(broken)
 
 
 def made_up() -> Comparison:
@@ -162,16 +143,6 @@ def made_up() -> Comparison:
     return Comparison(("a", "b", "c"), (1, 2, 3), runs)
 
 
-def test_differences_are_a_paired_t_test():
-    base, other = (14.1, 15.0, 13.2, 14.4, 1.0), (16.8, 16.9, 15.1, 17.0)
-    runs = {(arm, k): {"x": v} for arm, row in (("a", base), ("b", other)) for k, v in enumerate(row)}
-    differences = Comparison(("a", "b"), tuple(range(5)), runs).differences("b", "x")
-    assert list(differences) == [0, 1, 2, 3]
-    expected = stats.ttest_rel(other, base[:4]).confidence_interval(0.95)
-    sample = summarize(differences.values())
-    assert (sample.low, sample.high) == (pytest.approx(expected.low, abs=1e-9), pytest.approx(expected.high, abs=1e-9))
-
-
 def test_the_table_worked_out_by_hand():
     table = [line.split() for line in made_up().table([FIRST]).splitlines()]
     assert table[0][-3:] == ["difference", "to", "a"]
@@ -179,38 +150,20 @@ def test_the_table_worked_out_by_hand():
     # b - a: 1.0 and 0.5; half the width is 12.7062 * 0.35355 / sqrt(2) = 3.1766
     assert table[3] == "b 2 of 3 13.00 2.83 2 of 3 +0.75 -2.43 .. +3.93".split()
     assert table[4] == "c 2 12.00 1.41 2 +1.00 +1.00 .. +1.00".split()
-    one = Comparison(("a", "b"), (1,), {("a", 1): {FIRST: 3.0}, ("b", 1): {FIRST: 2.0}})
-    assert one.table([FIRST]).splitlines()[-1].split() == ["b", "1", "2.00", "-", "1", "-1.00", "-"]
-    none = Comparison(("a", "b"), (1,), {("a", 1): {FIRST: 3.0}})
-    assert none.table([FIRST]).splitlines()[-1].split() == ["b", "0", "-", "-", "0", "-", "-"]
-
-
-def test_the_csv_files_hold_all_digits():
-    rows = list(csv.DictReader(made_up().to_csv().splitlines()))
-    counts = [(row["arm"], row["n"], row["without_figure"]) for row in rows]
-    assert counts == [("a", "3", "0"), ("b", "2", "1"), ("c", "2", "0")]
-    assert float(rows[0]["mean"]) == pytest.approx(36.5 / 3, rel=1e-15) and rows[0]["difference"] == ""
-    assert float(rows[1]["difference_interval_low"]) == pytest.approx(0.75 - 3.176551, abs=1e-6)
-    runs = list(csv.DictReader(made_up().runs_to_csv().splitlines()))
-    assert [(run["seed"], run["arm"]) for run in runs[:4]] == [("1", "a"), ("1", "b"), ("1", "c"), ("2", "a")]
-    assert runs[4][FIRST] == "" and runs[4]["state"] == "finished"
-    assert runs[8] == {"arm": "c", "seed": "3", "state": "missing", FIRST: ""}
+    for runs, row in (({"b": 2.0}, "b 1 2.00 - 1 -1.00 -"), ({}, "b 0 - - 0 - -")):
+        few = Comparison(("a", "b"), (1,), {(arm, 1): {FIRST: value} for arm, value in ({"a": 3.0} | runs).items()})
+        assert few.table([FIRST]).splitlines()[-1].split() == row.split()
 
 
 def test_the_image_has_a_dot_for_each_value():
-    def dots(values, arms):
-        runs = {(f"arm{k}", seed): {"$x$ in %": value} for k in range(arms) for seed, value in values.items()}
-        comparison = Comparison(tuple(f"arm{k}" for k in range(arms)), (1, 2, 3), runs)
-        png = np.frombuffer(plot_comparison(comparison, ["$x$ in %"] * 2), np.uint8)
-        image = cv2.imdecode(png, cv2.IMREAD_COLOR)
-        assert image.shape[1] == 1440
+    def dots(*values):
+        comparison = Comparison(("a",), (1, 2, 3), {("a", k + 1): {"$x$ in %": v} for k, v in enumerate(values)})
+        image = cv2.imdecode(np.frombuffer(plot_comparison(comparison, ["$x$ in %"] * 2), np.uint8), cv2.IMREAD_COLOR)
         return int((np.abs(image.astype(int) - (233, 180, 86)) < 12).all(axis=2).sum())
 
-    legend = dots({}, 1)
-    assert legend > 20
-    assert dots({1: math.nan}, 1) == dots({}, 3) == legend
-    assert dots({1: 3.0, 2: 9.0}, 1) == pytest.approx(5 * legend, rel=0.1)  # two panels
-    assert dots({1: 3.0, 3: 9.0, 2: math.nan}, 2) == pytest.approx((1 + 4 * 2 + 4 * 1) * legend, rel=0.15)
+    legend = dots()
+    assert dots(math.nan) == legend > 20
+    assert dots(3.0, math.nan, 9.0) == pytest.approx(5 * legend, rel=0.1)  # two panels
 
 
 # ---------------------------------------------------------------------------------------------------------------- arms
@@ -243,21 +196,12 @@ def started(folder) -> list[str]:
     ("arms", "text", "output"),
     [
         (["plain", "qii"], ARMS, "--arms: arms.yaml has no arm 'qii'; did you mean 'qi'?"),
-        (["plain", "xyz"], ARMS, "arms.yaml has no arm 'xyz'; it has plain, qi, strong"),
         (["plain", "plain"], ARMS, "--arms: 'plain' is given twice"),
         (["plain"], "", "arms.yaml: expected a mapping of arms"),
-        (["plain"], "- plain", "arms.yaml: expected a mapping of arms"),
-        (["plain"], "plain: {", "arms.yaml: not valid YAML"),
-        (["plain"], "plain: {}\nplain: {}", "key 'plain' is written twice"),
         (["plain"], "plain: {general.qi: true, general.qi: true}", "key 'general.qi' is written twice"),
         (["plain"], "plain: general.qi=true", "arm 'plain': expected a mapping such as {general.qi: false}"),
         (["plain"], "plain: {general.K: 2026-01-01}", "arm 'plain': expected numbers, texts, true, false"),
-        (["plain"], "plain: {general.qj: true}", "arm 'plain': base.yaml: --set 'general.qj=true': unknown key"),
-        (["plain"], "plain: {qi: true}", "arm 'plain': base.yaml: --set 'qi=true': expected section.key=value"),
-        (["plain"], "plain: {general.K: 0.5}", "arm 'plain': base.yaml with --set general.K=0.5: general.K must be"),
-        (["plain"], "plain: {general.K: }", "arm 'plain': base.yaml: --set 'general.K=null': a value is missing"),
         (["plain"], "plain: {general.random_seed: 3}", "arm 'plain': general.random_seed=3: the comparison sets"),
-        (["plain"], "plain: {tester.checkpoint: x.pth}", "the comparison sets this key itself"),
         (["../x"], "../x: {}", "the name of an arm may have letters, digits and _ . + -, got '../x'"),
         (["plain", "same"], "plain: {}\nsame: {general.K: 1.5}", "arms 'plain' and 'same' have the same configuration"),
     ],
@@ -279,30 +223,20 @@ def test_mistakes_in_arms_are_reported_before_anything_starts(folder, capsys, ar
         (["--jobs", "0"], "--jobs must be >= 1, got 0"),
         (["--out", "base.yaml"], "--out must be a folder, base.yaml is a file"),
         (["--report-only"], "no such folder of a comparison"),
-        (["--set", "general.exp_name=x"], "--set: general.exp_name=x: the comparison sets this key itself"),
         (["--set", "general.qi=true"], "--set: general.qi=true: arm 'plain' sets this key"),
         (["--jobs", "2", "--set", "trainer.gpu_ids=1"], "trainer.gpu_ids=1: the comparison sets this key itself"),
-        (["--set", "trainer.max_epoch=0"], "trainer.max_epoch must be >= 1, got 0"),
+        (["--config", "resuming.yaml"], "trainer.resume_model must be empty"),
         (["--set", "tester.split=test"], "tester.split must have labels, got 'test'"),
         (["--set", "general.dataroot=nowhere"], "general.dataroot='nowhere': no folder ImageSets"),
         (["--set", "general.obj_depth=true", "dataset.obj_depth_source=files"], "obj_depth_all: 1 of"),
     ],
 )
 def test_mistakes_on_the_command_line(folder, capsys, arguments, output):
+    (folder / "resuming.yaml").write_text("trainer: {resume_model: x.pth}")
     assert call(*arguments) == 2
     error = capsys.readouterr().err
     assert output in error and error.count("\n") == 1
     assert not (folder / "out").exists()
-
-
-def test_a_base_that_cannot_be_compared(folder, tiny_kitti, capsys):
-    (folder / "base.yaml").write_text(YAML.format(root=tiny_kitti).replace("max_epoch: 1", "resume_model: x.pth"))
-    assert call() == 2
-    assert "trainer.resume_model must be empty" in capsys.readouterr().err
-    (folder / "base.yaml").write_text(YAML.format(root=tiny_kitti))
-    (tiny_kitti / "ImageSets/val.txt").unlink()
-    assert call() == 2
-    assert "val.txt: no such" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("base", sorted((PROJECT / "experiments").glob("*/kitti_*.yaml")), ids=lambda p: p.stem)
@@ -310,14 +244,14 @@ def test_the_arms_of_the_project(base, tmp_path):
     names = ["monodle", "qi", "obj_depth", "ddml", "ddml_corrected", "ddml_bf16"]
     runs = plan_runs(base, read_arms(compare.ARMS_FILE, names), [1, 2], [], [], tmp_path)
     assert [run.name for run in runs[:7]] == [*(f"{name}_seed1" for name in names), "monodle_seed2"]
-    general = [run.config.general for run in runs[:6]]
-    assert [(g.qi, g.obj_depth) for g in general] == [(False, False), (True, False), (False, True), *[(True, True)] * 3]
-    assert [g.qi_lower_bound for g in general[3:]] == ["official", "corrected", "official"]
-    assert [run.config.trainer.amp for run in runs[:6]] == [False] * 5 + ["bf16"]
     for run in runs:
+        general = run.config.general
+        assert general.qi == (run.arm not in ("monodle", "obj_depth"))
+        assert general.obj_depth == (run.arm not in ("monodle", "qi"))
+        assert (general.qi_lower_bound == "corrected") == (run.arm == "ddml_corrected")
+        assert (run.config.trainer.amp == "bf16") == (run.arm == "ddml_bf16")
         assert load_config(base, run.overrides) == run.config
-        assert run.config.tester.checkpoint == "" and run.config.general.random_seed == run.seed
-        assert run.folder == tmp_path / "outputs" / run.name
+        assert run.config.tester.checkpoint == "" and general.random_seed == run.seed
 
 
 def test_relative_files_are_found_from_the_runs(folder):
@@ -337,6 +271,10 @@ def tables(out: Path) -> dict[str, bytes]:
     return {name: (out / name).read_bytes() for name in ("comparison.txt", "comparison.csv", "runs.csv")}
 
 
+def table_rows(path: Path) -> dict[tuple[str, str], dict[str, str]]:
+    return {(row["figure"], row["arm"]): row for row in csv.DictReader(path.read_text().splitlines())}
+
+
 def test_a_comparison_and_the_same_again(folder, monkeypatch, capsys):
     with monkeypatch.context() as undone:
         undone.setattr(comparison_run, "plot_comparison", plot_comparison)
@@ -351,15 +289,12 @@ def test_a_comparison_and_the_same_again(folder, monkeypatch, capsys):
     runs = {(r["arm"], r["seed"]): r for r in csv.DictReader((out / "runs.csv").read_text().splitlines())}
     values = {key: float(run[FIRST]) for key, run in runs.items()}
     assert len(set(values.values())) == 4 and runs["qi", "2"]["Pedestrian 3D easy AP40"] == ""
-    rows = {(r["figure"], r["arm"]): r for r in csv.DictReader((out / "comparison.csv").read_text().splitlines())}
+    rows = table_rows(out / "comparison.csv")
     gains = [values["qi", seed] - values["plain", seed] for seed in "12"]
     assert float(rows[FIRST, "qi"]["difference"]) == pytest.approx(sum(gains) / 2, rel=1e-12)
     assert rows["Pedestrian 3D easy AP40", "qi"]["without_figure"] == "1"
     assert float(rows["final loss: depth", "plain"]["mean"]) == 1.5 / 8
-    assert float(rows["final loss: depth", "qi"]["difference_interval_high"]) == 0
     assert float(rows["steps with loss 0 [%]: depth", "qi"]["mean"]) == pytest.approx(100 * (0 + 0.25 + 1.5 / 4) / 3)
-    assert float(rows["steps with loss 0 [%]: total", "qi"]["mean"]) == 0
-    assert "Car depth error: median [m]" in output and "Car found in the image [%]" in output
     assert float(rows["Car depth error: median [m]", "qi"]["difference"]) == pytest.approx(sum(gains) / 10, rel=1e-12)
     assert rows["Car depth error: median, 0-10 m [m]", "qi"]["without_figure"] == "2"
     assert cv2.imread(str(out / "comparison.png")) is not None
@@ -369,7 +304,7 @@ def test_a_comparison_and_the_same_again(folder, monkeypatch, capsys):
     assert "4 runs, 4 of them finished" in capsys.readouterr().out
     assert call("--report-only") == 0 and tables(out) == before
     # keys without influence may change; a further seed is trained, and a further arm
-    assert call("--set", "dataset.num_workers=3", "trainer.save_frequency=5") == 0 and len(started(folder)) == 4
+    assert call("--set", "dataset.num_workers=3", "trainer.report=false") == 0 and len(started(folder)) == 4
     assert call(seeds=3, arms=("plain", "qi", "strong")) == 0
     assert started(folder)[4:] == ["strong_seed1", "strong_seed2", "plain_seed3", "qi_seed3", "strong_seed3"]
 
@@ -377,8 +312,8 @@ def test_a_comparison_and_the_same_again(folder, monkeypatch, capsys):
 def test_runs_of_another_configuration_are_refused(folder, capsys):
     assert call() == 0
     before = tables(folder / "out")
-    for changed in (["--set", "dataset.batch_size=4"], ["--set", "dataset.batch_size=4", "--report-only"]):
-        assert call(*changed) == 2
+    for changed in ([], ["--report-only"]):
+        assert call("--set", "dataset.batch_size=4", *changed) == 2
         error = capsys.readouterr().err
         assert "plain_seed1 was made with another configuration: dataset.batch_size=2 (now 4); choose another" in error
     path = folder / "out/outputs/qi_seed2/results/checkpoint_epoch_1/val/config.yaml"
@@ -390,8 +325,11 @@ def test_runs_of_another_configuration_are_refused(folder, capsys):
 
 def test_half_finished(folder, capsys):
     (folder / "out").mkdir()
-    (folder / "out/fail_qi_seed1").touch()
-    (folder / "out/fail_plain_seed2").touch()
+    assert call("--report-only") == 0
+    assert "0 of 4 runs are finished" in capsys.readouterr().out
+    assert not (folder / "out/comparison.png").exists()
+    for name in ("qi_seed1", "plain_seed2"):
+        (folder / f"out/fail_{name}").touch()
     assert call() == 1
     output = capsys.readouterr()
     assert len(started(folder)) == 4  # the other runs are not affected
@@ -401,57 +339,29 @@ def test_half_finished(folder, capsys):
     output = capsys.readouterr().out
     assert "2 of 4 runs are finished" in output
     assert "2 are missing: qi_seed1 (0 of 1 epochs), plain_seed2 (0 of 1 epochs)" in output
-    table = output[output.index(f"{FIRST} ") :].splitlines()
-    plain, qi = table[2].split(), table[3].split()
-    assert plain[:2] == ["plain", "1"] and qi[:2] == ["qi", "1"] and qi[3:] == ["-", "0", "-", "-"]
-    (folder / "out/fail_qi_seed1").unlink()
-    (folder / "out/fail_plain_seed2").unlink()
+    runs = csv.DictReader((folder / "out/runs.csv").read_text().splitlines())
+    assert [run["state"] for run in runs] == ["finished", "missing", "missing", "finished"]
+    for failing in (folder / "out").glob("fail_*"):
+        failing.unlink()
     assert call() == 0
     assert started(folder)[4:] == ["qi_seed1", "plain_seed2"]
-    half = tables(folder / "out")
-    assert call("--out", "other") == 0
-    assert tables(folder / "other") == half
 
 
-def test_nothing_finished_yet(folder, capsys):
-    (folder / "out").mkdir()
-    assert call("--report-only") == 0
-    assert "0 of 4 runs are finished" in capsys.readouterr().out
-    assert not (folder / "out/comparison.png").exists()
-    assert len((folder / "out/runs.csv").read_text().splitlines()) == 5
-
-
-def test_one_arm_alone_shows_how_much_seeds_differ(folder, capsys):
-    assert call(arms=("strong",), seeds=3) == 0
-    assert "difference" in capsys.readouterr().out and (folder / "out/comparison.png").is_file()
-
-
-def test_keys_without_influence_on_figures_may_change(folder, capsys):
-    assert call("--set", "trainer.report=false", "tester.images=0") == 0
-    capsys.readouterr()
-    assert call("--report-only") == 0
-    assert "4 of 4 runs are finished" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(("name", "texts"), [("ap.json", ("{", "{}")), ("depth_error.json", ("[", "{", "[{}]"))])
-def test_a_broken_file_of_figures_is_named(folder, capsys, name, texts):
+def test_files_of_figures_that_are_broken_or_missing(folder, capsys):
     assert call() == 0
-    path = folder / "out/outputs/qi_seed1/results/checkpoint_epoch_1/val" / name
-    for text in texts:
-        path.write_text(text)
+    results = folder / "out/outputs/qi_seed1/results/checkpoint_epoch_1/val"
+    for text in ("[", "{", "[{}]", '[{"class": "Car", "total": {"median_absolute": "x"}}]', "3"):
+        (results / "depth_error.json").write_text(text)
         assert call("--report-only") == 2
-        assert f"{path}: " in capsys.readouterr().err
-
-
-def test_runs_of_a_version_without_depth_errors(folder, capsys):
-    assert call() == 0
-    (folder / "out/outputs/qi_seed1/results/checkpoint_epoch_1/val/depth_error.json").unlink()
+        assert f"{results / 'depth_error.json'}: " in capsys.readouterr().err
+    (results / "depth_error.json").unlink()  # a run of an older version
     assert call("--report-only") == 0
-    assert "4 of 4 runs are finished" in capsys.readouterr().out
-    table = csv.DictReader((folder / "out/comparison.csv").read_text().splitlines())
-    rows = {(r["figure"], r["arm"]): r for r in table}
+    rows = table_rows(folder / "out/comparison.csv")
     assert [rows["Car depth error: mean [m]", "qi"][key] for key in ("n", "without_figure")] == ["1", "1"]
-    assert rows[FIRST, "qi"]["n"] == "2"
+    for text in ("{", "{}", "[]", '{"classes": ["Car"], "official": {"Car": 3}, "loose": {}}'):
+        (results / "ap.json").write_text(text)
+        assert call("--report-only") == 2
+        assert f"{results / 'ap.json'}: " in capsys.readouterr().err
 
 
 def test_an_experiment_that_changes_meanwhile_fails_its_runs(folder, monkeypatch, capsys):
@@ -460,8 +370,7 @@ def test_an_experiment_that_changes_meanwhile_fails_its_runs(folder, monkeypatch
         base.write_text(base.read_text().replace("batch_size: 2", "batch_size: 4"))
 
     monkeypatch.setattr(comparison_run, "check_data", change)
-    assert call() == 1
-    assert started(folder) == []
+    assert call() == 1 and started(folder) == []
     error = capsys.readouterr().err
     assert "4 runs failed" in error and "base.yaml has changed since this command was started" in error
 
@@ -486,18 +395,16 @@ def test_gpus_are_those_that_the_process_sees(monkeypatch, tmp_path):
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
 
-    def slots(gpus=(), jobs=None, environment=None):
+    def slots(gpus=(), jobs=None, **environment):
         files = {name: tmp_path for name in ("config", "arms_file", "out", "train_script")}
-        options = comparison_run.CompareOptions(
-            **files, arms=["a"], environment=environment or {}, gpus=gpus, jobs=jobs
-        )
-        return comparison_run.slots_for(options)
+        options = comparison_run.CompareOptions(**files, arms=["a"], environment=environment, gpus=gpus, jobs=jobs)
+        return [slot.environment for slot in comparison_run.slots_for(options)]
 
-    chosen = slots([1, 0, 0], environment={"A": "b", "OMP_NUM_THREADS": "5"})
-    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in chosen] == ["1", "0", "0"]
-    assert chosen[0].environment["A"] == "b" and chosen[0].environment["OMP_NUM_THREADS"] == "5"
-    chosen = slots([0, 1], environment={"CUDA_VISIBLE_DEVICES": "3, GPU-8f"})
-    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in chosen] == ["3", "GPU-8f"]
+    first, *others = slots([1, 0, 0], A="b", OMP_NUM_THREADS="5")
+    assert first == {"A": "b", "OMP_NUM_THREADS": "5", "CUDA_VISIBLE_DEVICES": "1"}
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in others] == ["0", "0"]
+    chosen = slots([0, 1], CUDA_VISIBLE_DEVICES="3, GPU-8f")
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in chosen] == ["3", "GPU-8f"]
     for wrong in (2, -1):
         with pytest.raises(ValueError, match=f"--gpus: no GPU {wrong}; this process sees 2, counted from 0"):
             slots([wrong])
@@ -509,20 +416,17 @@ def test_gpus_are_those_that_the_process_sees(monkeypatch, tmp_path):
 
 def compare_in_a_process(folder: Path, *arguments: str, stand_in: bool = True) -> subprocess.Popen:
     """As from a shell; with the stand-in unless told otherwise."""
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom lib.comparison import run\nfrom tools import compare\n"
-        "run.available_cores = lambda: 8\n"
-    )
+    code = "import sys\nfrom pathlib import Path\nfrom lib.comparison import run\nfrom tools import compare\n"
+    code += "run.available_cores = lambda: 8\n"
     if stand_in:
         code += f"compare.TRAIN_VAL = Path({str(folder / 'stand_in.py')!r})\nrun.plot_comparison = lambda *_: b''\n"
     code += "sys.exit(compare.main(sys.argv[1:]))"
     given = ["--config", "base.yaml", "--arms-file", "arms.yaml", "--out", "out", "--seeds", "2"]
-    environment = {k: v for k, v in os.environ.items() if stand_in is False or k != "OMP_NUM_THREADS"}
     with (folder / "output.txt").open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-c", code, *given, "--arms", "plain", "qi", *arguments],
             cwd=folder,
-            env=environment | {"PYTHONPATH": str(PROJECT)},
+            env=os.environ | {"PYTHONPATH": str(PROJECT)},
             stdout=output,
             stderr=output,
         )
@@ -559,8 +463,6 @@ def test_after_a_signal_the_runs_save(folder, signum, status):
     output = (folder / "output.txt").read_text()
     assert "run the same command again to continue" in output and "Traceback" not in output
     assert (folder / "out/logs/qi_seed1.log").read_text().splitlines()[-1] == "saved"
-    with lock(folder / "out/outputs/qi_seed1"):  # nobody holds it any more
-        pass
     assert started(folder) == ["plain_seed1", "qi_seed1"]
     (folder / "out/wait_qi_seed1").unlink()
     assert call() == 0
@@ -570,16 +472,14 @@ def test_after_a_signal_the_runs_save(folder, signum, status):
 def test_killed_inside_a_run_and_between_two(folder):
     assert call("--out", "whole") == 0
     (folder / "out").mkdir()
-    for name in ("plain_seed1", "qi_seed1"):
-        (folder / "out" / f"wait_{name}").touch()
-    process = compare_in_a_process(folder)
-    wait_until(lambda: "plain_seed1" in started(folder), process)
-    kill_tree(process)
-    (folder / "out/wait_plain_seed1").unlink()
-    process = compare_in_a_process(folder)
-    wait_until(lambda: "qi_seed1" in started(folder), process)
-    kill_tree(process)
-    (folder / "out/wait_qi_seed1").unlink()
+    waits = {name: folder / "out" / f"wait_{name}" for name in ("plain_seed1", "qi_seed1")}
+    for wait in waits.values():
+        wait.touch()
+    for name, wait in waits.items():
+        process = compare_in_a_process(folder)
+        wait_until(lambda name=name: name in started(folder), process)
+        kill_tree(process)
+        wait.unlink()
     assert call() == 0
     assert started(folder) == ["plain_seed1", "plain_seed1", "qi_seed1", "qi_seed1", "plain_seed2", "qi_seed2"]
     assert tables(folder / "out") == tables(folder / "whole")
@@ -611,12 +511,10 @@ def test_real_runs_killed_in_between_give_the_same_tables(folder, tiny_kitti):
 
     finish("whole")
     outputs = folder / "out/outputs"
-    process = compare_in_a_process(folder, stand_in=False)
-    wait_until((outputs / "plain_seed1/checkpoints/checkpoint_last.pth").is_file, process)
-    kill_tree(process)
-    process = compare_in_a_process(folder, stand_in=False)
-    wait_until((outputs / "qi_seed1/results/checkpoint_epoch_1/val/ap.json").is_file, process)
-    kill_tree(process)
+    for part in ("plain_seed1/checkpoints/checkpoint_last.pth", "qi_seed1/results/checkpoint_epoch_1/val/ap.json"):
+        process = compare_in_a_process(folder, stand_in=False)
+        wait_until((outputs / part).is_file, process)
+        kill_tree(process)
     process = compare_in_a_process(folder, stand_in=False)
     wait_until((outputs / "plain_seed2/checkpoints/checkpoint_last.pth").is_file, process)
     process.terminate()
@@ -628,12 +526,3 @@ def test_real_runs_killed_in_between_give_the_same_tables(folder, tiny_kitti):
     assert [run["state"] for run in runs] == ["finished"] * 4
     assert runs[0]["final loss: total"] != runs[2]["final loss: total"]  # another seed is another run
     assert [bool(run["final loss: quasi_isometric"]) for run in runs] == [False, True] * 2
-
-
-@pytest.mark.slow
-def test_real_runs_that_fail_are_listed(folder, tiny_kitti, monkeypatch, capsys):
-    monkeypatch.setattr(compare, "TRAIN_VAL", PROJECT / "tools/train_val.py")
-    (tiny_kitti / "training/image_2/000002.png").write_bytes(b"no image")
-    assert call("--jobs", "2", seeds=1) == 1
-    output = capsys.readouterr().err
-    assert "2 runs failed" in output and "plain_seed1: status 2: error: " in output and "000002.png" in output

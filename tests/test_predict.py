@@ -11,11 +11,10 @@ import pytest
 import torch
 import yaml
 
+from lib.analysis.ideal_outputs import ideal_outputs
 from lib.config import dump_config, parse_config
-from lib.datasets.augmentation import Augmentation
 from lib.engine.checkpoint import read_checkpoint, save_checkpoint
 from lib.models import build_model
-from lib.ops.feature_map import STRIDE
 from lib.ops.heads import OBJECT_HEADS
 from lib.postprocess import decode_detections
 from lib.prediction import load_detector, writing
@@ -78,13 +77,14 @@ def run(checkpoint, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def errors(run, capsys):
+def errors(run, capfd):
+    """Calls the command, which must fail; returns what is printed to stderr, by libraries too."""
+
     def call(*arguments, **options):
-        capsys.readouterr()
-        status = run(*arguments, **options)
-        last = capsys.readouterr().err.strip().splitlines()[-1]
-        assert status == 2 and last.startswith("error: "), last
-        return last
+        capfd.readouterr()
+        status, output = run(*arguments, **options), capfd.readouterr().err
+        assert status == 2 and output.splitlines()[-1].startswith("error: "), output
+        return output
 
     return call
 
@@ -121,11 +121,8 @@ def test_results_on_kitti_are_those_of_the_evaluation(run, checkpoint, tiny_kitt
     found = [read_objects(path) for path in sorted(Path("out/data").iterdir())]
     assert [len(objects) for objects in found] == [20] * 4
     assert sorted(texts("out/images")) == [f"00000{k}.png" for k in range(4)]
-    panel, image = cv2.imread("out/images/000002.png"), cv2.imread(str(training / "image_2/000002.png"))
-    assert panel.shape == (375, 1242 + 375, 3)
-    assert 0.001 < (panel[:, :1242] != image).any(axis=2).mean() < 0.9
-    record = json.loads(Path("out/predict.json").read_text())
-    assert record["depth_scale"] == [1, 1] and len(record["files"]) == 8
+    assert cv2.imread("out/images/000002.png").shape == (375, 1242 + 375, 3)
+    assert len(json.loads(Path("out/predict.json").read_text())["files"]) == 8
     output = capsys.readouterr().out
     assert "1.000 times that of the training (185.9 px at network resolution): that is within 5%" in output
     assert "network input: 320 x 96" in output and "4 images in" in output and "80 detections: out/data" in output
@@ -135,17 +132,13 @@ def test_one_jpeg_of_another_shape_with_a_focal_length(run, capsys):
     cv2.imwrite("a b.JPG", texture(640, 480))
     assert run("--input", "a b.JPG", "--fx", 500, "--classes", "Car", "Cyclist", "--no-images") == 0
     assert sorted(path.name for path in Path("out").iterdir()) == ["data", "predict.json"]
-    (name,) = texts("out/data")
-    assert name == "a b.txt"
-    objects = read_objects(Path("out/data") / name)
+    objects = read_objects(Path("out/data/a b.txt"))
     assert {o.type for o in objects} <= {"Car", "Cyclist"} and 0 < len(objects) < 20
     output = capsys.readouterr().out
     assert "network input: 320 x 256" in output
     assert f"{500 / 2 / KITTI_FOCAL_NET:.3f} times" in output and "depths are multiplied by it" in output
-    camera = camera_from_intrinsics((640, 480), 500)
-    for obj in objects:  # boxes lie where they were seen
-        u, v = camera.project(np.array([obj.location_cam]) - [0, obj.dimensions[0] / 2, 0])[0]
-        assert -64 < u < 704 and -64 < v < 544
+    assert run("--input", "a b.JPG", "--fx", 0.9, out="other") == 0
+    assert "are the camera's numbers in pixels" in capsys.readouterr().out
 
 
 def test_folders_come_in_natural_order_with_any_suffix(tmp_path):
@@ -158,18 +151,20 @@ def test_folders_come_in_natural_order_with_any_suffix(tmp_path):
 
 def test_scores_and_classes_are_chosen_and_nothing_else_changes(run, tmp_path):
     folder = write_images(tmp_path / "in", ["0.png", "1.png"])
-    assert run("--input", folder, "--fx", 186, out="all") == 0
-    found = [o for name in texts("all/data") for o in read_objects(Path("all/data") / name)]
+
+    def objects(out, *options):
+        assert run("--input", folder, "--fx", 186, "--no-images", *options, out=out) == 0
+        return [o for name in texts(f"{out}/data") for o in read_objects(Path(out, "data", name))]
+
+    found = objects("all")
     score = float(np.median([o.score for o in found if o.type == "Car"])) + 0.005  # two decimals are written
-    assert run("--input", folder, "--fx", 186, "--min-score", score, "--classes", "Car", out="some") == 0
-    some = [o for name in texts("some/data") for o in read_objects(Path("some/data") / name)]
+    some = objects("some", "--min-score", score, "--classes", "Car")
     assert some == [o for o in found if o.type == "Car" and o.score > score]
     assert 0 < len(some) < sum(o.type == "Car" for o in found) < len(found)
-    assert run("--input", folder, "--fx", 186, "--threshold", 1, "--no-images", out="none") == 0
-    assert set(texts("none/data").values()) == {b""}
+    assert objects("none", "--threshold", 1) == [] and len(texts("none/data")) == 2
 
 
-def test_images_of_many_sizes_with_a_calibration_each(run, tmp_path, capsys):
+def test_images_of_many_sizes_with_a_calibration_each(run, errors, tmp_path, capfd):
     folder, calib = tmp_path / "in", tmp_path / "calib"
     calib.mkdir()
     for name, size in (("a", (320, 96)), ("b", (160, 120)), ("c", (330, 96)), ("d", (96, 192))):
@@ -177,9 +172,11 @@ def test_images_of_many_sizes_with_a_calibration_each(run, tmp_path, capsys):
         (calib / f"{name}.txt").write_text(f"P2: {size[0]} 0 {size[0] / 2} 0 0 {size[0]} {size[1] / 2} 0 0 0 1 0\n")
     assert run("--input", folder, "--calib", calib) == 0
     assert list(texts("out/data")) == ["a.txt", "b.txt", "c.txt", "d.txt"]
-    output = capsys.readouterr().out
+    output = capfd.readouterr().out
     assert "320 x 96 (2 images), 320 x 256 (1 image), 320 x 640 (1 image)" in output
-    assert run("--input", folder, "--assume-kitti-camera", "--no-images", out="assumed") == 0
+    for camera in (("--fx", 186), ("--calib", calib / "a.txt")):
+        output = errors("--input", folder, *camera, out="other")
+        assert "a.png is 320 x 96, b.png is 160 x 120" in output and "--calib FOLDER" in output
 
 
 # --- geometry
@@ -190,39 +187,20 @@ def test_images_of_many_sizes_with_a_calibration_each(run, tmp_path, capsys):
 def test_depth_from_sizes_gives_the_same_box_with_any_camera(detector, size, resolution):
     """A network that uses sizes only predicts z * (focal length of its training) / (focal length of the input)."""
     detector = replace(detector, resolution=resolution)
-    car = Object3d("Car", 0.0, 0, 0.0, (0, 0, 0, 0), (1.5, 1.6, 4.0), (-1.5, 1.2, 22.0), 0.3)
     for focal in (0.25, 0.8, 1.2, 3.0):
         camera = camera_from_intrinsics(size, focal * size[0], cx=0.45 * size[0])
+        u, v = camera.project(np.array([[-1.5, 0.45, 22.0]]))[0]
+        alpha, bbox_img = camera.rotation_y_to_alpha(0.3, u), (u - 20, v - 20, u + 20, v + 20)
+        car = Object3d("Car", 0.0, 0, alpha, bbox_img, (1.5, 1.6, 4.0), (-1.5, 1.2, 22.0), 0.3)
         frame, settings = detector.frame("x", size, camera), detector.settings(size)
-        center = camera.project(np.array([car.location_cam]) - [0, car.dimensions[0] / 2, 0])
-        on_map = Augmentation.identity(size).to_input(settings.resolution).apply(center)[0] / STRIDE
-        shown = focal * settings.resolution[0]
-        read = car.location_cam[2] * KITTI_FOCAL_NET / shown
-        outputs = perfect_outputs(settings.resolution, on_map, car, camera.rotation_y_to_alpha(0.3, center[0, 0]), read)
+        outputs = ideal_outputs(frame, [car], replace(CONFIG.dataset, resolution=settings.resolution), 1).outputs
+        read = 22 * KITTI_FOCAL_NET / (focal * settings.resolution[0])
+        outputs["depth"][..., 0] = -math.log(read)
         (decoded,) = decode_detections(outputs, [frame], replace(settings, official_vertical=False))[0]
         assert decoded.location_cam == pytest.approx(car.location_cam, rel=5e-4)
         assert decoded.dimensions == pytest.approx(car.dimensions) and decoded.rotation_y == pytest.approx(0.3)
         (untouched,) = decode_detections(outputs, [replace(frame, depth_scale=1.0)], settings)[0]
         assert untouched.location_cam[2] == pytest.approx(read, rel=5e-4)
-
-
-def perfect_outputs(resolution, on_map, car, alpha, depth):
-    cell = np.floor(on_map)
-    heading = torch.zeros(1, 1, 24)
-    index = round(alpha % (2 * math.pi) / (math.pi / 6)) % 12
-    heading[0, 0, index] = 5.0
-    heading[0, 0, 12 + index] = (alpha - index * math.pi / 6 + math.pi) % (2 * math.pi) - math.pi
-    return {
-        "scores": torch.ones(1, 1),
-        "classes": torch.ones(1, 1, dtype=torch.int64),
-        "indices": torch.tensor([[int(cell[1]) * (resolution[0] // STRIDE) + int(cell[0])]]),
-        "offset_2d": torch.zeros(1, 1, 2),
-        "size_2d": torch.ones(1, 1, 2),
-        "depth": torch.tensor([[[-math.log(depth), 0.0]]], dtype=torch.float64),
-        "offset_3d": torch.tensor(on_map - cell)[None, None],
-        "size_3d": torch.tensor(car.dimensions)[None, None],
-        "heading": heading.double(),
-    }
 
 
 def test_depth_is_multiplied_beyond_five_percent_only(detector):
@@ -232,29 +210,23 @@ def test_depth_is_multiplied_beyond_five_percent_only(detector):
     def locations(factor, detector=detector):
         camera = camera_from_intrinsics((640, 192), focal * factor)
         found = detector(image, camera)
-        return np.array([o.location_cam for o in found]) - [[0, o.dimensions[0] / 2, 0] for o in found], found
+        return np.array([o.location_cam for o in found]) - [[0, o.dimensions[0] / 2, 0] for o in found]
 
-    plain, objects = locations(1.0)
-    for factor in (0.5, 2.0):
-        moved, others = locations(factor)
-        assert moved == pytest.approx(plain * [1, 1, factor])  # x = (u - cx) z / f: both have changed alike
-        assert [o.score for o in others] == [o.score for o in objects]
-        unmoved = locations(factor, replace(detector, correct_depth=False))[0]
+    plain = locations(1.0)
+    for factor in (0.5, 2.0):  # x = (u - cx) z / f: both z and f have changed
+        assert locations(factor) == pytest.approx(plain * [1, 1, factor])
+        unmoved = locations(factor, replace(detector, correct_depth=False))
         assert unmoved == pytest.approx(plain * [1 / factor, 1 / factor, 1])
-    assert locations(1.04)[0][:, 2] == pytest.approx(plain[:, 2])
-    assert locations(1.06)[0][:, 2] == pytest.approx(plain[:, 2] * 1.06)
-    # half the input shows half the focal length
-    small = replace(detector, resolution=(160, 64))
-    assert small.frame("x", (640, 192), camera_from_intrinsics((640, 192), focal)).depth_scale == pytest.approx(0.5)
+    assert locations(1.04)[:, 2] == pytest.approx(plain[:, 2])
+    assert locations(1.06)[:, 2] == pytest.approx(plain[:, 2] * 1.06)
 
 
 def test_assumed_camera_is_kittis_where_it_can_be():
     assert np.allclose(assumed_kitti_camera((1242, 375)).P2, KITTI_P2)
     half = assumed_kitti_camera((621, 188))
     assert (half.fu, half.cv, half.tx) == pytest.approx((721.5377 / 2, 172.854 / 2, -44.85728 / 721.5377))
-    other = assumed_kitti_camera((1920, 1080))
-    assert (other.fu, other.fv) == pytest.approx((721.5377 * 1920 / 1242,) * 2)
-    assert (other.cu, other.cv, other.tx) == (960, 540, 0)
+    other, focal = assumed_kitti_camera((1920, 1080)), pytest.approx(721.5377 * 1920 / 1242)
+    assert (other.fu, other.fv, other.cu, other.cv, other.tx) == (focal, focal, 960, 540, 0)
 
 
 # --- video
@@ -283,9 +255,6 @@ def test_a_video_gives_a_video_and_a_file_for_each_frame(run, name, codec, capsy
     assert rate == pytest.approx(12.5) and len(frames) == 11
     assert {frame.shape for frame in frames} == {(288, 960 + 288, 3)}  # three times the image, and the view beside it
     originals = read_video(path)[1]
-    plain = [cv2.resize(frame, None, fx=3, fy=3, interpolation=cv2.INTER_LINEAR) for frame in originals]
-    for frame, before in zip(frames, plain, strict=True):
-        assert (np.abs(frame[:, :960].astype(int) - before).max(axis=2) > 60).mean() > 0.005
     found = texts(Path("out/data") / path.stem)
     assert list(found) == [f"{k:06d}.txt" for k in range(11)]
     # the same as for its frames as images
@@ -333,27 +302,22 @@ def test_a_video_that_ends_early_is_reported(run, capsys):
 # --- the checkpoint
 
 
-def test_checkpoints_without_config_or_camera(run, errors, checkpoint, tmp_path, capsys):
+def test_checkpoints_without_config_or_camera(run, errors, checkpoint, tmp_path, capfd):
     state = read_checkpoint(checkpoint)
-    folder = write_images(tmp_path / "in", ["0.png"])
-    assert run("--input", folder, "--assume-kitti-camera") == 0
-    assert "KITTI" not in capsys.readouterr().out
-    official = {name: state[name] for name in ("epoch", "model_state", "optimizer_state")}
-    torch.save(official, "official.pth")
-    assert "official.pth: it has no config" in errors("--input", folder, "--fx", 186, model="official.pth", out="b")
+    options = ("--input", write_images(tmp_path / "in", ["0.png"]), "--assume-kitti-camera")
+    assert run(*options) == 0
+    assert "KITTI" not in capfd.readouterr().out
+    torch.save({name: state[name] for name in ("epoch", "model_state", "optimizer_state")}, "official.pth")
+    assert "official.pth: it has no config" in errors(*options, model="official.pth", out="b")
     Path("x.yaml").write_text(yaml.safe_dump(dump_config(CONFIG)))
-    capsys.readouterr()
-    options = ("--input", folder, "--config", "x.yaml", "--assume-kitti-camera")
-    assert run(*options, model="official.pth", out="b") == 0
-    output = capsys.readouterr().out
+    assert run(*options, "--config", "x.yaml", model="official.pth", out="b") == 0
+    output = capfd.readouterr().out
     assert "1.000 times that of the training (185.9 px at network resolution, that of KITTI, since the" in output
     assert texts("b/data") == texts("out/data")
     torch.save(state | {"config": {"model": {"backbone": "resnet"}}}, "other.pth")
-    output = errors("--input", folder, "--fx", 186, model="other.pth", out="c")
+    output = errors(*options, model="other.pth", out="c")
     assert "other.pth: the model of its config cannot be built: model.backbone must be one of" in output
-    torch.save(state | {"config": {"model": {"backbones": "dla34"}}}, "other.pth")
-    assert "other.pth: its config: unknown key" in errors("--input", folder, "--fx", 186, model="other.pth", out="c")
-    assert "no.pth: no such checkpoint" in errors("--input", folder, "--fx", 186, model="no.pth", out="c")
+    assert "no.pth: no such checkpoint" in errors(*options, model="no.pth", out="c")
     assert not Path("c").exists()
 
 
@@ -362,11 +326,9 @@ def test_a_detector_for_a_notebook(run, detector, checkpoint):
     cv2.imwrite("a.png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     assert run("--input", "a.png", "--fx", 100, "--cpu") == 0
     calibration = camera_from_intrinsics((320, 96), 100)
-    for camera in (calibration, calibration.P2):
-        objects = detector(image, camera)
-        assert "".join(o.to_result_line() + "\n" for o in objects) == Path("out/data/a.txt").read_text()
-    assert detector.focal_net_known
-    assert detector.model.obj_depth is None
+    assert detector(image, calibration.P2) == (objects := detector(image, calibration))
+    assert "".join(o.to_result_line() + "\n" for o in objects) == Path("out/data/a.txt").read_text()
+    assert detector.focal_net_known and detector.model.obj_depth is None
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in detector.model.modules())
     assert replace(detector, threshold=1.0)(image, calibration) == []
     for bad in (image[..., 0], image.astype(np.float32), image[:0]):
@@ -409,9 +371,8 @@ def test_videos_of_odd_frame_rates_are_written(tmp_path, frame_rate):
     with VideoFile(tmp_path / "a.mp4", frame_rate) as video:
         for _ in range(3):
             video.write(np.zeros((48, 64, 3), np.uint8))
-    reader = cv2.VideoCapture(str(tmp_path / "a.mp4"))
-    assert reader.get(cv2.CAP_PROP_FRAME_COUNT) == 3
-    assert reader.get(cv2.CAP_PROP_FPS) == pytest.approx(max(frame_rate, 0.01), abs=0.01)
+    rate, frames = read_video(tmp_path / "a.mp4")
+    assert len(frames) == 3 and rate == pytest.approx(max(frame_rate, 0.01), abs=0.01)
 
 
 def test_an_interrupted_run_leaves_whole_files(run, tmp_path, monkeypatch, capsys):
@@ -436,11 +397,9 @@ def test_an_interrupted_run_leaves_whole_files(run, tmp_path, monkeypatch, capsy
 def test_a_video_that_fails_leaves_none(run, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     write_video(Path("a.mp4"))
-    calls = []
 
     def draw(found, objects):
-        calls.append(found)
-        if len(calls) == 5:
+        if found.frame.frame_id == "000005":
             raise OSError("no space left")
         return found.image
 
@@ -459,17 +418,16 @@ def test_bad_input(errors, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "empty: no image in this folder (.png, .jpg, .jpeg" in errors("--input", "empty", *fx)
     folder = write_images(tmp_path / "in", ["0.png", "1.jpg", "2.png"])
+    (folder / "2.jpg").touch()
+    assert "2.jpg and 2.png would both be 2.txt" in errors("--input", folder, *fx)
+    (folder / "2.jpg").unlink()
     whole = (folder / "1.jpg").read_bytes()
-    (folder / "1.jpg").write_bytes(b"GIF89a")
-    assert "1.jpg: not a JPEG" in errors("--input", folder, *fx)
     (folder / "1.jpg").write_bytes(whole[:-500])
     assert "1.jpg: this JPEG is cut off" in errors("--input", folder, *fx)
     (folder / "1.jpg").write_bytes(whole)
-    (folder / "2.jpg").write_bytes(whole)
-    assert "2.jpg and 2.png would both be 2.txt" in errors("--input", folder, *fx)
-    (folder / "2.jpg").unlink()
     (tmp_path / "a.mp4").write_bytes(b"no video")
-    assert "a.mp4: neither an image (.png, .jpg, .jpeg) nor a video" in errors("--input", "a.mp4", *fx)
+    (output,) = errors("--input", "a.mp4", *fx).splitlines()  # OpenCV prints nothing beside it
+    assert output.startswith("error: a.mp4: neither an image (.png, .jpg, .jpeg) nor a video")
     assert not Path("out").exists()
     # the header is good, the pixels are not
     png = bytearray((folder / "2.png").read_bytes())
@@ -499,7 +457,6 @@ def test_p2_has_the_format_of_kittis_files(run, tmp_path):
         (("--fx", 186, "--p2", 1), "--fx and --p2 exclude each other"),
         (("--cy", 186, "--assume-kitti-camera"), "--cy needs --fx"),
         (("--fx", "0"), "fx must be a positive number of pixels, got"),
-        (("--fx", "inf"), "fx must be a positive number of pixels, got"),
         (("--fx", 186, "--fy", 0), "fy must be a positive number of pixels, got 0"),
         (("--fx", 186, "--cx", "nan"), "cx must be a number of pixels, got nan"),
         (("--p2", *P2[:11]), "P2 must be 12 numbers, the rows of a 3 x 4 matrix, got 11"),
@@ -519,15 +476,6 @@ def test_bad_cameras(errors, tmp_path, camera, output):
     assert not Path("out").exists()
 
 
-@pytest.mark.parametrize("camera", [("--fx", 186), ("--p2", *P2), ("--calib", "a.txt")])
-def test_one_camera_does_not_fit_two_sizes(errors, tmp_path, camera):
-    folder = write_images(tmp_path / "in", ["a.png"])
-    write_images(folder, ["c.png"], (640, 480))
-    (tmp_path / "a.txt").write_text(CALIB)
-    output = errors("--input", folder, *camera)
-    assert "a.png is 320 x 96, c.png is 640 x 480" in output and "--calib FOLDER" in output
-
-
 @pytest.mark.parametrize(
     ("options", "output"),
     [
@@ -536,16 +484,9 @@ def test_one_camera_does_not_fit_two_sizes(errors, tmp_path, camera):
         (("--min-score", "nan"), "--min-score must be >= 0, got nan"),
         (("--resolution", "320", "100"), "--resolution must be two multiples of 32, got [320, 100]"),
         (("--resolution", "9600", "9600"), "a.png: an image of 320 x 96 would need a network input of 9600 x 9600"),
-        (("--config", "no.yaml"), "no.yaml: no such config file"),
     ],
 )
 def test_bad_choices(errors, tmp_path, options, output):
     folder = write_images(tmp_path / "in", ["a.png"])
     assert output in errors("--input", folder, "--fx", 186, *options)
     assert not Path("out").exists()
-
-
-def test_a_camera_that_is_not_in_pixels_is_questioned(run, tmp_path, capsys):
-    folder = write_images(tmp_path / "in", ["a.png"])
-    assert run("--input", folder, "--fx", 0.9) == 0
-    assert "are the camera's numbers in pixels" in capsys.readouterr().out
