@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..config import Config
-from ..datasets.targets import MAX_DEPTH, MAX_OBJECTS, MIN_DEPTH
+from ..datasets.targets import MAX_OBJECTS
 from ..engine.inference import decode_settings
 from ..evaluation import DIFFICULTIES, Annotations, evaluate_annotations, rotated_overlaps, type_names_for
 from ..evaluation.annotations import BOX_3D, SCORE, Y1, Y2
 from ..evaluation.ignore_rules import MIN_HEIGHT, VALID, label_states
 from ..ops.text_table import text_table
 from ..postprocess import decode_detections
-from ..structures import FrameInfo, Object3d
+from ..structures import MAX_DEPTH, MIN_DEPTH, FrameInfo, Object3d
 from .ideal_outputs import ideal_outputs
 
 REASONS = {

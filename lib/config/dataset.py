@@ -45,7 +45,7 @@ class Dataset:
     random_flip: float = 0.5
     """probability of a horizontal flip"""
     random_crop: float = 0.5
-    """probability of a random scale and shift; such samples have no 3D targets"""
+    """probability of a random scale and shift; such samples train the heatmap, 2D and heading losses only"""
     scale: float = 0.4
     """standard deviation of the scale of random_crop around 1, and its largest deviation from 1"""
     shift: float = 0.1

@@ -105,7 +105,8 @@ class Trainer:
     keep_last: int = 0
     """number of checkpoint_epoch_N.pth to keep, older ones are deleted; 0 keeps all"""
     eval_frequency: int = 0
-    """epochs between two evaluations during training, which update checkpoint_best.pth; 0: only after the last epoch"""
+    """epochs between two evaluations during training; the best 3D AP40 (moderate) of Car, else of the first class of
+    writelist, is kept as checkpoint_best.pth; 0: one evaluation after the last epoch, and no checkpoint_best.pth"""
     resume_model: str = ""
     """checkpoint to resume from: weights, optimizer and position in the run; the same as --resume PATH"""
     pretrain_model: str = ""

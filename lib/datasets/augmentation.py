@@ -22,7 +22,7 @@ class Augmentation:
     flip: bool
     """left to right"""
     crop: bool
-    """the window was drawn at random; such samples train no 3D term"""
+    """the window was drawn at random; such samples train the heatmap, 2D and heading losses only"""
     window_scale: float
     """window width / image width; depths are multiplied by it"""
     window_center: tuple[float, float]

@@ -5,15 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..structures import Object3d
+from ..structures import MIN_DEPTH, Object3d
 from ..system.files import atomic_write
 
 CAR_FOLDER, ALL_FOLDER = "obj_depth", "obj_depth_all"
 PAINTED_TYPES: dict[str, tuple[str, ...] | None] = {CAR_FOLDER: ("Car",), ALL_FOLDER: None}
 """KITTI types on the maps of each folder; None: all"""
 SUFFIXES = (".npy", ".npz")
-MIN_DEPTH = 2.0
-"""[m] of objects that are painted, and trained"""
 _REMEDY = "redo it: make_obj_depth.py --force"
 
 

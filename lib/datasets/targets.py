@@ -12,14 +12,11 @@ from ..ops.angles import angle_to_bin
 from ..ops.feature_map import STRIDE
 from ..ops.gaussian import draw_gaussian, gaussian_radius
 from ..ops.heads import OBJECT_HEADS
-from ..structures import Calibration, Object3d
+from ..structures import MAX_DEPTH, MIN_DEPTH, Calibration, Object3d
 from .augmentation import Augmentation
-from .object_depth import MIN_DEPTH
 
 MAX_OBJECTS = 50
 """slots of a frame"""
-MAX_DEPTH = 65.0
-"""[m] of objects that are trained; see MIN_DEPTH"""
 _MERGED_INTO_CAR = ("Van", "Truck")
 
 

@@ -169,7 +169,7 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: object, origin
             raise ValueError("it has no 'optimizer_state'")
         groups = [{**mine, "params": theirs["params"]} for mine, theirs in _pairs(own, state)]
         slots = {name for entry in state["state"].values() for name in entry}
-        expected = _MOMENTS[type(optimizer)]
+        expected = _MOMENTS.get(type(optimizer), set())
         if slots and not expected <= slots:
             kind = type(optimizer).__name__
             raise ValueError(f"it has {', '.join(sorted(slots))}; {kind} needs {', '.join(sorted(expected))}")

@@ -67,7 +67,7 @@ def head_l1_loss(head: str) -> LossFunction:
 
 
 def depth_loss(outputs: Tensors, targets: Tensors, criterion: Criterion) -> Tensor:
-    """Of the depth head."""
+    """The Laplacian loss of the depth head."""
     depth, log_variance = decode_depth(outputs["depth"][..., :1]), outputs["depth"][..., 1:]
     mask = _mask("depth", targets)
     return terms.laplacian_depth_loss(depth, log_variance, targets["depth"], mask, criterion.all_reduce_sum)
@@ -84,7 +84,7 @@ def descriptor_loss(outputs: Tensors, targets: Tensors, criterion: Criterion) ->
 
 
 def object_depth_loss(outputs: Tensors, targets: Tensors, criterion: Criterion) -> Tensor:
-    """Of the object-wise depth head, over all cells that show an object."""
+    """The Laplacian loss of the object-wise depth head, over all cells that show an object."""
     prediction, depth_map = outputs["obj_depth"], targets["obj_depth"]
     depth, log_variance = decode_depth(prediction[:, :1])[..., None], prediction[:, 1:, ..., None]
     mask = depth_map != 0

@@ -1,6 +1,6 @@
 """The heads that are read at object cells: one table for model, targets, losses, decoder and export.
 
-A training frame has K slots, one for each line of its label file. A target entry has one row per slot.
+A training frame has K = 50 slots, for the first lines of its label file. A target entry has one row per slot.
 """
 
 from collections.abc import Mapping

@@ -28,8 +28,10 @@ def find_resume_checkpoint(config: Config, run_dir: Path, resume_from: str | Non
 
 def results_name(path: Path, run_dir: Path) -> str:
     """Name of a checkpoint's folder below results/; one from another run's folder gets that folder's name in front."""
-    own = path.resolve().parent == (run_dir / "checkpoints").resolve()
-    return path.stem if own else f"{path.resolve().parent.name}_{path.stem}"
+    folder = path.resolve().parent
+    if folder == (run_dir / "checkpoints").resolve():
+        return path.stem
+    return f"{(folder.parent if folder.name == 'checkpoints' else folder).name}_{path.stem}"
 
 
 def find_unevaluated_checkpoints(config: Config, run_dir: Path, final: Path) -> list[Path]:

@@ -3,11 +3,13 @@
 from .calibration import Calibration
 from .camera import focal_net
 from .frame_info import FrameInfo
-from .object3d import KITTI_TYPES, Object3d, read_objects, scan_objects
+from .object3d import KITTI_TYPES, MAX_DEPTH, MIN_DEPTH, Object3d, read_objects, scan_objects
 from .split import read_split
 
 __all__ = [
     "KITTI_TYPES",
+    "MAX_DEPTH",
+    "MIN_DEPTH",
     "Calibration",
     "FrameInfo",
     "Object3d",

@@ -17,6 +17,8 @@ from ..evaluation.reading import Row, parse_line, read_rows, scan_rows
 
 KITTI_TYPES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc", "DontCare")
 """All types of KITTI's label files (devkit/readme.txt)."""
+MIN_DEPTH, MAX_DEPTH = 2.0, 65.0
+"""depths z [m] of the objects that the official code trains on; nearer ones are not painted on depth maps either"""
 TRAINING_DIFFICULTIES = (("Easy", 40, 0.15, 0), ("Moderate", 25, 0.3, 1), ("Hard", 25, 0.5, 2))
 """(name, least height [px], largest truncated, largest occluded) of the official training code."""
 

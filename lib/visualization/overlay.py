@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from ..structures import MAX_DEPTH, MIN_DEPTH
 from .style import Colour, checked_copy, put_text
 
 CLASS_COLOURS: tuple[Colour, ...] = ((0, 159, 230), (233, 180, 86), (115, 158, 0), (167, 121, 204), (66, 228, 240))
@@ -46,7 +47,7 @@ def draw_heatmap(
     return image
 
 
-def draw_object_depth(image_bgr: np.ndarray, depth_map: np.ndarray, farthest: float = 65.0) -> np.ndarray:
+def draw_object_depth(image_bgr: np.ndarray, depth_map: np.ndarray, farthest: float = MAX_DEPTH) -> np.ndarray:
     """An object-wise depth map over its image, near bright and far dark, with a scale in metres.
 
     ``depth_map``: (H, W) [m], 0 where there is no object; ValueError if its size is not the image's. ``farthest``:
@@ -65,7 +66,7 @@ def draw_object_depth(image_bgr: np.ndarray, depth_map: np.ndarray, farthest: fl
 
 def _depth_colours(depth: np.ndarray, farthest: float) -> np.ndarray:
     """Viridis over the logarithm of depth, from yellow at 2 m to dark blue at ``farthest``."""
-    share = np.log(np.clip(depth, 2.0, farthest) / 2.0) / np.log(farthest / 2.0)
+    share = np.log(np.clip(depth, MIN_DEPTH, farthest) / MIN_DEPTH) / np.log(farthest / MIN_DEPTH)
     return cv2.applyColorMap((255 - 255 * share).round().astype(np.uint8), cv2.COLORMAP_VIRIDIS)
 
 
@@ -75,10 +76,10 @@ def _draw_scale(image: np.ndarray, farthest: float) -> None:
     length, left, bottom = min(240, width - 60), 8, height - 22
     if length < 60 or bottom < 20:
         return
-    depths = 2.0 * (farthest / 2.0) ** (np.arange(length) / (length - 1))
+    depths = MIN_DEPTH * (farthest / MIN_DEPTH) ** (np.arange(length) / (length - 1))
     image[bottom - 8 : bottom, left : left + length] = _depth_colours(depths[None], farthest)
     for mark in (2, 5, 10, 20, 40):
         if mark < farthest:
-            x = left + round((length - 1) * np.log(mark / 2.0) / np.log(farthest / 2.0))
+            x = left + round((length - 1) * np.log(mark / MIN_DEPTH) / np.log(farthest / MIN_DEPTH))
             cv2.line(image, (x, bottom - 8), (x, bottom), _TEXT_COLOUR, 1)
             put_text(image, f"{mark} m", (x, bottom + 16), _TEXT_COLOUR, 0.35)
