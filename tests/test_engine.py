@@ -164,9 +164,9 @@ def test_damage_of_any_kind_is_named(tmp_path, zipped):
     refused = 0
     for content in damaged:
         path.write_bytes(content)
-        for glance in (True, False):
+        for metadata_only in (True, False):
             try:
-                read_checkpoint(path, glance)
+                read_checkpoint(path, metadata_only)
             except ValueError as error:
                 assert "c.pth: not a" in str(error)
                 refused += 1

@@ -90,19 +90,19 @@ def set_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def read_checkpoint(path: Path, glance: bool = False) -> dict[str, Any]:
+def read_checkpoint(path: Path, metadata_only: bool = False) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU. Only tensors and plain values are unpickled, never code.
 
-    ``glance``: memory-map the tensors instead of reading them, to read the rest quickly.
+    ``metadata_only``: memory-map the tensors instead of reading them, to read the rest quickly.
     Raises FileNotFoundError, or ValueError for a file that is no checkpoint.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
         zipped = zipfile.is_zipfile(path)  # files of the official code are not, and cannot be mapped
-        if zipped and not glance:
+        if zipped and not metadata_only:
             _check_sums(path)
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=glance and zipped)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=metadata_only and zipped)
     except pickle.UnpicklingError:
         raise ValueError(
             f"{path}: not a readable checkpoint: no PyTorch file, or one that holds more than tensors and plain values"

@@ -44,7 +44,7 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
     found: list[tuple[int, int, bool, Path]] = []
     for path in files:
         try:
-            state = read_checkpoint(path, glance=True)
+            state = read_checkpoint(path, metadata_only=True)
             frames_done = (state.get("progress") or {}).get("frames_done", 0)
             found.append((int(state["epoch"]), int(frames_done), path.name == LAST, path))
         except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
@@ -99,7 +99,7 @@ def warn_of_differences(path: Path, stored: object, config: Config, keys: tuple[
 
 def _epoch(path: Path) -> int:
     try:
-        epoch = read_checkpoint(path, glance=True).get("epoch")
+        epoch = read_checkpoint(path, metadata_only=True).get("epoch")
     except ValueError:  # damaged: nothing is lost by overwriting it
         return -1
     return epoch if isinstance(epoch, int) else -1

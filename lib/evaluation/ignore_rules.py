@@ -8,13 +8,13 @@ import numpy as np
 from .annotations import DONT_CARE, HEIGHT, LENGTH, OCCLUDED, TRUNCATED, WIDTH, X1, Y1, Y2, Annotations, X, Y, Z
 from .protocol import MAX_OCCLUDED, MAX_TRUNCATED, MIN_HEIGHT, NEIGHBOURS, Band
 
-VALID, IGNORED, UNUSED, STUFF, NO_FALSE_POSITIVE = 0, 1, -1, -2, 2
-"""VALID counts. IGNORED: a match is neither TP nor FP, a miss does not count. UNUSED: of another class. STUFF: a
-DontCare area. NO_FALSE_POSITIVE: a detection that may be a true positive, but is no false positive."""
+VALID, IGNORED, OTHER_CLASS, DONT_CARE_AREA, NO_FALSE_POSITIVE = 0, 1, -1, -2, 2
+"""VALID counts. IGNORED: a match is neither TP nor FP, a miss does not count. OTHER_CLASS: not of the class.
+DONT_CARE_AREA: a DontCare label. NO_FALSE_POSITIVE: a detection that may be a TP, but is no FP."""
 
 
 def label_states(labels: Annotations, cls: str, difficulty: str, band: Band | None = None) -> np.ndarray:
-    """(N,) int8: VALID, IGNORED, STUFF or UNUSED.
+    """(N,) int8: VALID, IGNORED, DONT_CARE_AREA or OTHER_CLASS.
 
     With ``band``, ground truth whose depth z [m] is not in [band[0], band[1]) is ignored as well.
     """
@@ -27,8 +27,8 @@ def label_states(labels: Annotations, cls: str, difficulty: str, band: Band | No
     )
     if band is not None:
         ignored |= ~_is_inside(values[:, Z], band)
-    states = np.full(len(types), UNUSED, dtype=np.int8)
-    states[types == DONT_CARE] = STUFF
+    states = np.full(len(types), OTHER_CLASS, dtype=np.int8)
+    states[types == DONT_CARE] = DONT_CARE_AREA
     own = types == labels.type_names.index(cls)
     states[own] = np.where(ignored[own], IGNORED, VALID)
     if cls in NEIGHBOURS:
@@ -37,9 +37,9 @@ def label_states(labels: Annotations, cls: str, difficulty: str, band: Band | No
 
 
 def detection_states(detections: Annotations, cls: str, difficulty: str, band: Band | None = None) -> np.ndarray:
-    """(M,) int8: VALID, IGNORED (too small, of whatever class), NO_FALSE_POSITIVE (outside the band) or UNUSED."""
+    """(M,) int8: VALID, IGNORED (too small, of whatever class), NO_FALSE_POSITIVE (outside the band) or OTHER_CLASS."""
     values = detections.values
-    states = np.full(len(values), UNUSED, dtype=np.int8)
+    states = np.full(len(values), OTHER_CLASS, dtype=np.int8)
     own = detections.types == detections.type_names.index(cls)
     states[own] = VALID
     if band is not None:

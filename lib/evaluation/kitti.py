@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .annotations import ALPHA, BBOX, BOX_3D, DONT_CARE, SCORE, Annotations, KittiObject, read_annotations
-from .ignore_rules import UNUSED, detected_metrics, detection_states, label_states
+from .ignore_rules import OTHER_CLASS, detected_metrics, detection_states, label_states
 from .iou import bbox_overlaps, candidate_pairs
 from .matching import MatchInputs, precision_recall
 from .protocol import (
@@ -175,7 +175,8 @@ def _match_inputs(
     pairs: PairOverlaps, metric: str, minimum: float, gt_states: np.ndarray, det_states: np.ndarray
 ) -> MatchInputs:
     labels, detections, overlaps = pairs.labels, pairs.detections, pairs.overlaps[metric]
-    kept = (overlaps > minimum) & (gt_states[pairs.gt_rows] != UNUSED) & (det_states[pairs.det_rows] != UNUSED)
+    own_class = (gt_states[pairs.gt_rows] != OTHER_CLASS) & (det_states[pairs.det_rows] != OTHER_CLASS)
+    kept = (overlaps > minimum) & own_class
     return MatchInputs(
         *(labels.offsets, gt_states, labels.values[:, ALPHA]),
         *(detections.offsets, det_states, detections.values[:, ALPHA], detections.values[:, SCORE]),

@@ -1,7 +1,7 @@
 """Matching of detections to ground truth and sampling of the precision-recall curve, as KITTI's devkit does it.
 
-N ground truths and M detections of all frames, P pairs of them, neither UNUSED, that overlap by more than the minimum,
-T <= 41 recall thresholds.
+N ground truths and M detections of all frames, P pairs of them, neither OTHER_CLASS, that overlap by more than
+the minimum, T <= 41 recall thresholds.
 """
 
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .compilation import compiled
-from .ignore_rules import IGNORED, STUFF, VALID
+from .ignore_rules import DONT_CARE_AREA, IGNORED, VALID
 from .protocol import N_SAMPLES
 from .result import Curve
 
@@ -39,7 +39,7 @@ class MatchInputs(NamedTuple):
     rows: np.ndarray
     """(P,) int64, the detection of each pair, in file order"""
     overlaps: np.ndarray
-    """(P,) float64; over the detection's area where the ground truth is STUFF"""
+    """(P,) float64; over the detection's area where the ground truth is DONT_CARE_AREA"""
 
 
 def precision_recall(inputs: MatchInputs, with_orientation: bool) -> Curve:
@@ -176,7 +176,7 @@ def _match_frame(inputs, frame, t, first, overlapping, taken, counts):  # type: 
                 counts[0] += 1
                 counts[3] += (1.0 + np.cos(inputs.gt_alpha[i] - inputs.det_alpha[best])) / 2.0
     for i in gt_range:
-        if inputs.gt_states[i] == STUFF:
+        if inputs.gt_states[i] == DONT_CARE_AREA:
             for p in range(inputs.starts[i], inputs.starts[i + 1]):
                 taken[inputs.rows[p]] = True  # a detection in a DontCare area is no false positive
     for j in det_range:
