@@ -3,12 +3,13 @@ import json
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from lib.config import General
 from lib.losses import LOSSES, Criterion
 from lib.losses import functional as terms
 from lib.losses.quasi_isometric import object_descriptors, quasi_isometric_loss
-from lib.ops.feature_map import gather_cells, resize_align_corners
+from lib.ops.feature_map import gather_cells
 from lib.ops.heads import OBJECT_HEADS
 from tests.conftest import DATA
 
@@ -37,7 +38,8 @@ def official_batch(number):
     targets = {k.removeprefix("target_"): torch.from_numpy(recorded[k]) for k in recorded if k.startswith("target_")}
     targets |= {name: targets[name].bool() for name in ("mask_2d", "mask_3d")}
     targets["src_size_3d"] = targets["size_3d"]
-    targets["obj_depth"] = resize_align_corners(targets["obj_depth"][:, None], *maps["heatmap"].shape[2:])
+    size_map = maps["heatmap"].shape[2:]
+    targets["obj_depth"] = F.interpolate(targets["obj_depth"][:, None], size_map, mode="bilinear", align_corners=True)
     outputs = {k: v if k in DENSE else gather_cells(v, targets["indices"]) for k, v in maps.items()}
     return maps, outputs, targets, recorded
 

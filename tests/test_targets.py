@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from lib.analysis.ideal_outputs import targets_to_outputs
 from lib.config import CLASS_NAMES, MEAN_SIZES, Dataset
@@ -14,7 +15,7 @@ from lib.datasets.images import read_size_table
 from lib.datasets.object_depth import paint_object_depth
 from lib.datasets.targets import encode_targets
 from lib.models.centernet3d import IMAGE_MEAN, IMAGE_STD
-from lib.ops.feature_map import STRIDE, resize_align_corners
+from lib.ops.feature_map import STRIDE
 from lib.postprocess import DecodeSettings, decode_detections
 from lib.structures import Calibration, FrameInfo, Object3d, read_objects
 from tests.conftest import DATA, SHARED_KITTI
@@ -223,7 +224,8 @@ def test_depth_maps_at_stride_4_are_the_resized_maps():
         for flip in (False, True):
             augmentation = replace(Augmentation.identity(size), flip=flip)
             whole = torch.from_numpy(augmentation.depth_map(depth_map, resolution, 1))[None, None]
-            expected = resize_align_corners(whole, resolution[1] // STRIDE, resolution[0] // STRIDE)[0, 0].numpy()
+            size_map = (resolution[1] // STRIDE, resolution[0] // STRIDE)
+            expected = F.interpolate(whole, size_map, mode="bilinear", align_corners=True)[0, 0].numpy()
             found = augmentation.depth_map(depth_map, resolution, STRIDE)
             assert found.dtype == np.float32 and (expected > 0).any()
             assert np.array_equal(found != 0, expected != 0)

@@ -68,8 +68,3 @@ def gather_windows(feature_map: Tensor, indices: Tensor, size: int) -> Tensor:
     cells = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).flatten(1)
     windows = gather_cells(feature_map, cells).reshape(batch, indices.shape[1], size * size, channels)
     return (windows * inside.flatten(2)[..., None]).transpose(2, 3)
-
-
-def resize_align_corners(maps: Tensor, height: int, width: int) -> Tensor:
-    """Bilinear resize of (B, C, H, W) with aligned corners."""
-    return F.interpolate(maps, (height, width), mode="bilinear", align_corners=True)
