@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Read every file of a KITTI tree that training would read, and list what is wrong with it.
 
-Checked are the lists of frames, images (decoded), calibrations, labels, and object-wise depth maps where there are
-some (painted again and compared). Exit status: 0 nothing is wrong, 1 something is, 2 the check could not be made.
+Checked are the lists of frames, images (decoded), calibrations, labels, also their columns against each other, and
+object-wise depth maps where there are some (painted again and compared). A table for each split counts the labels that
+training uses, and the others by reason. Exit status: 0 nothing is wrong, 1 something is, 2 the check could not be made.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
+from lib.config import CLASS_NAMES, Dataset, load_config
 from lib.datasets.tree_check import SPLITS, check_dataset
 from lib.system.commands import run_command
 from lib.system.files import write_json
@@ -24,11 +26,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", choices=SPLITS, help="default: all that ImageSets/ lists")
     parser.add_argument("--show", type=_count, default=10, metavar="N", help="faults to list of each kind; 0: all")
     parser.add_argument("--types", nargs="+", default=[], metavar="NAME", help="own types, besides KITTI's")
+    parser.add_argument("--config", metavar="YAML", help="count labels by its classes and limits; default: official")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all faults there")
     args = parser.parse_args(argv)
 
     def check() -> int:
-        result = check_dataset(Path(args.dataroot), args.split, args.types)
+        names = (*CLASS_NAMES, *args.types)
+        config = load_config(args.config).dataset if args.config else Dataset(class_names=names, writelist=names)
+        result = check_dataset(Path(args.dataroot), config, args.split)
         print(result.report(args.show))
         if args.json:
             write_json(args.json, [{**vars(fault), "path": str(fault.path)} for fault in result.faults])

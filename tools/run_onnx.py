@@ -27,6 +27,10 @@ FORMAT = "ddml-monodle detector, 1"
 SUFFIXES = (".png", ".jpg", ".jpeg")
 LARGEST_RATIO_DIFFERENCE = 0.03
 """between width / height of an image and of the network input, for models with ``map_to_image: official``"""
+MATRIX_KEYS = ("P2", "P_rect_02", "P_rect_00", "K")
+"""KITTI's object files; calib_cam_to_cam.txt of raw drives; KITTI-360's perspective.txt; a 3x3 matrix"""
+MAX_SHIFT = 2.0
+"""[m] a camera's largest distance from the origin of its frame"""
 NEGATIVE_NUMBER = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 """argparse of older Pythons takes -3.4e-01 for an option"""
 
@@ -167,26 +171,56 @@ def find_calibration(path: Path, image: Path) -> Path:
 
 
 def read_p2(path: Path) -> np.ndarray:
-    """The line ``P2: ...`` of a KITTI calibration file, (3, 4)."""
-    for number, line in enumerate(path.read_text(encoding="ascii", errors="replace").splitlines(), 1):
-        key, _, text = line.partition(":")
-        if key.strip() == "P2":
-            try:
-                values = [float(word) for word in text.split()]
-            except ValueError:
-                values = []
-            if len(values) != 12:
-                raise ValueError(f"{path}, line {number}: P2 must have 12 numbers, got {text.strip()[:120]!r}")
-            return check_p2(values, f"{path}, line {number}")
-    raise ValueError(f"{path}: no line 'P2: ...' (12 numbers); is this a KITTI calibration file?")
+    """The matrix of a calibration file, (3, 4): of the first of MATRIX_KEYS that it has, by the rules of check_p2."""
+    content = path.read_bytes()
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError(f"{path}: this is UTF-16 text, as PowerShell writes it; save it as UTF-8")
+    entries: dict[str, list[tuple[int, list[bytes]]]] = {}
+    current: list[bytes] = []
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
+        key, colon, values = line.partition(b":")
+        if colon:
+            current = values.split()
+            entries.setdefault(key.strip().decode(errors="replace"), []).append((number, current))
+        elif all(map(is_number, line.split())):  # the numbers go on
+            current += line.split()
+    name = next((name for name in MATRIX_KEYS if name in entries), None)
+    if name is None:
+        raise ValueError(f"{path}: no line 'P2: ...' (12 numbers), nor {', '.join(MATRIX_KEYS[1:])}")
+    (number, words), *repeated = entries[name]
+    if len(words) not in (9, 12) or not all(map(is_number, words)):
+        text = b" ".join(words)[:120].decode(errors="backslashreplace")
+        raise ValueError(f"{path}, line {number}: {name} must have 12 numbers, got {text!r}")
+    if any(other != words for _, other in repeated):
+        raise ValueError(f"{path}, line {repeated[0][0]}: {name} differs from that on line {number}")
+    return check_p2([float(word) for word in words], f"{path}, line {number}")
+
+
+def is_number(word: bytes) -> bool:
+    """Whether ``float`` reads it; '1_000' is a number in Python only."""
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return b"_" not in word
 
 
 def check_p2(values: Sequence[float], where: str) -> np.ndarray:
-    """12 numbers -> (3, 4) float32."""
-    matrix = np.array(values, dtype=np.float32).reshape(3, 4)
-    if not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
-        raise ValueError(f"{where}: P2 must be finite with positive focal lengths, got {matrix.tolist()}")
-    return matrix
+    """12 numbers, or 9 without translation -> (3, 4) float32, scaled so that the entry [2, 2] is 1.
+
+    Raises ValueError for what is not the matrix of a rectified camera, (fu 0 cu t1; 0 fv cv t2; 0 0 1 t3).
+    """
+    matrix = np.array(values, dtype=np.float64).reshape(3, -1)
+    matrix = np.column_stack([matrix, np.zeros(3)]) if matrix.shape == (3, 3) else matrix
+    scale = matrix.diagonal()[:, None]
+    if not np.isfinite(matrix).all() or scale.min() <= 0:
+        raise ValueError(f"{where}: P2 must be finite with positive focal lengths and P2[2, 2] > 0, got {values}")
+    if (abs(matrix / scale)[[0, 1, 2, 2], [1, 0, 0, 1]] > 1e-6).any():
+        raise ValueError(f"{where}: P2 must be that of a rectified camera, (fu 0 cu t1; 0 fv cv t2; 0 0 1 t3)")
+    shift = abs(matrix / scale)[:, 3].max()
+    if shift > MAX_SHIFT:
+        raise ValueError(f"{where}: P2 shifts the camera by {shift:.3g} m, more than {MAX_SHIFT:g} m: in millimetres?")
+    return (matrix / matrix[2, 2]).astype(np.float32)
 
 
 def detect(model: Model, paths: Sequence[Path], cameras: Sequence[np.ndarray], threshold: float) -> list[str]:

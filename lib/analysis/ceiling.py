@@ -12,21 +12,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..config import Config
-from ..datasets.targets import MAX_OBJECTS
 from ..engine.inference import decode_settings
 from ..evaluation import DIFFICULTIES, Annotations, evaluate_annotations, rotated_overlaps, type_names_for
 from ..evaluation.annotations import BOX_3D, SCORE, Y1, Y2
 from ..evaluation.ignore_rules import MIN_HEIGHT, VALID, label_states
 from ..ops.text_table import text_table
 from ..postprocess import decode_detections
-from ..structures import MAX_DEPTH, MIN_DEPTH, FrameInfo, Object3d
+from ..structures import FrameInfo, Object3d
 from .ideal_outputs import ideal_outputs
 
 REASONS = {
-    "line": f"label line beyond the {MAX_OBJECTS} slots",
+    "line": "label line after the first dataset.max_objects",
     "difficulty": "difficulty 'UnKnown'",
-    "near": f"nearer than {MIN_DEPTH:g} m",
-    "far": f"farther than {MAX_DEPTH:g} m",
+    "near": "nearer than dataset.min_depth",
+    "far": "beyond dataset.max_depth",
     "outside": "centre outside the map",
     "cell": "same cell as a nearer object",
     "neighbour": "suppressed by a nearer object's peak (3x3)",

@@ -1,9 +1,9 @@
 """Section ``dataset`` of the configuration."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..evaluation.reading import canonical_names
 from .checks import require, require_minimum, require_one_of
 
 CLASS_NAMES = ("Pedestrian", "Car", "Cyclist")
@@ -14,6 +14,8 @@ MEAN_SIZES = {
     "Cyclist": (1.73698127, 0.59706367, 1.76282397),
 }
 """(height, width, length) [m] of the official code, which official ``meanshape`` checkpoints were trained with."""
+MERGED_INTO_CAR = ("Van", "Truck")
+"""types that ``class_merging`` draws on the heatmap of Car"""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,13 @@ class Dataset:
     """{class: [height, width, length]} in metres, for `meanshape`; KITTI's three classes have the official values"""
     writelist: tuple[str, ...] = ("Car",)
     """classes to train and to evaluate, a subset of `class_names`"""
+    min_depth: float = 2.0
+    """objects nearer than this depth z [m] are not trained on"""
+    max_depth: float = 65.0
+    """objects beyond this depth z [m] are not trained on"""
+    max_objects: int = 50
+    """lines of a label file that are trained on, counted before any selection as in the official code; objects on later
+    lines are not trained on"""
     random_flip: float = 0.5
     """probability of a horizontal flip"""
     random_crop: float = 0.5
@@ -62,7 +71,9 @@ class Dataset:
     """[brightness, contrast, saturation, hue] of torchvision's ColorJitter; [] is off, as in the official code"""
 
     def __post_init__(self) -> None:
-        require_minimum("dataset", self, batch_size=1, num_workers=0)
+        self._spell_names()
+        require_minimum("dataset", self, batch_size=1, num_workers=0, min_depth=0, max_objects=1)
+        require(self.max_depth > self.min_depth, "dataset.max_depth", self.max_depth, f"> min_depth ({self.min_depth})")
         require_one_of("dataset.train_split", self.train_split, ("train", "trainval", "val"))
         fits = len(self.resolution) == 2 and all(v >= 32 and v % 32 == 0 for v in self.resolution)
         require(fits, "dataset.resolution", list(self.resolution), "[width, height], both multiples of 32")
@@ -87,12 +98,15 @@ class Dataset:
         """(height, width, length) [m] by class: the official ones, replaced and extended by ``mean_sizes``."""
         return {**MEAN_SIZES, **self.mean_sizes}
 
-    def check_spelling(self, known_types: Sequence[str]) -> None:
-        """Raise ValueError for a class that differs from one of ``known_types`` in upper and lower case only.
-
-        ``known_types``: the type names of the evaluation protocol, which ignores upper and lower case.
-        """
-        _refuse_case_variants(self.class_names, known_types)
+    def _spell_names(self) -> None:
+        """Give KITTI's types KITTI's spelling, and the names of the other keys that of ``class_names``."""
+        known = canonical_names()
+        class_names = tuple(known.get(name.lower(), name) for name in self.class_names)
+        known = canonical_names(class_names)
+        writelist = tuple(known.get(name.lower(), name) for name in self.writelist)
+        mean_sizes = {known.get(name.lower(), name): size for name, size in self.mean_sizes.items()}
+        for key, value in (("class_names", class_names), ("writelist", writelist), ("mean_sizes", mean_sizes)):
+            object.__setattr__(self, key, value)  # the object is frozen, but not yet in use
 
     def _check_color_jitter(self) -> None:
         values = list(self.color_jitter)
@@ -104,15 +118,18 @@ class Dataset:
         for key in ("class_names", "writelist"):
             names = list(getattr(self, key))
             require(len(names) > 0, f"dataset.{key}", names, "a list with at least one class")
-            require(len(set(names)) == len(names), f"dataset.{key}", names, "without repeats")
+            different = {name.lower() for name in names}
+            require(len(different) == len(names), f"dataset.{key}", names, "without repeats")
         for name in self.class_names:
             valid = re.fullmatch(r"[A-Za-z][\w-]*", name, re.ASCII) and name != "DontCare"
             require(bool(valid), "dataset.class_names", name, "a word of letters, digits, _ and -, and not DontCare")
-        _refuse_case_variants(self.class_names, self.class_names)
         for name in self.writelist:
             require_one_of("dataset.writelist", name, self.class_names)
         has_car = "Car" in self.class_names
         require(has_car or not self.class_merging, "dataset.class_merging", True, "false without a class Car")
+        for name in MERGED_INTO_CAR:
+            own = self.class_merging and name in self.class_names
+            require(not own, "dataset.class_merging", True, f"false where class_names has {name}, which it draws as Car")
         for name, size in self.mean_sizes.items():
             require_one_of("dataset.mean_sizes", name, self.class_names)
             positive = len(size) == 3 and all(v > 0 for v in size)
@@ -120,10 +137,3 @@ class Dataset:
         for name in self.class_names if self.meanshape else ():
             known = name in self.known_sizes
             require(known, "dataset.mean_sizes", self.mean_sizes, f"given for {name}, because meanshape is on")
-
-
-def _refuse_case_variants(names: Sequence[str], known_names: Sequence[str]) -> None:
-    for name in names:
-        for known in known_names:
-            same = known == name or known.lower() != name.lower()
-            require(same, "dataset.class_names", name, f"spelt {known}, here and in the labels")

@@ -52,9 +52,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file, None if it is empty. Raises ValueError, also for a key that is written twice."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+        return yaml.load(path.read_bytes(), _UniqueKeyLoader)  # UTF-8 or, with its mark, UTF-16
     except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are not UTF-8, dates such as 2026-13-45
-        reason = " ".join(str(error).split()).replace('in "<unicode string>", ', "")
+        reason = " ".join(str(error).split()).replace('in "<byte string>", ', "")
         raise ValueError(f"{path}: not valid YAML: {reason}") from None
 
 

@@ -4,8 +4,9 @@ A value that is not possible is a ValueError at construction; it names the key, 
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from ..evaluation.reading import canonical_names
 from .checks import require, require_minimum, require_one_of
 from .dataset import CLASS_NAMES, Dataset
 
@@ -144,14 +145,14 @@ class Tester:
     beside the detections whose score is at least 0.2"""
     overlaps: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """{class: [official, loose]}: smallest overlap of a match for classes of your own; default [0.5, 0.25]"""
-    map_to_image: str = "official"
+    map_to_image: str = "auto"
     """conversion of rows of the feature map to rows of the image. 'official': by the ratio of the heights, right only
-    where image and input have the same width / height (KITTI at 1280 x 384: within 0.7 %); 'exact': the inverse of the
-    map from image to input"""
+    where image and input have the same width / height; 'exact': the inverse of the map from image to input; 'auto':
+    'official' where the two ratios differ by less than 1 % (KITTI at 1280 x 384), else 'exact'"""
 
     def __post_init__(self) -> None:
         require_one_of("tester.split", self.split, ("train", "val", "trainval", "test"))
-        require_one_of("tester.map_to_image", self.map_to_image, ("official", "exact"))
+        require_one_of("tester.map_to_image", self.map_to_image, ("auto", "official", "exact"))
         require_one_of("tester.mode", self.mode, ("single", "all"))
         require(0 <= self.threshold <= 1, "tester.threshold", self.threshold, "in [0, 1]")
         require(1 <= self.topk <= 1000, "tester.topk", self.topk, "in 1..1000")
@@ -181,5 +182,8 @@ class Config:
     tester: Tester = field(default_factory=Tester)
 
     def __post_init__(self) -> None:
-        for name in self.tester.overlaps:
+        names = canonical_names(self.dataset.class_names)
+        overlaps = {names.get(name.lower(), name): pair for name, pair in self.tester.overlaps.items()}
+        for name in overlaps:
             require_one_of("tester.overlaps", name, self.dataset.class_names)
+        object.__setattr__(self, "tester", replace(self.tester, overlaps=overlaps))

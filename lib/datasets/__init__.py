@@ -29,7 +29,7 @@ def build_dataset(config: Config, split: str, *, training: bool = False, max_fra
         raise ValueError(f"dataset.type must be one of {', '.join(DATASETS)}, got {c.type!r}")
     dataset, root = DATASETS[c.type.lower()], find_dataroot(config)
     if not training:
-        return dataset(root, split, max_frames=max_frames)
+        return dataset(root, split, max_frames=max_frames, class_names=c.class_names)
     return dataset(
         root,
         split,
@@ -38,4 +38,5 @@ def build_dataset(config: Config, split: str, *, training: bool = False, max_fra
         cache=c.cache == "ram",
         allow_bad_frames=c.on_bad_frame == "skip",
         max_frames=max_frames,
+        class_names=c.class_names,
     )

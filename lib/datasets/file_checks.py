@@ -47,23 +47,18 @@ def check_image(path: Path) -> tuple[list[Fault], tuple[int, int] | None]:
     return [Fault("unreadable image", path, 0, f"its header states {size}, decoded is {decoded}")] * wrong, size
 
 
-def check_calibration(path: Path) -> list[Fault]:
-    """P2 must exist and be the matrix of a camera: (f 0 c t; 0 f c t; 0 0 1 t)."""
+def check_calibration(path: Path) -> tuple[list[Fault], Calibration | None]:
+    """Faults, and the camera, None if it cannot be read."""
     try:
         calibration = Calibration.from_file(path)
     except FileNotFoundError:
-        return [Fault("missing file", path, 0, "missing calibration")]
+        return [Fault("missing file", path, 0, "missing calibration")], None
     except (ValueError, OSError) as error:
-        return [Fault("malformed calibration", path, 0, _without(path, error))]
-    P2 = calibration.P2
-    wrong = [
-        f"P2[{row}, {column}] is {P2[row, column]:g}, expected {value}"
-        for row, column, value in ((0, 1, 0), (1, 0, 0), (2, 0, 0), (2, 1, 0), (2, 2, 1))
-        if abs(P2[row, column] - value) > 1e-6
-    ]
-    if not wrong and not 0.5 < calibration.fu / calibration.fv < 2:
-        wrong = [f"focal lengths of {calibration.fu:g} and {calibration.fv:g} px differ too much"]
-    return [Fault("calibration not projective", path, 0, wrong[0])] if wrong else []
+        return [Fault("malformed calibration", path, 0, _without(path, error))], None
+    if 0.5 < calibration.fu / calibration.fv < 2:
+        return [], calibration
+    message = f"focal lengths of {calibration.fu:g} and {calibration.fv:g} px differ too much"
+    return [Fault("calibration not projective", path, 0, message)], calibration
 
 
 def check_label(
@@ -74,7 +69,7 @@ def check_label(
     line_of: dict[Object3d, int] = {}
     objects: list[Object3d] = []
     try:
-        for line, found in scan_objects(path):
+        for line, found in scan_objects(path, class_names=types):
             if isinstance(found, ValueError):
                 kind = "not a finite number" if "finite number" in str(found) else "malformed line"
                 faults.append(Fault(kind, path, line, str(found)))
@@ -96,6 +91,8 @@ def object_faults(
     """(kind, message) of everything that is wrong with the values of a label."""
     x1, y1, x2, y2 = obj.bbox_img
     found = []
+    if obj.score is not None:
+        found.append(("16th column", f"{obj.score:g}: taken as a score, which training and evaluation do not use"))
     if obj.type not in types:
         found.append(("unknown type", f"{obj.type!r} is none of {', '.join(types)}"))
     if x2 <= x1 or y2 <= y1:

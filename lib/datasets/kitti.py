@@ -1,16 +1,22 @@
 """Folders and files in KITTI's layout -> :class:`Frame`, without augmentation or encoding."""
 
+import logging
+import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from ..ops.angles import wrap_angle
 from ..structures import Calibration, Object3d, focal_net, read_objects, read_split
+from .consistency import check_consistency
 from .image_cache import ImageCache
 from .images import IMAGE_SUFFIXES, find_image, read_image, read_image_size
 from .object_depth import PAINTED_TYPES, SUFFIXES, find_object_depth, paint_object_depth, read_object_depth
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,7 @@ class KITTI:
         cache: keep decoded images in memory (see ``ImageCache``).
         allow_bad_frames: missing or broken files of a frame raise an error in :meth:`read`, not in the constructor.
         max_frames: use the first ``max_frames`` frames of the split; 0: all.
+        class_names: spelling of classes of one's own, which labels may have with other upper and lower case.
 
     Raises:
         FileNotFoundError, ValueError: naming the first missing or broken file (and line).
@@ -70,6 +77,7 @@ class KITTI:
         cache: bool = False,
         allow_bad_frames: bool = False,
         max_frames: int = 0,
+        class_names: Sequence[str] = (),
     ) -> None:
         self.root, self.split = Path(root), split
         self.frame_ids = read_split(self.root / "ImageSets" / f"{split}.txt")[: max_frames or None]
@@ -82,6 +90,7 @@ class KITTI:
         self.has_obj_depth = obj_depth_folder is not None
         self.painted_types = PAINTED_TYPES[obj_depth_folder] if obj_depth_folder else ()
         self.calib_dir = self.data_dir / "calib"
+        self.class_names = class_names
         if not allow_bad_frames:
             self._require_all()
         self.annotations: list[tuple[Calibration, tuple[Object3d, ...]] | Exception] = []
@@ -98,6 +107,13 @@ class KITTI:
                     raise
                 self.image_sizes.append((0, 0))
                 self.annotations.append(error)
+        consistency = check_consistency((*image, obj) for *image, objects in self.labelled_images() for obj in objects)
+        if consistency.systematic:
+            logger.warning("%s, split %s: %s", self.label_dir, split, consistency.describe())
+        self._replace_unknown_alpha()
+        scored = sum(obj.score is not None for _, _, objects in self.labelled_images() for obj in objects)
+        if scored:
+            logger.warning("%s: %d labels have a 16th column, a score; it is not used", self.label_dir, scored)
         self.cache = ImageCache(self.image_sizes) if cache else None
 
     def __len__(self) -> int:
@@ -127,12 +143,36 @@ class KITTI:
 
     def median_focal_net(self, input_width: int) -> float | None:
         """Median of the frames' focal lengths [px at network input of this width]; None if no frame can be read."""
-        focals = [
-            focal_net(annotation[0], size[0], input_width)
-            for size, annotation in zip(self.image_sizes, self.annotations, strict=True)
-            if not isinstance(annotation, Exception)
-        ]
+        focals = [focal_net(calibration, size[0], input_width) for size, calibration, _ in self.labelled_images()]
         return statistics.median(focals) if focals else None
+
+    def labelled_images(self) -> Iterator[tuple[tuple[int, int], Calibration, tuple[Object3d, ...]]]:
+        """Size (width, height) [px], calibration and labels of each frame that can be read."""
+        for size, annotation in zip(self.image_sizes, self.annotations, strict=True):
+            if not isinstance(annotation, Exception):
+                yield size, *annotation
+
+    def _replace_unknown_alpha(self) -> None:
+        """Compute alpha from rotation_y and the position where a label has none: outside -pi .. pi, or 0 in all labels.
+
+        Converters write -10 (nuScenes, CARLA) or 0 (labelCloud, FiftyOne) for an unknown alpha.
+        """
+        placed = [obj for _, _, objects in self.labelled_images() for obj in objects if obj.location_cam[2] > 0]
+        constant = len(placed) > 1 and not any(obj.alpha for obj in placed)
+        count = 0
+        for index, annotation in enumerate(self.annotations):
+            if isinstance(annotation, Exception):
+                continue
+            calibration, objects = annotation
+            known = [replace(o, alpha=_observe(o)) if _lacks_alpha(o, constant) else o for o in objects]
+            count += sum(new is not old for new, old in zip(known, objects, strict=True))
+            self.annotations[index] = calibration, tuple(known)
+        if count:
+            reason = "alpha is 0 in all of them" if constant else f"their alpha is outside {-math.pi:.2f} .. {math.pi:.2f}"
+            logger.warning(
+                "%s: alpha of %d labels of split %s is taken from rotation_y and the position, since %s",
+                *(self.label_dir, count, self.split, reason),
+            )
 
     def _require_all(self) -> None:
         self._require_files(self.image_dir, IMAGE_SUFFIXES)
@@ -157,5 +197,17 @@ class KITTI:
         if self.obj_depth_dir is not None:
             read_object_depth(find_object_depth(self.obj_depth_dir, frame_id), size)
         calibration = Calibration.from_file(self.calib_dir / f"{frame_id}.txt")
-        objects = read_objects(self.label_dir / f"{frame_id}.txt") if self.has_labels else ()
+        label = self.label_dir / f"{frame_id}.txt"
+        objects = read_objects(label, class_names=self.class_names) if self.has_labels else ()
         return size, calibration, tuple(objects)
+
+
+def _lacks_alpha(obj: Object3d, constant: bool) -> bool:
+    """``constant``: alpha is 0 in all labels. The slack is that of labels with two decimals."""
+    return obj.location_cam[2] > 0 and (constant or abs(obj.alpha) > math.pi + 0.01)
+
+
+def _observe(obj: Object3d) -> float:
+    """alpha of an object by its definition: the heading relative to the ray from the camera to the object."""
+    x, _, z = obj.location_cam
+    return wrap_angle(obj.rotation_y - math.atan2(x, z))

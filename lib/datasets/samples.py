@@ -74,7 +74,7 @@ class TrainingSamples(Dataset[Sample | Unreadable]):
         """A batch without images, for a rank whose share of a batch is empty."""
         width, height = self.config.dataset.resolution
         width_map, height_map = width // STRIDE, height // STRIDE
-        empty = empty_targets(width_map, height_map, len(self.config.dataset.class_names))
+        empty = empty_targets(width_map, height_map, self.config.dataset)
         targets = {name: torch.from_numpy(value)[None][:0] for name, value in empty.items()}
         if self.frames.has_obj_depth:
             targets["obj_depth"] = torch.zeros(0, 1, height_map, width_map)

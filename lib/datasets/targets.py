@@ -4,30 +4,28 @@ Frames: ``_img`` pixels of the original image, ``_net`` network input, ``_map`` 
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from ..config import Dataset
+from ..config.dataset import MERGED_INTO_CAR
 from ..ops.angles import angle_to_bin
 from ..ops.feature_map import STRIDE
 from ..ops.gaussian import draw_gaussian, gaussian_radius
 from ..ops.heads import OBJECT_HEADS
-from ..structures import MAX_DEPTH, MIN_DEPTH, Calibration, Object3d
+from ..structures import Calibration, Object3d
 from .augmentation import Augmentation
-
-MAX_OBJECTS = 50
-"""slots of a frame"""
-_MERGED_INTO_CAR = ("Van", "Truck")
 
 
 def encode_targets(
     objects: Sequence[Object3d], calibration: Calibration, augmentation: Augmentation, config: Dataset
 ) -> dict[str, np.ndarray]:
-    """Targets of one frame, in K = 50 slots. The slot of an object is its line number in the label file.
+    """Targets of one frame, in K = ``max_objects`` slots. The slot of an object is its line number in the label file.
 
-    As in the published code, lines are counted before filtering, so objects after the first 50 lines are left out. An
-    object is encoded if its type is in the writelist, its difficulty is not 'UnKnown', 2 <= z <= 65 m and its cell
-    lies in the map.
+    As in the published code, lines are counted before filtering, so objects after the first K lines are left out. An
+    object is encoded if its type is in the writelist, its difficulty is not 'UnKnown', its depth z is in
+    ``min_depth`` .. ``max_depth`` and its cell lies in the map.
 
     Returns, for a map of h x w cells:
         heatmap (classes, h, w) float32; indices (K,) int64, y * w + x;
@@ -38,15 +36,14 @@ def encode_targets(
         mask_2d, mask_3d (K,) bool; mask_3d is False on cropped samples.
     """
     width, height = config.resolution[0] // STRIDE, config.resolution[1] // STRIDE  # of the map
-    targets = empty_targets(width, height, len(config.class_names))
-    for slot, obj in enumerate(objects[:MAX_OBJECTS]):
+    targets = empty_targets(width, height, config)
+    for slot, obj in enumerate(objects[: config.max_objects]):
         if explain_exclusion(slot, obj, config):
             continue
-        box_map, center_2d, center_3d = _project(obj, calibration, augmentation, config)
-        # astype rounds towards zero: a centre less than one cell left of or above the map gets the map's first cell
-        cell = (center_3d if config.use_3d_center else center_2d).astype(np.int64)
-        if not (0 <= cell[0] < width and 0 <= cell[1] < height):
+        place = locate(obj, calibration, augmentation, config)
+        if place is None:
             continue
+        cell, box_map, center_2d, center_3d = place
         size_2d = box_map[2:] - box_map[:2]
         radius = max(0, int(gaussian_radius(size_2d[0], size_2d[1])))
         merged = _is_merged(obj, config)
@@ -75,39 +72,51 @@ def explain_exclusion(line: int, obj: Object3d, config: Dataset) -> str | None:
         line: of the label file, from 0.
 
     Returns:
-        'line': after the first 50 lines; 'class': not in the writelist; 'difficulty': 'UnKnown'; 'near': less than 2 m
-        away; 'far': more than 65 m away.
+        'line': after the first ``max_objects`` lines; 'class': not in the writelist; 'difficulty': 'UnKnown'; 'near':
+        nearer than ``min_depth``; 'far': beyond ``max_depth``.
     """
-    if line >= MAX_OBJECTS:
+    if line >= config.max_objects:
         return "line"
     if obj.type not in config.writelist and not _is_merged(obj, config):
         return "class"
     if obj.difficulty == "UnKnown":
         return "difficulty"
     depth = obj.location_cam[2]
-    return None if MIN_DEPTH <= depth <= MAX_DEPTH else "far" if depth > MAX_DEPTH else "near"
+    return "near" if depth < config.min_depth else "far" if depth > config.max_depth else None
 
 
 def _is_merged(obj: Object3d, config: Dataset) -> bool:
-    return config.class_merging and obj.type in _MERGED_INTO_CAR
+    return config.class_merging and obj.type in MERGED_INTO_CAR
 
 
-def empty_targets(map_width: int, map_height: int, classes: int = 3) -> dict[str, np.ndarray]:
+def empty_targets(map_width: int, map_height: int, config: Dataset) -> dict[str, np.ndarray]:
     """Targets of a frame without objects: the entries of :func:`encode_targets`, all 0."""
     entries = {name: entry for head in OBJECT_HEADS.values() for name, entry in head.targets.items()}
+    slots = config.max_objects
     return {
-        "heatmap": np.zeros((classes, map_height, map_width), np.float32),
-        "indices": np.zeros(MAX_OBJECTS, np.int64),
-        **{name: np.zeros((MAX_OBJECTS, values), dtype) for name, (values, dtype) in entries.items()},
-        "mask_2d": np.zeros(MAX_OBJECTS, bool),
-        "mask_3d": np.zeros(MAX_OBJECTS, bool),
+        "heatmap": np.zeros((len(config.class_names), map_height, map_width), np.float32),
+        "indices": np.zeros(slots, np.int64),
+        **{name: np.zeros((slots, values), dtype) for name, (values, dtype) in entries.items()},
+        "mask_2d": np.zeros(slots, bool),
+        "mask_3d": np.zeros(slots, bool),
     }
 
 
-def _project(
-    obj: Object3d, calibration: Calibration, augmentation: Augmentation, config: Dataset
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """2D box (4,), its centre (2,) and the projected 3D centre (2,), all in cells of the map."""
+class Place(NamedTuple):
+    """Where an object lies on the map, in cells."""
+
+    cell: np.ndarray
+    """(2,) int64, (x, y) of the heatmap's peak"""
+    box_map: np.ndarray
+    """(4,) 2D box"""
+    center_2d: np.ndarray
+    """(2,) its centre"""
+    center_3d: np.ndarray
+    """(2,) projected 3D centre"""
+
+
+def locate(obj: Object3d, calibration: Calibration, augmentation: Augmentation, config: Dataset) -> Place | None:
+    """Project an object to the map; None where its cell is outside."""
     to_input = augmentation.to_input(config.resolution)
     box_img = np.reshape(obj.bbox_img, (2, 2))
     if config.bbox2d_type == "proj":
@@ -118,4 +127,9 @@ def _project(
     x, y, z = obj.location_cam
     center_img = augmentation.points(calibration.project(np.array([[x, y - obj.dimensions[0] / 2, z]])))
     box_map = to_input.apply(box_img) / STRIDE
-    return box_map.ravel(), box_map.mean(axis=0), to_input.apply(center_img)[0] / STRIDE
+    center_2d, center_3d = box_map.mean(axis=0), to_input.apply(center_img)[0] / STRIDE
+    # astype rounds towards zero: a centre less than one cell left of or above the map gets the map's first cell
+    cell = (center_3d if config.use_3d_center else center_2d).astype(np.int64)
+    width, height = config.resolution
+    inside = 0 <= cell[0] < width // STRIDE and 0 <= cell[1] < height // STRIDE
+    return Place(cell, box_map.ravel(), center_2d, center_3d) if inside else None

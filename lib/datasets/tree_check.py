@@ -2,15 +2,18 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
 
+from ..config import Dataset
 from ..structures import KITTI_TYPES
 from ..system.commands import progress_interval
 from ..system.machine import available_cores
 from ..system.threads import map_ahead
+from .census import TRAINED, LabelledImage, take_census
+from .consistency import check_consistency
 from .file_checks import (
     Fault,
     check_calibration,
@@ -35,6 +38,8 @@ class DatasetCheck:
     n_frames: int
     left_out: str = ""
     """why the test split was not checked"""
+    notes: list[str] = field(default_factory=list)
+    """what is not wrong but worth knowing, and what a training would be done on, for each split with labels"""
 
     def report(self, show: int) -> str:
         """Number and first ``show`` faults of each kind (0: all of them)."""
@@ -47,15 +52,15 @@ class DatasetCheck:
                 lines.append(f"  .. and {count - show} more; --show 0 lists them all")
         n = len(self.faults)
         verdict = f"{n} fault{'s'[: n > 1]} of {len(counts)} kind{'s'[: len(counts) > 1]}" if n else "nothing is wrong"
-        return "\n".join([*lines, f"{self.n_frames} frames checked: {verdict}"])
+        return "\n".join([*lines, *self.notes, f"{self.n_frames} frames checked: {verdict}"])
 
 
-def check_dataset(root: Path, split: str | None = None, own_types: Sequence[str] = ()) -> DatasetCheck:
+def check_dataset(root: Path, config: Dataset, split: str | None = None) -> DatasetCheck:
     """Check the split files and every file of their frames, in threads, with a progress bar.
 
     Args:
+        config: its class names are accepted types besides KITTI's; its writelist and limits decide what is counted.
         split: one of ``SPLITS``; None: all that there are. Then a test split without its images is left out.
-        own_types: accepted types besides KITTI's.
 
     Raises FileNotFoundError where there is no tree in KITTI's layout.
     """
@@ -80,31 +85,73 @@ def check_dataset(root: Path, split: str | None = None, own_types: Sequence[str]
         elif chosen:
             data_dir = find_data_dir(root, half)
             frames += [(data_dir, frame_id) for frame_id in chosen]
-    result.faults += sorted(_check_frames(frames, (*KITTI_TYPES, *own_types)))
+    types = tuple(dict.fromkeys((*KITTI_TYPES, *config.class_names)))
+    faults, images = _check_frames(frames, types)
+    result.faults += sorted(faults)
     result.n_frames = len(frames)
+    for name in splits:
+        labelled = [frame_id for frame_id in ids[name] if name != "test" and frame_id in images]
+        if labelled:
+            _check_labels_together(result, name, lists / f"{name}.txt", labelled, images, config)
     return result
 
 
-def _check_frames(frames: Sequence[tuple[Path, str]], types: Sequence[str]) -> list[Fault]:
+def _check_frames(
+    frames: Sequence[tuple[Path, str]], types: Sequence[str]
+) -> tuple[list[Fault], dict[str, LabelledImage]]:
+    """All faults, and by frame id what could be read of frames with labels."""
     threads = min(available_cores(), 16)
     checked = map_ahead(lambda frame: check_frame(*frame, types), frames, threads, 2 * threads)
     bar = tqdm(checked, "checking", len(frames), unit="frame", mininterval=progress_interval(), leave=False)
-    return [fault for faults in bar for fault in faults]
+    faults, images = [], {}
+    for (_, frame_id), (found, image) in zip(frames, bar, strict=True):
+        faults += found
+        if image is not None:
+            images[frame_id] = image
+    return faults, images
 
 
-def check_frame(data_dir: Path, frame_id: str, types: Sequence[str] = KITTI_TYPES) -> list[Fault]:
+def _check_labels_together(
+    result: DatasetCheck,
+    split: str,
+    path: Path,
+    frame_ids: Sequence[str],
+    images: dict[str, LabelledImage],
+    config: Dataset,
+) -> None:
+    """Add what the labels of a split as a whole tell to ``result``."""
+    labels = [(*images[i][:2], obj, f"{i}.txt") for i in frame_ids for obj in images[i][2]]
+    consistency = check_consistency(label[:3] for label in labels)
+    message = consistency.describe()
+    if consistency.systematic:
+        result.faults.append(Fault("columns contradict each other", path, 0, message))
+    elif message:
+        first = labels[min((*consistency.alpha, *consistency.box))][3]
+        result.notes.append(f"split {split}: {message}; the first in {first}")
+    census = take_census(split, (images[frame_id] for frame_id in frame_ids), config)
+    empty = [name for name, counts in census.counts.items() if not counts[TRAINED]]
+    if empty == list(census.counts):
+        result.faults.append(Fault("nothing to train on", path, 0, "; ".join(map(census.describe, empty))))
+    result.notes.append(census.table())
+
+
+def check_frame(
+    data_dir: Path, frame_id: str, types: Sequence[str] = KITTI_TYPES
+) -> tuple[list[Fault], LabelledImage | None]:
     """Check every file of a frame in ``training`` or ``testing``, which has no labels.
 
-    The image is decoded, and depth maps are compared with newly painted ones.
+    The image is decoded, and depth maps are compared with newly painted ones. Also returns image size, camera and
+    labels that can be read, None where the first two are not known and for ``testing``.
     """
     faults, size = check_image(find_image(data_dir / "image_2", frame_id))
-    faults += check_calibration(data_dir / "calib" / f"{frame_id}.txt")
+    found, calibration = check_calibration(data_dir / "calib" / f"{frame_id}.txt")
+    faults += found
     if data_dir.name == "testing":
-        return faults
+        return faults, None
     label = find_label_dir(data_dir) / f"{frame_id}.txt"
     found, objects = check_label(label, size, types)
     faults += found
     for folder in (data_dir / name for name in PAINTED_TYPES):
         if folder.is_dir():
             faults += check_depth_map(find_object_depth(folder, frame_id), label, None if found else objects, size)
-    return faults
+    return faults, (size, calibration, objects) if size and calibration else None

@@ -6,8 +6,9 @@ F frames, N objects. The objects of frame f are the rows ``offsets[f]:offsets[f 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +19,7 @@ from .reading import COLUMN_NAMES, list_names, read_rows
 
 OTHER_TYPE = -1
 DONT_CARE = TYPE_NAMES.index("DontCare")
-TRUNCATED, OCCLUDED, ALPHA, X1, Y1, _, Y2, HEIGHT, WIDTH, LENGTH, X, Y, Z, _, SCORE = range(len(COLUMN_NAMES))
+TRUNCATED, OCCLUDED, ALPHA, X1, Y1, _, Y2, HEIGHT, WIDTH, LENGTH, X, Y, Z, ROTATION_Y, SCORE = range(len(COLUMN_NAMES))
 BBOX = slice(3, 7)
 BOX_3D = slice(7, 14)
 
@@ -58,6 +59,12 @@ class Annotations:
     """(N, 15) float64, columns as in ``COLUMN_NAMES``"""
     type_names: tuple[str, ...] = TYPE_NAMES
     """those of the protocol, and after them further classes that are to be evaluated"""
+    other_types: Mapping[str, int] = field(default_factory=dict)
+    """number of objects of each type that is not in ``type_names``"""
+    n_scored: int = 0
+    """number of objects that came with a score"""
+    frame_ids: Sequence[str] = ()
+    """names of the F frames, if they are known"""
 
     def __post_init__(self) -> None:
         """Raises ValueError, naming frame and object, for a number that is not finite; and for unequal lengths."""
@@ -75,22 +82,36 @@ class Annotations:
         """Number of frames, those without objects included."""
         return len(self.offsets) - 1
 
+    def count_types(self) -> dict[str, int]:
+        """Number of objects of each type that occurs."""
+        counts = np.bincount(self.types[self.types >= 0], minlength=len(self.type_names)).tolist()
+        return {name: n for name, n in zip(self.type_names, counts, strict=True) if n} | dict(self.other_types)
+
     @classmethod
     def from_rows(
-        cls, frames: Iterable[Iterable[tuple[str, Sequence[float]]]], type_names: tuple[str, ...] = TYPE_NAMES
+        cls,
+        frames: Iterable[Iterable[tuple[str, Sequence[float]]]],
+        type_names: tuple[str, ...] = TYPE_NAMES,
+        frame_ids: Sequence[str] = (),
     ) -> Annotations:
         """For each object of each frame its type name, in any case, and 14 or (with score) 15 numbers."""
         codes = {name.lower(): code for code, name in enumerate(type_names)}
         offsets, types, values = array("q", [0]), array("b"), array("d")
+        others: Counter[str] = Counter()
+        unscored = 0
         for rows in frames:
             for name, numbers in rows:
-                types.append(codes.get(name.lower(), OTHER_TYPE))
+                code = codes.get(name.lower(), OTHER_TYPE)
+                types.append(code)
                 values.extend(numbers)
+                if code == OTHER_TYPE:
+                    others[name] += 1
                 if len(numbers) == SCORE:
-                    values.append(0.0)  # a label has no score
+                    values.append(0.0)
+                    unscored += 1
             offsets.append(len(types))
         table = np.array(values).reshape(-1, len(COLUMN_NAMES))
-        return cls(np.array(offsets), np.array(types), table, type_names)
+        return cls(np.array(offsets), np.array(types), table, type_names, others, len(types) - unscored, frame_ids)
 
     @classmethod
     def from_objects(
@@ -120,10 +141,10 @@ def read_annotations(
         names = ", ".join(missing[:3]) + (", .." if len(missing) > 3 else "")
         hint = " (a frame without detections needs an empty file)" if scored else ""
         raise FileNotFoundError(f"{folder}: no {kind} file for {len(missing)} of {len(ids)} frames: {names}{hint}")
-    return Annotations.from_rows((read_rows(f"{folder}/{frame}.txt", scored) for frame in ids), type_names)
+    return Annotations.from_rows((read_rows(f"{folder}/{frame}.txt", scored) for frame in ids), type_names, ids)
 
 
 def _numbers(obj: KittiObject) -> tuple[float, ...]:
-    score = 0.0 if obj.score is None else obj.score
     pose = (*obj.dimensions, *obj.location_cam, obj.rotation_y)
-    return (obj.truncated, obj.occluded, obj.alpha, *obj.bbox_img, *pose, score)
+    score = () if obj.score is None else (obj.score,)
+    return (obj.truncated, obj.occluded, obj.alpha, *obj.bbox_img, *pose, *score)

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from .annotations import ALPHA, BBOX, BOX_3D, DONT_CARE, SCORE, Annotations, KittiObject, read_annotations
-from .ignore_rules import OTHER_CLASS, detected_metrics, detection_states, label_states
+from .ignore_rules import OTHER_CLASS, VALID, detected_metrics, detection_states, label_states
 from .iou import bbox_overlaps, candidate_pairs
 from .matching import MatchInputs, precision_recall
+from .notes import explain_figures, find_doubts
 from .protocol import (
     CLASSES,
     DIFFICULTIES,
@@ -107,8 +108,6 @@ def evaluate_annotations(
     for name in names:
         if name not in labels.type_names or name not in detections.type_names:
             raise ValueError(f"classes: {name!r} is not among the type_names of the annotations")
-        if name not in CLASSES and not (labels.types == labels.type_names.index(name)).any():
-            raise ValueError(f"classes: no label is of the class {name!r}; KITTI evaluates {', '.join(CLASSES)}")
     overlaps = overlaps_for(names, own_overlaps)
     if labels.n_frames != detections.n_frames:
         raise ValueError(f"labels have {labels.n_frames} frames, detections have {detections.n_frames}")
@@ -119,7 +118,10 @@ def evaluate_annotations(
     with np.errstate(over="ignore", invalid="ignore"):  # boxes of 1e300 px or m overflow, and then overlap nothing
         pairs = compute_overlaps(labels, detections)
         by_distance = {name: _evaluate(pairs, names, overlaps, band) for name, band in bands.items()}
-        return replace(_evaluate(pairs, names, overlaps, None), by_distance=by_distance)
+        result = _evaluate(pairs, names, overlaps, None)
+    notes = [note for name in names for note in explain_figures(labels, detections, result.curves, name)]
+    notes += find_doubts(labels, "labels") + find_doubts(detections, "detections")
+    return replace(result, by_distance=by_distance, notes=tuple(notes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +160,7 @@ def _evaluate(pairs: PairOverlaps, classes: Sequence[str], overlaps: MinOverlaps
     curves: dict[tuple[str, str, str, str], Curve] = {}
     for cls, difficulty in product(classes, DIFFICULTIES):
         gt_states = label_states(labels, cls, difficulty, band)
+        known = oriented and not (labels.values[gt_states == VALID, ALPHA] == -10).any()
         det_states = detection_states(detections, cls, difficulty, band)
         for metric in detected_metrics(detections, cls):
             computed: dict[float, Curve] = {}  # official and loose 2D overlaps are the same
@@ -165,7 +168,7 @@ def _evaluate(pairs: PairOverlaps, classes: Sequence[str], overlaps: MinOverlaps
                 minimum = minimums[cls][metric]
                 if minimum not in computed:
                     inputs = _match_inputs(pairs, metric, minimum, gt_states, det_states)
-                    computed[minimum] = precision_recall(inputs, with_orientation=oriented and metric == "bbox")
+                    computed[minimum] = precision_recall(inputs, with_orientation=known and metric == "bbox")
                 curves[overlap, cls, metric, difficulty] = computed[minimum]
     n_labels, n_detections = len(labels.types), len(detections.types)
     return KittiResult(tuple(classes), labels.n_frames, n_labels, n_detections, curves, overlaps)

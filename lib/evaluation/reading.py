@@ -1,4 +1,4 @@
-"""The parser of KITTI's label and result files: lines of type, 14 numbers and, in result files, a score.
+"""The parser of KITTI's text files: lines of type, 14 numbers and, in result files, a score; frame ids; type names.
 
 ``read_annotations`` and ``lib.structures`` both use it. It is plain Python: reading labels loads neither numba nor
 numpy.
@@ -6,9 +6,12 @@ numpy.
 
 import math
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+KITTI_TYPES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc", "DontCare")
+"""All types of KITTI's label files (devkit/readme.txt)."""
 LABEL_COLUMNS, RESULT_COLUMNS = 15, 16
 COLUMN_NAMES = (
     *("truncated", "occluded", "alpha", "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2"),
@@ -20,10 +23,33 @@ Row = tuple[str, list[float]]
 """Type name and the 14 (without score) or 15 numbers of a line."""
 
 
+def canonical_names(class_names: Iterable[str] = ()) -> dict[str, str]:
+    """{name in small letters: spelling} of KITTI's types and of ``class_names``, whose spelling has precedence.
+
+    Type names are compared without regard to case, as in KITTI's own evaluator: what has read a file or a configuration
+    gives every name the spelling that this table has for it, so that all other code compares names with ``==``.
+    """
+    return {name.lower(): name for name in (*KITTI_TYPES, *class_names)}
+
+
+_KITTI_NAMES = canonical_names()
+
+
+def is_frame_id(text: str) -> bool:
+    """Whether ``text`` can be the id of a frame: ASCII letters, digits, _ and -."""
+    return re.fullmatch(r"[0-9A-Za-z_-]+", text) is not None
+
+
 def list_ids(folder: str | Path) -> list[str]:
-    """Ids ('000123') of all ``<digits>.txt`` in ``folder``, ascending."""
-    stems = [name[:-4] for name in list_names(folder) if name.endswith(".txt")]
-    return sorted(stem for stem in stems if stem.isascii() and stem.isdigit())
+    """Ids ('000123') of all ``<id>.txt`` in ``folder``, sorted; hidden files are left out.
+
+    Raises ValueError for a .txt file whose name is no frame id.
+    """
+    stems = [name[:-4] for name in list_names(folder) if name.endswith(".txt") and not name.startswith(".")]
+    for stem in stems:
+        if not is_frame_id(stem):
+            raise ValueError(f"{folder}/{stem}.txt: not the name of a frame; expected letters, digits, _ and -")
+    return sorted(stems)
 
 
 def list_names(folder: str | Path) -> list[str]:
@@ -36,40 +62,53 @@ def list_names(folder: str | Path) -> list[str]:
         raise ValueError(f"{folder}: is a file; expected a folder of KITTI text files") from None
 
 
-def read_rows(path: str | Path, scored: bool = False) -> Iterator[Row]:
-    """The lines of a file, empty ones left out; ``scored``: see :func:`parse_line`.
+def read_lines(path: str | Path) -> list[bytes]:
+    """The lines of a text file, without their ends (line feed, carriage return, or both) and without a UTF-8 mark.
 
-    Raises FileNotFoundError, and ValueError with file and line number for the first malformed line.
-    """
-    for number, row in scan_rows(path, scored):
-        if isinstance(row, ValueError):
-            raise ValueError(f"{path}, line {number}: {row}")
-        yield row
-
-
-def scan_rows(path: str | Path, scored: bool = False) -> Iterator[tuple[int, Row | ValueError]]:
-    """Line number (from 1) and content of each line that is not empty, or the error of a malformed one.
-
-    Lines end at line feeds only. Raises FileNotFoundError, and ValueError where ``path`` is a folder.
+    Raises FileNotFoundError, and ValueError for a folder and for UTF-16 text.
     """
     try:
         with open(path, "rb", buffering=0) as file:  # unbuffered: thousands of files of a few hundred bytes
             content = file.read()
     except IsADirectoryError:
-        raise ValueError(f"{path}: is a folder; expected a label or result file") from None
-    for number, line in enumerate(content.split(b"\n"), 1):
+        raise ValueError(f"{path}: is a folder; expected a text file") from None
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError(f"{path}: this is UTF-16 text, as PowerShell writes it; save it as UTF-8")
+    return content.removeprefix(b"\xef\xbb\xbf").splitlines()
+
+
+def read_rows(path: str | Path, scored: bool = False, names: Mapping[str, str] = _KITTI_NAMES) -> Iterator[Row]:
+    """The lines of a file, empty ones left out; ``scored``, ``names``: see :func:`parse_line`.
+
+    Raises FileNotFoundError, and ValueError with file and line number for the first malformed line.
+    """
+    for number, row in scan_rows(path, scored, names):
+        if isinstance(row, ValueError):
+            raise ValueError(f"{path}, line {number}: {row}")
+        yield row
+
+
+def scan_rows(
+    path: str | Path, scored: bool = False, names: Mapping[str, str] = _KITTI_NAMES
+) -> Iterator[tuple[int, Row | ValueError]]:
+    """Line number (from 1) and content of each line that is not empty, or the error of a malformed one.
+
+    Raises FileNotFoundError, and ValueError where ``path`` is no text file.
+    """
+    for number, line in enumerate(read_lines(path), 1):
         if line and not line.isspace():
             try:
-                yield number, parse_line(line, scored)
+                yield number, parse_line(line, scored, names)
             except ValueError as error:
                 yield number, error
 
 
-def parse_line(line: bytes, scored: bool = False) -> Row:
+def parse_line(line: bytes, scored: bool = False, names: Mapping[str, str] = _KITTI_NAMES) -> Row:
     """Parse the columns of a line, separated by ASCII white space.
 
-    A label has 15 columns (a 16th, the score, is kept) and a whole number for ``occluded``; a detection (``scored``)
-    has 16 columns. Raises ValueError, naming column and value, for anything else.
+    A label has 15 columns and a whole number for ``occluded``; a detection (``scored``) has 16 columns, the last one is
+    its score. A label's 16th column, which some converters write, is kept as a score too: who uses labels says so.
+    ``names``: see :func:`canonical_names`. Raises ValueError, naming column and value, for anything else.
     """
     columns = line.split()
     try:
@@ -86,11 +125,12 @@ def parse_line(line: bytes, scored: bool = False) -> Row:
         _check_columns(columns, scored)
     if not (scored or numbers[1].is_integer()):
         raise ValueError(f"occluded must be a whole number (-1, 0, 1, 2 or 3), got {_shown(columns[2])}")
-    return columns[0].decode("ascii"), numbers
+    name = columns[0].decode()
+    return names.get(name.lower(), name), numbers
 
 
 def _check_columns(columns: list[bytes], scored: bool) -> None:
-    odd = [byte for byte in b"".join(columns) if not 32 < byte < 127]
+    odd = [byte for byte in b"".join(columns) if byte < 32 or byte == 127]
     if odd:
         raise ValueError(f"not a text file (byte 0x{odd[0]:02x})")
     if scored and len(columns) == LABEL_COLUMNS:
@@ -105,7 +145,11 @@ def _check_columns(columns: list[bytes], scored: bool) -> None:
             number = math.nan
         if not math.isfinite(number):
             raise ValueError(f"{name} must be a finite number, got {_shown(column)}")
+    try:
+        columns[0].decode()
+    except UnicodeDecodeError:
+        raise ValueError(f"the type {_shown(columns[0])} is not UTF-8 text; save the file as UTF-8") from None
 
 
 def _shown(text: bytes, length: int = 40) -> str:
-    return repr(text[:length].decode("ascii"))
+    return repr(text[:length].decode(errors="backslashreplace"))

@@ -34,12 +34,15 @@ class Curve:
     precision: np.ndarray
     """(41,) the largest precision at this or a higher recall, 0 from T on; NaN where nothing was counted"""
     orientation: np.ndarray | None
-    """(41,) the same for orientation similarity; None if there is none (no 2D metric, or an unknown alpha)"""
+    """(41,) the same for orientation similarity; None if there is none (no 2D metric, or an alpha of -10, unknown)"""
 
 
 @dataclass(frozen=True, eq=False)
 class KittiResult:
-    """Average precisions in percent. A metric in which no detection of a class has valid fields has no AP."""
+    """Average precisions in percent.
+
+    There is no AP in a metric in which no detection of the class has valid fields, and where no ground truth counts.
+    """
 
     classes: tuple[str, ...]
     n_frames: int
@@ -51,6 +54,8 @@ class KittiResult:
     """by (overlap, class, 'bbox' | 'bev' | '3d', difficulty); only those that have an AP"""
     overlaps: MinOverlaps = field(default_factory=lambda: OVERLAPS)
     """by 'official' | 'loose', class, metric: a match needs an overlap above this"""
+    notes: tuple[str, ...] = ()
+    """why figures are missing, what limits them, and values that look wrong"""
     by_distance: Mapping[str, KittiResult] = field(default_factory=dict)
     """results of the distance bands, named '0-30' [m of depth]"""
 
@@ -78,14 +83,15 @@ class KittiResult:
     def to_json(self) -> dict[str, Any]:
         """Plain dict: overlap -> class -> metric -> 'R40' | 'R11' -> [easy, moderate, hard], and the counts.
 
-        A class or metric without AP is left out; an AP that is NaN (no detection counted at a threshold) is None.
+        A class or metric that is not detected is left out; an AP without ground truth, or that is NaN (no detection
+        counted at a threshold), is None.
         """
-        tree: dict[str, Any] = {"frames": self.n_frames, "classes": list(self.classes)}
+        tree: dict[str, Any] = {"frames": self.n_frames, "classes": list(self.classes), "notes": list(self.notes)}
         counts: dict[str, Any] = {"labels": self.n_labels, "detections": self.n_detections}
         for overlap in OVERLAPS:
             tree[overlap], counts[overlap] = {}, {}
             for cls in self.classes:
-                metrics = [m for m in METRICS if self._samples(cls, m, DIFFICULTIES[0], overlap) is not None]
+                metrics = [m for m in METRICS if self._has_curve(cls, m, overlap)]
                 if metrics:
                     tree[overlap][cls] = {m: self._ap_lists(cls, m, overlap) for m in metrics}
                     counts[overlap][cls] = {m: self._counts(cls, m, overlap) for m in metrics if m != "aos"}
@@ -95,9 +101,9 @@ class KittiResult:
         return tree
 
     def table(self) -> str:
-        """All APs as text; '-' where there is none, 'nan' where one is not a number.
+        """All APs as text, then the notes; '-' where there is none, 'nan' where one is not a number.
 
-        A class without any AP is one line.
+        A class that is not detected is one line.
         """
         lines = [f"{self.n_frames} frames, {self.n_labels} labels, {self.n_detections} detections; AP in percent"]
         for cls in self.classes:
@@ -112,22 +118,18 @@ class KittiResult:
                     minimum = minimums[cls][_matched_by(metric)]
                     cells = [_align(self._cells(cls, metric, overlap, recall)) for recall in RECALLS]
                     lines.append(f"{overlap:<9} {METRIC_TITLES[metric]:<4} > {minimum:.2f}  " + "   ".join(cells))
+        lines += [""] * bool(self.notes) + [f"note: {note}" for note in self.notes]
         for band, result in self.by_distance.items():
             lines += ["", f"Depth {band} m: " + result.table()]
         return "\n".join(lines)
 
     def rows(self, cls: str) -> list[list[str]]:
-        """AP40 of a class as the cells of a table, the header first; '-' also where there is no ground truth."""
+        """AP40 of a class as the cells of a table, the header first; '-' where there is none."""
         ground_truth = self._ground_truth(cls)
         rows = [["AP40 [%]", "overlap", *DIFFICULTIES], ["ground truth", "", *ground_truth]]
         for overlap, metric in _DISTINCT:
             minimum = self.overlaps[overlap][cls][_matched_by(metric)]
-            cells = self._cells(cls, metric, overlap)
-            for k, difficulty in enumerate(DIFFICULTIES):
-                curve = self._curve(cls, metric, difficulty, overlap)
-                if curve is not None and curve.n_ground_truth == 0:
-                    cells[k] = "-"
-            rows.append([METRIC_TITLES[metric], f"{overlap} {minimum:.2f}", *cells])
+            rows.append([METRIC_TITLES[metric], f"{overlap} {minimum:.2f}", *self._cells(cls, metric, overlap)])
         return rows
 
     def distance_rows(self, cls: str) -> list[list[str]]:
@@ -142,7 +144,14 @@ class KittiResult:
     def _samples(self, cls: str, metric: str, difficulty: str, overlap: str) -> np.ndarray | None:
         """(41,) what AP is the mean of; None where there is no AP."""
         curve = self._curve(cls, metric, difficulty, overlap)
-        return None if curve is None else curve.orientation if metric == "aos" else curve.precision
+        if curve is None or curve.n_ground_truth == 0:
+            return None
+        return curve.orientation if metric == "aos" else curve.precision
+
+    def _has_curve(self, cls: str, metric: str, overlap: str) -> bool:
+        """Whether the class is detected in a metric; AOS also needs known angles at a difficulty."""
+        curves = [self._curve(cls, metric, name, overlap) for name in DIFFICULTIES]
+        return any(c is not None and (metric != "aos" or c.orientation is not None) for c in curves)
 
     def _ap_lists(self, cls: str, metric: str, overlap: str) -> dict[str, list[float | None]]:
         ap = {recall: [self.ap(cls, metric, name, overlap, recall) for name in DIFFICULTIES] for recall in RECALLS}

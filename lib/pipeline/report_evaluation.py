@@ -61,7 +61,7 @@ def _summarize(name: str, figures: Figures) -> Section:
         ap = {(row[0], row[1].partition(" ")[0]): row[2:] for row in result.rows(errors.cls)}
         total = errors.rows()[-1]
         rows.append([errors.cls, *ap["3D", "official"], ap["3D", "loose"][1], total[3], total[2]])
-    return _summary_section(text, Table(header, rows))
+    return _summary_section(text, Table(header, rows), *(f"Note: {note}." for note in result.notes))
 
 
 def _figure_sections(figures: Figures) -> list[Section]:

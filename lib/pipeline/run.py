@@ -11,7 +11,7 @@ from torch import nn
 
 from ..config import Config
 from ..datasets import build_dataset
-from ..datasets.kitti import KITTI
+from ..datasets.census import take_census
 from ..datasets.samples import training_loader
 from ..engine.checkpoint import load_model_state, read_checkpoint
 from ..engine.distributed import join, leave, lost_contact, own_rank
@@ -20,7 +20,6 @@ from ..engine.network import load_network
 from ..engine.optimizer import build_optimizer
 from ..engine.run_folder import LAST, check_nothing_is_lost, find_checkpoint, warn_of_differences
 from ..engine.trainer import Trainer
-from ..evaluation import CLASSES, TYPE_NAMES
 from ..losses import Criterion
 from ..models import build_model
 from ..system.commands import setup_logging
@@ -69,7 +68,6 @@ def run_experiment(
         try:
             dataset = build_dataset(config, config.tester.split)
             logger.info("evaluation split %s: %d frames below %s", dataset.split, len(dataset), dataset.data_dir)
-            check_classes(config, dataset)
             evaluator = Evaluator(config, dataset, run_dir, device, ranks)
             if evaluate_only:
                 evaluate_checkpoints(evaluator)
@@ -92,16 +90,6 @@ def run_experiment(
             ) from error
 
 
-def check_classes(config: Config, dataset: KITTI) -> None:
-    """Raise ValueError, before the training, for a class that could not be evaluated after it."""
-    config.dataset.check_spelling(TYPE_NAMES)
-    readable = [annotation for annotation in dataset.annotations if not isinstance(annotation, Exception)]
-    labelled = {obj.type for _, objects in readable for obj in objects}
-    for name in config.dataset.writelist if dataset.has_labels else ():
-        if name not in CLASSES and name not in labelled:
-            raise ValueError(f"dataset.writelist: no label of split {dataset.split!r} is of the class {name!r}")
-
-
 def build_trainer(
     evaluator: Evaluator, interruption: Interruption, overwrite: bool, resume_from: str | None
 ) -> Trainer:
@@ -110,6 +98,8 @@ def build_trainer(
     resume = find_resume_checkpoint(config, run_dir, resume_from)
     check_nothing_is_lost(run_dir, resume, overwrite)
     frames = build_dataset(config, config.dataset.train_split, training=True)
+    census = take_census(frames.split, frames.labelled_images(), config.dataset)
+    census.require_objects()
     model = build_initial_model(config, run_dir, resume)
     optimizer = build_optimizer(model, config.optimizer, fused=device.type == "cuda")
     share = -(-config.dataset.batch_size // ranks.size)
@@ -122,6 +112,8 @@ def build_trainer(
     if resume:
         trainer.resume(resume)
     logger.info("training split %s: %d frames; this run: %s", frames.split, len(frames), run_dir)
+    counts, losses = map(census.describe, census.counts), census.losses()
+    logger.log(logging.WARNING if losses else logging.INFO, "labels: %s", "; ".join(losses or counts))
     return trainer
 
 

@@ -1,9 +1,10 @@
 """The content of KITTI's files: objects (labels and results), calibrations, splits."""
 
+from ..evaluation.reading import KITTI_TYPES, canonical_names
 from .calibration import Calibration
 from .camera import focal_net
 from .frame_info import FrameInfo
-from .object3d import KITTI_TYPES, MAX_DEPTH, MIN_DEPTH, Object3d, read_objects, scan_objects
+from .object3d import MAX_DEPTH, MIN_DEPTH, Object3d, read_objects, scan_objects
 from .split import read_split
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Calibration",
     "FrameInfo",
     "Object3d",
+    "canonical_names",
     "focal_net",
     "read_objects",
     "read_split",

@@ -11,9 +11,14 @@ from typing import TypeVar
 
 import numpy as np
 
+from ..evaluation.reading import read_lines
 from ..ops.angles import wrap_angle
 
 Real = TypeVar("Real", float, np.ndarray)
+MATRIX_KEYS = ("P2", "P_rect_02", "P_rect_00", "K")
+"""KITTI's object and odometry files; calib_cam_to_cam.txt of raw drives; KITTI-360's perspective.txt; a 3x3 matrix"""
+MAX_SHIFT = 2.0
+"""[m] a camera's largest distance from the origin of its frame; KITTI's colour cameras: 0.47 m"""
 
 
 class Calibration:
@@ -24,42 +29,53 @@ class Calibration:
     """
 
     def __init__(self, P2: np.ndarray) -> None:
-        """``P2``: (3, 4), any array-like. Raises ValueError unless it is finite with positive focal lengths."""
-        P2 = np.array(P2, dtype=np.float64).reshape(3, 4)
-        if not np.isfinite(P2).all() or P2[0, 0] <= 0 or P2[1, 1] <= 0:
-            raise ValueError(f"P2 must be finite with positive focal lengths, got {P2.tolist()}")
+        """``P2``: (3, 4), or (3, 3) without translation; any array-like, scaled so that P2[2, 2] is 1.
+
+        Raises ValueError for what is not the matrix of a rectified camera, (fu 0 cu t1; 0 fv cv t2; 0 0 1 t3).
+        """
+        P2 = np.array(P2, dtype=np.float64)
+        P2 = np.column_stack([P2, np.zeros(3)]) if P2.shape == (3, 3) else P2.reshape(3, 4)
+        _check_projection(P2)
+        P2 = P2 / P2[2, 2]
         P2.setflags(write=False)
         self.P2 = P2
         self.fu, self.fv = float(P2[0, 0]), float(P2[1, 1])
         self.cu, self.cv = float(P2[0, 2]), float(P2[1, 2])
         self.tx, self.ty = float(-P2[0, 3] / self.fu), float(-P2[1, 3] / self.fv)
+        shift = max(abs(self.tx), abs(self.ty), abs(P2[2, 3]))
+        if shift > MAX_SHIFT:
+            raise ValueError(f"P2 shifts the camera by {shift:.3g} m, more than {MAX_SHIFT:g} m: is it in millimetres?")
 
     @classmethod
     def from_file(cls, path: str | Path) -> Calibration:
-        """Read the 12 numbers of the line ``P2:``.
+        """Read the matrix of the first of ``MATRIX_KEYS`` that a file has: 12 or, without translation, 9 numbers.
 
-        Raises FileNotFoundError, and ValueError, naming the file, if P2 is missing or malformed.
+        The numbers may continue on the next lines. Raises FileNotFoundError, and ValueError, naming file and line, if
+        the matrix is missing, malformed or written twice with different numbers.
         """
-        path = Path(path)
+        entries: dict[str, list[tuple[int, list[bytes]]]] = {}
+        current: list[bytes] = []
+        for number, line in enumerate(read_lines(path), 1):
+            key, colon, values = line.partition(b":")
+            if colon:
+                current = values.split()
+                entries.setdefault(key.strip().decode(errors="replace"), []).append((number, current))
+            elif all(map(_is_number, line.split())):
+                current += line.split()
+        key = next((key for key in MATRIX_KEYS if key in entries), None)
+        if key is None:
+            found = f"; its keys: {', '.join(list(entries)[:8])}" if entries else ""
+            raise ValueError(f"{path}: no line 'P2: ...' (12 numbers), nor {', '.join(MATRIX_KEYS[1:])}{found}")
+        (number, words), *repeated = entries[key]
+        if len(words) not in (9, 12) or not all(map(_is_number, words)):
+            text = b" ".join(words)[:120].decode(errors="backslashreplace")
+            raise ValueError(f"{path}, line {number}: {key} must have 12 numbers, got {text!r}")
+        if any(other != words for _, other in repeated):
+            raise ValueError(f"{path}, line {repeated[0][0]}: {key} differs from that on line {number}")
         try:
-            lines = path.read_text(encoding="ascii").splitlines()
-        except UnicodeDecodeError:
-            raise ValueError(f"{path}: not a text file; expected a KITTI calibration with a line 'P2: ...'") from None
-        for number, line in enumerate(lines, 1):
-            key, _, values = line.partition(":")
-            if key.strip() != "P2":
-                continue
-            try:
-                entries = [] if "_" in values else [float(v) for v in values.split()]
-            except ValueError:
-                entries = []
-            if len(entries) != 12:
-                raise ValueError(f"{path}, line {number}: P2 must have 12 numbers, got {values.strip()[:120]!r}")
-            try:
-                return cls(np.array(entries))
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: {error}") from None
-        raise ValueError(f"{path}: no line 'P2: ...' (12 numbers); is this a KITTI calibration file?")
+            return cls(np.reshape(list(map(float, words)), (3, -1)))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
 
     def project(self, points_cam: np.ndarray) -> np.ndarray:
         """(N, 3) [m] -> (N, 2) [px of the original image]. Points at z <= 0 give no meaningful pixel."""
@@ -85,3 +101,20 @@ class Calibration:
     def rotation_y_to_alpha(self, rotation_y: float, u_img: float) -> float:
         """The inverse of :meth:`alpha_to_rotation_y`."""
         return wrap_angle(rotation_y - math.atan2(u_img - self.cu, self.fu))
+
+
+def _check_projection(P2: np.ndarray) -> None:
+    """Decoding inverts two scales and two shifts: it cannot honour a skew, or a third row that is not (0, 0, c, t)."""
+    if not np.isfinite(P2).all() or min(P2[0, 0], P2[1, 1], P2[2, 2]) <= 0:
+        raise ValueError(f"P2 must be finite with positive focal lengths and P2[2, 2] > 0, got {P2.tolist()}")
+    for row, column in ((0, 1), (1, 0), (2, 0), (2, 1)):
+        if abs(P2[row, column]) > 1e-6 * P2[row, row]:
+            raise ValueError(f"P2[{row}, {column}] must be 0 (a rectified camera without skew), got {P2[row, column]:g}")
+
+
+def _is_number(word: bytes) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return b"_" not in word  # '1_000' is a number in Python only

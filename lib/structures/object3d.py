@@ -7,18 +7,16 @@ box's *bottom* face; ``rotation_y`` turns about the y axis, 0 where the object's
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..evaluation.reading import Row, parse_line, read_rows, scan_rows
+from ..evaluation.reading import Row, canonical_names, parse_line, read_rows, scan_rows
 
-KITTI_TYPES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc", "DontCare")
-"""All types of KITTI's label files (devkit/readme.txt)."""
 MIN_DEPTH, MAX_DEPTH = 2.0, 65.0
-"""depths z [m] of the objects that the official code trains on; nearer ones are not painted on depth maps either"""
+"""depths z [m] of the official code: nearer objects are not painted on depth maps; defaults of the keys for training"""
 TRAINING_DIFFICULTIES = (("Easy", 40, 0.15, 0), ("Moderate", 25, 0.3, 1), ("Hard", 25, 0.5, 2))
 """(name, least height [px], largest truncated, largest occluded) of the official training code."""
 
@@ -28,7 +26,7 @@ class Object3d:
     """An object with the fields of KITTI's devkit/readme.txt. Immutable; change one with ``dataclasses.replace``."""
 
     type: str
-    """one of ``KITTI_TYPES``, or a class of other data; case matters, unlike in lib.evaluation"""
+    """one of ``KITTI_TYPES``, or a class of other data, in the spelling of ``canonical_names``"""
     truncated: float
     """share of the object outside the image, 0..1; -1 for DontCare"""
     occluded: int
@@ -44,7 +42,7 @@ class Object3d:
     rotation_y: float
     """[rad]"""
     score: float | None = None
-    """confidence of a detection; None for a label"""
+    """confidence of a detection; None for a label, unless it has a 16th column, which nothing uses"""
 
     @classmethod
     def from_line(cls, line: str) -> Object3d:
@@ -103,19 +101,22 @@ class Object3d:
         return turned + np.asarray(self.location_cam)
 
 
-def read_objects(path: str | Path) -> list[Object3d]:
-    """All objects of a label or result file, in file order; empty lines are skipped.
+def read_objects(path: str | Path, scored: bool = False, class_names: Iterable[str] = ()) -> list[Object3d]:
+    """All objects of a label file or (``scored``) result file, in file order; empty lines are skipped.
 
-    Raises FileNotFoundError when the file is missing and ValueError, with file and line number, when it is malformed.
+    ``class_names``: spelling of classes of one's own, see ``canonical_names``. Raises FileNotFoundError when the file
+    is missing and ValueError, with file and line number, when it is malformed.
     """
-    return [Object3d._from_row(row) for row in read_rows(path)]
+    return [Object3d._from_row(row) for row in read_rows(path, scored, canonical_names(class_names))]
 
 
-def scan_objects(path: str | Path, scored: bool = False) -> Iterator[tuple[int, Object3d | ValueError]]:
+def scan_objects(
+    path: str | Path, scored: bool = False, class_names: Iterable[str] = ()
+) -> Iterator[tuple[int, Object3d | ValueError]]:
     """Line number (from 1) and object of each line that is not empty, or the error of a malformed line.
 
-    For checks that report all errors of a file. ``scored``: a line without score is malformed. Raises
-    FileNotFoundError, and ValueError where ``path`` is a folder.
+    For checks that report all errors of a file. Arguments as of :func:`read_objects`. Raises FileNotFoundError, and
+    ValueError where ``path`` is no text file.
     """
-    for number, row in scan_rows(path, scored):
+    for number, row in scan_rows(path, scored, canonical_names(class_names)):
         yield number, row if isinstance(row, ValueError) else Object3d._from_row(row)

@@ -1,8 +1,9 @@
 """Lists of frames: ImageSets/train.txt and its like."""
 
-import re
 from pathlib import Path
 from typing import NamedTuple
+
+from ..evaluation.reading import is_frame_id, read_lines
 
 
 class SplitFault(NamedTuple):
@@ -34,14 +35,14 @@ def scan_split(path: str | Path) -> tuple[dict[str, int], list[SplitFault]]:
     ids: dict[str, int] = {}
     faults: list[SplitFault] = []
     try:
-        lines = path.read_text(encoding="ascii").splitlines()
-    except UnicodeDecodeError:
-        return ids, [SplitFault(0, "not a text file; expected one frame id such as 000123 a line")]
+        lines = read_lines(path)
+    except ValueError as error:
+        return ids, [SplitFault(0, str(error).removeprefix(f"{path}: "))]
     for number, line in enumerate(lines, 1):
-        frame_id = line.strip()
+        frame_id = line.strip().decode(errors="backslashreplace")
         if not frame_id:
             continue
-        if not re.fullmatch(r"[0-9A-Za-z_-]+", frame_id):
+        if not is_frame_id(frame_id):
             faults.append(SplitFault(number, f"expected one frame id such as 000123, got {frame_id[:60]!r}"))
         elif frame_id in ids:
             message = f"frame {frame_id} is already on line {ids[frame_id]}"

@@ -39,7 +39,7 @@ def _precision_lines(result: KittiResult, cls: str, metric: str) -> list[Line]:
     for overlap in OVERLAPS if metric != "bbox" else ("official",):
         for number, difficulty in enumerate(DIFFICULTIES):
             curve = result.curves.get((overlap, cls, metric, difficulty))
-            if curve is not None:
+            if curve is not None and curve.n_ground_truth:
                 label = f"{difficulty}, {overlap}: {result.ap(cls, metric, difficulty, overlap):.2f}"
                 precision = curve.precision[: len(curve.thresholds)].tolist()  # up to the highest recall reached
                 recall = [k / len(RECALLS["R40"]) for k in range(len(precision))]

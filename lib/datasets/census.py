@@ -1,0 +1,108 @@
+"""What the training targets of a whole split hold: how many labels of each class are trained on, and why others not."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..config import Dataset
+from ..ops.text_table import text_table
+from ..structures import Calibration, Object3d
+from ..structures.object3d import TRAINING_DIFFICULTIES
+from .augmentation import Augmentation
+from .targets import explain_exclusion, locate
+
+_, _MIN_HEIGHT, _MAX_TRUNCATED, _MAX_OCCLUDED = TRAINING_DIFFICULTIES[-1]
+TRAINED = "trained on"
+PROTOCOL = (f"lower than {_MIN_HEIGHT} px", f"truncated more than {_MAX_TRUNCATED:g}", f"occluded {_MAX_OCCLUDED + 1}")
+"""reasons that KITTI's protocol has as well: such labels are ignored in an evaluation too"""
+
+LabelledImage = tuple[tuple[int, int], Calibration, Sequence[Object3d]]
+"""image size (width, height) [px], camera and labels in file order"""
+
+
+@dataclass(frozen=True)
+class Census:
+    """Number of labels by class and by what becomes of them."""
+
+    split: str
+    counts: dict[str, Counter[str]]
+    """for each class of the writelist, by ``TRAINED`` or the reason"""
+    other_types: Counter[str]
+    """of the types that are not in the writelist"""
+
+    def describe(self, name: str) -> str:
+        """'Car: 28742 labels, 23000 trained on, 5742 lower than 25 px'."""
+        counts = self.counts[name]
+        reasons = [f"{number} {reason}" for reason, number in counts.most_common() if reason != TRAINED]
+        return ", ".join([f"{name}: {counts.total()} labels", f"{counts[TRAINED]} {TRAINED}", *reasons])
+
+    def require_objects(self) -> None:
+        """Raise ValueError for a class of the writelist of which no label is trained on."""
+        for name, counts in self.counts.items():
+            if not counts[TRAINED]:
+                found = ", ".join(f"{kind!r} {number}" for kind, number in self.types_found().most_common(12))
+                raise ValueError(
+                    f"dataset.writelist: not one object of {name} in split {self.split!r} is trained on; "
+                    f"{self.describe(name)}; types found: {found or 'none'}"
+                )
+
+    def types_found(self) -> Counter[str]:
+        """Number of labels of each type."""
+        own = Counter({name: counts.total() for name, counts in self.counts.items() if counts})
+        return own + self.other_types
+
+    def losses(self) -> list[str]:
+        """Classes that lose many labels, described in words.
+
+        More than a tenth, or more than a third for a reason in ``PROTOCOL``: KITTI's own Car loses 23 % by those.
+        """
+        return [self.describe(name) for name, counts in self.counts.items() if _loses_many(counts)]
+
+    def table(self) -> str:
+        """All counts as text, one column for each class of the writelist."""
+        reasons = list(dict.fromkeys([TRAINED, *(reason for counts in self.counts.values() for reason in counts)]))
+        table = text_table([
+            [f"split {self.split}", *self.counts],
+            ["labels", *(counts.total() for counts in self.counts.values())],
+            *([f"  {reason}", *(counts[reason] for counts in self.counts.values())] for reason in reasons),
+        ])  # fmt: skip
+        others = ", ".join(f"{name} {number}" for name, number in self.other_types.most_common())
+        return f"{table}\nother types: {others or 'none'}"
+
+
+def take_census(split: str, images: Iterable[LabelledImage], config: Dataset) -> Census:
+    """Count the labels of whole images, without augmentation, by the rules of ``encode_targets``."""
+    counts: dict[str, Counter[str]] = {name: Counter() for name in config.writelist}
+    others: Counter[str] = Counter()
+    texts = {
+        "line": f"after line {config.max_objects} (dataset.max_objects)",
+        "near": f"nearer than {config.min_depth:g} m (dataset.min_depth)",
+        "far": f"beyond {config.max_depth:g} m (dataset.max_depth)",
+        "outside": "outside the network input",
+        None: TRAINED,
+    }
+    for size, calibration, objects in images:
+        whole = Augmentation.identity(size)
+        for line, obj in enumerate(objects):
+            if obj.type not in counts:
+                others[obj.type] += 1
+                continue
+            reason = explain_exclusion(line, obj, config)
+            if reason is None and locate(obj, calibration, whole, config) is None:
+                reason = "outside"
+            counts[obj.type][_explain_difficulty(obj) if reason == "difficulty" else texts[reason]] += 1
+    return Census(split, counts, others)
+
+
+def _explain_difficulty(obj: Object3d) -> str:
+    """Which limit of 'Hard' a label of difficulty 'UnKnown' exceeds."""
+    low, truncated, occluded = PROTOCOL
+    if obj.bbox_img[3] - obj.bbox_img[1] + 1 < _MIN_HEIGHT:
+        return low
+    return truncated if obj.truncated > _MAX_TRUNCATED else occluded
+
+
+def _loses_many(counts: Counter[str]) -> bool:
+    ignored = sum(counts[reason] for reason in PROTOCOL)
+    others = counts.total() - ignored - counts[TRAINED]
+    return others > counts.total() / 10 or ignored > counts.total() / 3

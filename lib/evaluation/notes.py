@@ -1,0 +1,73 @@
+"""What a reader of an evaluation's figures must know: why a figure is missing, what limits it, what looks wrong."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from .annotations import ALPHA, DONT_CARE, OCCLUDED, ROTATION_Y, TRUNCATED, Y1, Y2, Annotations
+from .ignore_rules import IGNORED, VALID, detection_states, label_states
+from .protocol import DIFFICULTIES, MAX_TRUNCATED, MIN_HEIGHT, N_SAMPLES
+from .result import Curve
+
+_LARGEST_ANGLE = 2 * math.pi + 0.01
+"""[rad] in files with two decimals"""
+
+
+def explain_figures(
+    labels: Annotations, detections: Annotations, curves: Mapping[tuple[str, str, str, str], Curve], cls: str
+) -> list[str]:
+    """Sentences about the figures of one class."""
+    own = labels.types == labels.type_names.index(cls)
+    if not own.any():
+        found = ", ".join(f"{name} {number}" for name, number in labels.count_types().items())
+        return [f"{cls}: no label is of this class; types found: {found or 'none'}"]
+    counts = {name: int((label_states(labels, cls, name)[own] == VALID).sum()) for name in DIFFICULTIES}
+    notes = []
+    if not any(counts.values()):
+        notes.append(f"{cls}: all {own.sum()} labels are ignored: {_explain_ignored(labels.values[own])}")
+    elif not all(counts.values()):
+        notes.append(f"{cls}: no label counts at {', '.join(name for name, n in counts.items() if not n)}")
+    few = {name: n for name, n in counts.items() if 0 < n < N_SAMPLES}
+    if few:
+        # The devkit samples recall at the scores of matches; the first sample, recall 0, is not part of AP40.
+        bounds = (f"{100 * (n - 1) / (N_SAMPLES - 1):.2f} at {name} ({n} objects)" for name, n in few.items())
+        notes.append(f"{cls}: with so few objects no result can have an AP40 of more than {', '.join(bounds)}")
+    found = detections.types == detections.type_names.index(cls)
+    if found.any() and (detection_states(detections, cls, DIFFICULTIES[-1])[found] == IGNORED).all():
+        notes.append(f"{cls}: all {found.sum()} detections are ignored: lower than {MIN_HEIGHT[DIFFICULTIES[-1]]} px")
+    unknown = int((labels.values[own, ALPHA] == -10).sum())
+    if unknown:
+        notes.append(f"{cls}: AOS is not computed where labels have the unknown alpha -10 ({unknown} labels)")
+    if any(curve.orientation is None for key, curve in curves.items() if key[1:3] == (cls, "bbox")) and not unknown:
+        notes.append(f"{cls}: AOS is not computed, since a detection has the unknown alpha -10")
+    return notes
+
+
+def find_doubts(annotations: Annotations, kind: str) -> list[str]:
+    """Sentences about values that cannot be right; ``kind``: 'labels' or 'detections'."""
+    notes = []
+    angles = annotations.values[:, (ALPHA, ROTATION_Y)]
+    wrong = ((abs(angles) > _LARGEST_ANGLE) & (angles != -10)).any(axis=1) & (annotations.types != DONT_CARE)
+    if wrong.any():
+        first = int(np.searchsorted(annotations.offsets, np.flatnonzero(wrong)[0], side="right")) - 1
+        place = f"{annotations.frame_ids[first]}.txt" if annotations.frame_ids else f"frame {first}"
+        share = f"{wrong.sum()} of {len(wrong)} {kind}"
+        notes.append(f"{share} have an angle beyond 2 pi, the first in {place}: are they in degrees?")
+    if kind == "labels" and annotations.n_scored:
+        notes.append(f"{annotations.n_scored} labels have a 16th column, a score; it is not used")
+    return notes
+
+
+def _explain_ignored(values: np.ndarray) -> str:
+    """Why labels do not count even at 'hard', each by its first reason."""
+    hard = DIFFICULTIES[-1]
+    low = values[:, Y2] - values[:, Y1] <= MIN_HEIGHT[hard]
+    truncated = ~low & (values[:, TRUNCATED] > MAX_TRUNCATED[hard])
+    others = len(values) - int(low.sum()) - int(truncated.sum())
+    reasons = {
+        f"not higher than {MIN_HEIGHT[hard]} px": int(low.sum()),
+        f"truncated more than {MAX_TRUNCATED[hard]:g}": int(truncated.sum()),
+        f"occluded {int(values[:, OCCLUDED].max())}": others,
+    }
+    return ", ".join(f"{number} {reason}" for reason, number in reasons.items() if number)
