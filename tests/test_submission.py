@@ -1,5 +1,6 @@
 """The zip for KITTI's server: opened and read again."""
 
+import math
 import zipfile
 
 import pytest
@@ -73,6 +74,20 @@ def test_implausible_detections_are_reported_and_packed(results, tmp_path, capsy
     assert pack(results, tmp_path / "s.zip") == 0
     said = capsys.readouterr().out
     assert "1 warnings about detections" in said and "000003.txt, line 1: a 2D box without area" in said
+
+
+def test_full_turns_of_angles_are_removed_and_degrees_refused(results, tmp_path, capsys):
+    (results / "000003.txt").unlink()
+    (results / "000003.txt").write_text(LINE + LINE.replace("1.94", "5.00").replace("1.55", "-10") + LINE)
+    assert pack(results, tmp_path / "s.zip") == 0
+    assert "1 detections had angles outside -pi .. pi" in capsys.readouterr().out
+    with zipfile.ZipFile(tmp_path / "s.zip") as archive:
+        first, turned, third = archive.read("000003.txt").decode().splitlines(keepends=True)
+    assert first == third == LINE
+    assert turned.split()[3] == "-10" and float(turned.split()[14]) == pytest.approx(5 - 2 * math.pi, abs=1e-6)
+    (results / "000003.txt").write_text(LINE.replace("1.94", "111.15"))
+    assert pack(results, tmp_path / "t.zip") == 2
+    assert "000003.txt, line 1: angles must be in radians" in capsys.readouterr().err
 
 
 def test_other_mistakes(complete, tmp_path, capsys):

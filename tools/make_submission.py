@@ -21,11 +21,15 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
 from lib.evaluation import CLASSES
+from lib.evaluation.reading import read_lines
+from lib.ops.angles import wrap_angle
 from lib.structures import Object3d, scan_objects
 from lib.system.commands import progress_interval, run_command
 from lib.system.files import atomic_write
 
 TEST_FRAMES = 7518
+LARGEST_ANGLE = 4 * math.pi
+"""[rad] larger ones are in degrees; -10 is an unknown alpha"""
 _TIME = (1980, 1, 1, 0, 0, 0)
 """of every entry, the earliest that a zip can store, so that equal results make equal files"""
 
@@ -51,14 +55,17 @@ def make_submission(results: Path, out: Path, overwrite: bool = False) -> int:
     checked = [check_results(results / name) for name in progress]
     types = Counter(obj.type for objects, _ in checked for obj in objects)
     warnings = [warning for _, found in checked for warning in found]
+    turned = sum(_has_turns(obj) for objects, _ in checked for obj in objects)
     with atomic_write(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in names:
+        for name, (objects, _) in zip(names, checked, strict=True):
             entry = zipfile.ZipInfo(name, _TIME)
             entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, (results / name).read_bytes())
+            archive.writestr(entry, _pack(results / name, objects))
     counts = ", ".join(f"{types[name]} {name}" for name in CLASSES)
     print(f"{len(names)} files, {counts}, {sum(not objects for objects, _ in checked)} files without detections")
     print(f"{out.stat().st_size / 1e6:.2f} MB: {out}")
+    if turned:
+        print(f"{turned} detections had angles outside -pi .. pi: full turns were removed")
     if warnings:
         print(f"{len(warnings)} warnings about detections that the server accepts; the first: {warnings[0]}")
     if not types:
@@ -100,9 +107,27 @@ def check_results(path: Path) -> tuple[list[Object3d], list[str]]:
             warnings.append(f"{place}: a 2D box without area, {obj.bbox_img}")
         if min(obj.dimensions) <= 0:
             warnings.append(f"{place}: a size that is not positive, {obj.dimensions}")
-        if max(abs(obj.alpha), abs(obj.rotation_y)) > math.pi + 0.01:  # two decimals
-            warnings.append(f"{place}: an angle outside -pi .. pi, alpha {obj.alpha:g}, rotation_y {obj.rotation_y:g}")
+        if max(abs(obj.alpha), abs(obj.rotation_y)) > LARGEST_ANGLE:
+            angles = f"alpha {obj.alpha:g}, rotation_y {obj.rotation_y:g}"
+            raise ValueError(f"{place}: angles must be in radians, got {angles}: are they in degrees?")
     return objects, warnings
+
+
+def _has_turns(obj: Object3d) -> bool:
+    """Whether an angle is outside -pi .. pi, with the slack of two decimals; alpha -10 means unknown."""
+    return abs(obj.rotation_y) > math.pi + 0.01 or (obj.alpha != -10 and abs(obj.alpha) > math.pi + 0.01)
+
+
+def _pack(path: Path, objects: Sequence[Object3d]) -> bytes:
+    """The file's lines, with wrapped angles where an angle is outside -pi .. pi."""
+    lines = [line for line in read_lines(path) if line.strip()]
+    for k, obj in enumerate(objects):
+        if _has_turns(obj):
+            columns = lines[k].split()
+            columns[3] = columns[3] if obj.alpha == -10 else f"{wrap_angle(obj.alpha):.6f}".encode()
+            columns[14] = f"{wrap_angle(obj.rotation_y):.6f}".encode()
+            lines[k] = b" ".join(columns)
+    return b"".join(line + b"\n" for line in lines)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from .reading import canonical_names
+
 CLASSES = ("Car", "Pedestrian", "Cyclist")
 """The classes that KITTI evaluates."""
 NEIGHBOURS = {"Car": "Van", "Pedestrian": "Person_sitting"}
 """A type so similar to a class that a detection of it is neither a true nor a false positive."""
-# The evaluator ignores the case of type names, as the devkit does; lib.structures and training do not.
 TYPE_NAMES = (*CLASSES, *NEIGHBOURS.values(), "DontCare")
 """The types that the protocol distinguishes, in the order of their codes."""
 
@@ -59,10 +60,10 @@ def overlaps_for(classes: Sequence[str], own: OwnOverlaps = NO_OVERLAPS) -> MinO
 
 
 def normalise_classes(classes: Sequence[str]) -> tuple[str, ...]:
-    """``classes`` without repetitions, KITTI's own in KITTI's spelling. Raises ValueError for impossible names."""
+    """``classes`` without repetitions, KITTI's types in KITTI's spelling. Raises ValueError for impossible names."""
     if isinstance(classes, str) or not classes:
         raise ValueError(f"classes must be a sequence of names such as {', '.join(CLASSES)}, got {classes!r}")
-    by_lower = {name.lower(): name for name in CLASSES}
+    by_lower = canonical_names()
     for name in classes:
         if not name.isascii() or len(name.split()) != 1 or name.lower() == "dontcare":
             raise ValueError(f"classes: {name!r} cannot be evaluated; a class is one ASCII word and not DontCare")
