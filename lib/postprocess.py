@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .ops.affine import OFFICIAL_MAP_RATIO, STRIDE
 from .ops.angles import BIN_SIZE, NUM_HEADING_BINS
 from .ops.depth import decode_depth
-from .ops.feature_map import STRIDE
 from .ops.heads import OBJECT_HEADS
 from .structures import FrameInfo, Object3d
 
@@ -34,9 +34,10 @@ class DecodeSettings:
     """lowest heatmap value of a detection"""
     mean_sizes: Mapping[str, Sequence[float]] | None = None
     """(h, w, l) [m] to add to predicted sizes (``meanshape``)"""
-    official_vertical: bool = True
-    """map rows to image rows by the ratio of the heights, as the published code does; False: by the inverse of the map
-    from the image to the network input"""
+    map_to_image: str = "auto"
+    """rows of the map to rows of the image. 'official': by the ratio of the heights, as the published code does;
+    'exact': by the inverse of the map from the image to the network input; 'auto': the first for images whose ratio
+    width / height differs from the input's by at most ``OFFICIAL_MAP_RATIO``, for others the second"""
 
 
 def decode_detections(
@@ -135,12 +136,17 @@ def _to_object(values: Mapping[str, Any], settings: DecodeSettings) -> Object3d:
 def _map_to_image(points_map: Tensor, image_size: Tensor, settings: DecodeSettings) -> Tensor:
     """Cells (B, K, 2) -> pixels (B, K, 2) of the original image."""
     resolution = torch.tensor(settings.resolution, dtype=image_size.dtype)
-    if settings.official_vertical:
-        return points_map * (image_size / (resolution / STRIDE))[:, None]
+    official = points_map * (image_size / (resolution / STRIDE))[:, None]
+    if settings.map_to_image == "official":
+        return official
     # the inverse of lib.ops.affine.window_to_input for the whole image
     scale = resolution[0] / image_size[:, :1]
     shift = (resolution - scale * image_size) / 2
-    return (points_map * STRIDE - shift[:, None]) / scale[:, None]
+    exact = (points_map * STRIDE - shift[:, None]) / scale[:, None]
+    if settings.map_to_image == "exact":
+        return exact
+    ratio = image_size[:, 0] * resolution[1] / (image_size[:, 1] * resolution[0])
+    return torch.where(((ratio - 1).abs() <= OFFICIAL_MAP_RATIO)[:, None, None], official, exact)
 
 
 def _decode_heading(heading: Tensor) -> Tensor:

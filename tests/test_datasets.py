@@ -12,7 +12,7 @@ import pytest
 
 from lib.config import Config, Dataset, General
 from lib.datasets import build_dataset, images
-from lib.datasets.images import read_image, read_image_size
+from lib.datasets.images import read_image, read_image_header
 from lib.datasets.kitti import KITTI
 from lib.datasets.object_depth import paint_object_depth, read_object_depth, write_object_depth
 from lib.structures import Object3d, read_split
@@ -165,10 +165,10 @@ def test_damaged_depth_maps_are_named(tmp_path, suffix):
 
 
 def test_image_size_from_the_header(tiny_kitti, tmp_path):
-    assert read_image_size(tiny_kitti / "training/image_2/000000.png") == (1242, 375)
+    assert read_image_header(tiny_kitti / "training/image_2/000000.png").size == (1242, 375)
     (tmp_path / "x.png").write_bytes(b"JFIF")
     with pytest.raises(ValueError, match=r"x\.png: not a PNG"):
-        read_image_size(tmp_path / "x.png")
+        read_image_header(tmp_path / "x.png")
 
 
 def png(width=37, height=23, kind=cv2.IMREAD_COLOR, row_filter=cv2.IMWRITE_PNG_ALL_FILTERS):

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from lib.config import parse_config
+from lib.config import Config, parse_config
 from lib.datasets.targets import empty_targets
 from lib.engine.distributed import ProcessGroup, join, leave
 from lib.engine.optimizer import build_optimizer
@@ -35,7 +35,7 @@ def make_batch(objects_of_images, dtype):
     rng = np.random.default_rng(5)
     images = []
     for count in objects_of_images:
-        targets = empty_targets(WIDTH, HEIGHT)
+        targets = empty_targets(WIDTH, HEIGHT, Config().dataset)
         for slot in rng.permutation(50)[:count]:
             x, y = int(rng.integers(WIDTH)), int(rng.integers(HEIGHT))
             draw_gaussian(targets["heatmap"][int(rng.integers(3))], (x, y), 2)

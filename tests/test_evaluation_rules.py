@@ -172,6 +172,6 @@ def test_tables_contain_the_results() -> None:
     assert all(cell == "-" for row in result.rows("Cyclist")[1:] for cell in row[2:])
     blocks = result.table().split("\n\nDepth ")[0].split("\n\n")[1:]
     blocks, notes = blocks[:-1], blocks[-1].splitlines()
-    assert len(notes) == 3 and notes[0].startswith("note: Car: with so few objects no result can have an AP40 of more than 2.5")
+    assert len(notes) == 3 and "Car: with so few objects no result can have an AP40 of more than 2.50" in notes[0]
     assert notes[2] == "note: Cyclist: no label is of this class; types found: Car 2"
     assert [block.split()[0] for block in blocks] == list(NAMES) and [len(b.splitlines()) for b in blocks] == [11, 1, 1]

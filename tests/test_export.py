@@ -116,7 +116,7 @@ def test_the_file_contains_what_a_runner_needs(exported):
         "backbone": "dla34_narrow",
         "threshold": 0.2,
         "topk": 50,
-        "map_to_image": "official",
+        "map_to_image": "auto",
     }
     assert run_onnx.FORMAT == FORMAT
     assert [t.name for t in model.get_inputs()] == list(INPUTS)
@@ -161,7 +161,7 @@ def test_a_file_that_computes_something_else_is_not_left_behind(refused, exporte
     torch.save({"model_state": other.state_dict(), "config": dump_config(exported.config)}, tmp_path / "other.pth")
     line = refused(status=1, checkpoint=tmp_path / "other.pth")
     assert "m.onnx is not written: " in line and "of 400 objects differ from PyTorch" in line and "not found" in line
-    line = refused("--set", "tester.map_to_image=exact", status=1)
+    line = refused("--set", "tester.map_to_image=official", status=1)
     assert "m.onnx is not written: 400 of 400 objects differ" in line and "(bbox 400" in line
 
 

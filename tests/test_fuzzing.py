@@ -73,7 +73,7 @@ def read_label(path):
 
 
 def read_calibration(path):
-    faults = check_calibration(path)
+    faults, _ = check_calibration(path)
     try:
         Calibration.from_file(path)
         assert not any(fault.kind == "malformed calibration" for fault in faults)

@@ -73,10 +73,10 @@ def test_mean_sizes_are_added():
     assert moved[0].location_cam[1] - plain[0].location_cam[1] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("official_vertical", [True, False])
-def test_decoded_objects_project_to_their_peaks(official_vertical):
+@pytest.mark.parametrize("map_to_image", ["official", "exact"])
+def test_decoded_objects_project_to_their_peaks(map_to_image):
     """Location, angles and depth scale against Calibration's own functions; angles wrapped."""
-    settings = DecodeSettings(CLASS_NAMES, (1280, 384), 0.0, official_vertical=official_vertical)
+    settings = DecodeSettings(CLASS_NAMES, (1280, 384), 0.0, map_to_image=map_to_image)
     outputs = recorded_outputs()
     scaled = [FrameInfo(f.frame_id, f.image_size, f.calibration, 1.5) for f in frames()]
     plain = decode_detections(outputs, frames(), settings)

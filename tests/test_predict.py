@@ -196,7 +196,7 @@ def test_depth_from_sizes_gives_the_same_box_with_any_camera(detector, size, res
         outputs = ideal_outputs(frame, [car], replace(CONFIG.dataset, resolution=settings.resolution), 1).outputs
         read = 22 * KITTI_FOCAL_NET / (focal * settings.resolution[0])
         outputs["depth"][..., 0] = -math.log(read)
-        (decoded,) = decode_detections(outputs, [frame], replace(settings, official_vertical=False))[0]
+        (decoded,) = decode_detections(outputs, [frame], replace(settings, map_to_image="exact"))[0]
         assert decoded.location_cam == pytest.approx(car.location_cam, rel=5e-4)
         assert decoded.dimensions == pytest.approx(car.dimensions) and decoded.rotation_y == pytest.approx(0.3)
         (untouched,) = decode_detections(outputs, [replace(frame, depth_scale=1.0)], settings)[0]

@@ -132,7 +132,7 @@ def round_trip(objects, calibration, size, config, exact=False):
     """(slot, label, decoded) of every object that is encoded."""
     targets = encode_targets(objects, calibration, Augmentation.identity(size), config)
     means = MEAN_SIZES if config.meanshape else None
-    settings = DecodeSettings(CLASS_NAMES, config.resolution, 0.5, means, official_vertical=not exact)
+    settings = DecodeSettings(CLASS_NAMES, config.resolution, 0.5, means, map_to_image="exact" if exact else "official")
     slots = np.flatnonzero(targets["mask_2d"]).tolist()
     outputs = targets_to_outputs(targets, slots, [CLASS_NAMES.index(objects[slot].type) for slot in slots])
     decoded = decode_detections(outputs, [FrameInfo("x", size, calibration)], settings)[0]

@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def check() -> int:
         names = (*CLASS_NAMES, *args.types)
         config = load_config(args.config).dataset if args.config else Dataset(class_names=names, writelist=names)
-        result = check_dataset(Path(args.dataroot), config, args.split)
+        train_split = config.train_split if args.config else None
+        result = check_dataset(Path(args.dataroot), config, args.split, train_split)
         print(result.report(args.show))
         if args.json:
             write_json(args.json, [{**vars(fault), "path": str(fault.path)} for fault in result.faults])

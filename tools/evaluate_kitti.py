@@ -14,6 +14,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.evaluation import CLASSES, DISTANCE_BANDS, evaluate_kitti
+from lib.evaluation.protocol import normalise_classes
 from lib.structures import read_split
 from lib.system.commands import run_command
 from lib.system.files import write_file, write_json
@@ -33,7 +34,7 @@ def evaluate(args: argparse.Namespace) -> int:
         from lib.visualization.panels import check_format  # loads matplotlib
 
         check_format(args.curves, "--curves")
-    overlaps = dict(read_overlaps(text, args.classes) for text in args.overlaps)
+    overlaps = dict(read_overlaps(text, normalise_classes(args.classes)) for text in args.overlaps)
     ids = None if args.ids is None else read_split(args.ids)
     bands = DISTANCE_BANDS if args.by_distance else ()
     result = evaluate_kitti(args.labels, args.results, ids, args.classes, bands, overlaps)
@@ -53,9 +54,10 @@ def read_overlaps(text: str, classes: Sequence[str]) -> tuple[str, tuple[float, 
     match = re.fullmatch(r"([^=]+)=(\d*\.?\d+),(\d*\.?\d+)", text, re.ASCII)
     if match is None:
         raise ValueError(f"--overlaps: expected NAME=OFFICIAL,LOOSE such as Pallet=0.7,0.5, got {text!r}")
-    if match[1] in CLASSES or match[1] not in classes:
+    own = {cls.lower(): cls for cls in classes if cls not in CLASSES}
+    if match[1].lower() not in own:
         raise ValueError(f"--overlaps: expected one of --classes that is not {', '.join(CLASSES)}, got {match[1]!r}")
-    return match[1], (float(match[2]), float(match[3]))
+    return own[match[1].lower()], (float(match[2]), float(match[3]))
 
 
 def _parser() -> argparse.ArgumentParser:

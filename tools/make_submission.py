@@ -55,7 +55,7 @@ def make_submission(results: Path, out: Path, overwrite: bool = False) -> int:
     checked = [check_results(results / name) for name in progress]
     types = Counter(obj.type for objects, _ in checked for obj in objects)
     warnings = [warning for _, found in checked for warning in found]
-    turned = sum(_has_turns(obj) for objects, _ in checked for obj in objects)
+    turned = sum(_has_turns(obj.alpha, obj.rotation_y) for objects, _ in checked for obj in objects)
     with atomic_write(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, (objects, _) in zip(names, checked, strict=True):
             entry = zipfile.ZipInfo(name, _TIME)
@@ -113,20 +113,20 @@ def check_results(path: Path) -> tuple[list[Object3d], list[str]]:
     return objects, warnings
 
 
-def _has_turns(obj: Object3d) -> bool:
-    """Whether an angle is outside -pi .. pi, with the slack of two decimals; alpha -10 means unknown."""
-    return abs(obj.rotation_y) > math.pi + 0.01 or (obj.alpha != -10 and abs(obj.alpha) > math.pi + 0.01)
+def _has_turns(*angles: float) -> bool:
+    """Whether an angle [rad] is outside -pi .. pi, with the slack of two decimals; -10 means unknown."""
+    return any(abs(angle) > math.pi + 0.01 and angle != -10 for angle in angles)
 
 
 def _pack(path: Path, objects: Sequence[Object3d]) -> bytes:
-    """The file's lines, with wrapped angles where an angle is outside -pi .. pi."""
+    """The file's lines, with those angles wrapped that are outside -pi .. pi."""
     lines = [line for line in read_lines(path) if line.strip()]
     for k, obj in enumerate(objects):
-        if _has_turns(obj):
-            columns = lines[k].split()
-            columns[3] = columns[3] if obj.alpha == -10 else f"{wrap_angle(obj.alpha):.6f}".encode()
-            columns[14] = f"{wrap_angle(obj.rotation_y):.6f}".encode()
-            lines[k] = b" ".join(columns)
+        for column, angle in ((3, obj.alpha), (14, obj.rotation_y)):
+            if _has_turns(angle):
+                columns = lines[k].split()
+                columns[column] = f"{wrap_angle(angle):.6f}".encode()
+                lines[k] = b" ".join(columns)
     return b"".join(line + b"\n" for line in lines)
 
 

@@ -247,10 +247,9 @@ def detect(model: Model, paths: Sequence[Path], cameras: Sequence[np.ndarray], t
 
 
 def read_image(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8, BGR. EXIF orientation is ignored: KITTI labels refer to stored pixels."""
+    """(H, W, 3) uint8, BGR, turned upright by its EXIF orientation, as tools/predict.py does."""
     content = np.frombuffer(path.read_bytes(), np.uint8)
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(content, flags) if len(content) else None
+    image = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
     if image is None:
         raise ValueError(f"{path}: this image cannot be decoded; expected a PNG or JPEG")
     return image

@@ -129,7 +129,7 @@ class Dataset:
         require(has_car or not self.class_merging, "dataset.class_merging", True, "false without a class Car")
         for name in MERGED_INTO_CAR:
             own = self.class_merging and name in self.class_names
-            require(not own, "dataset.class_merging", True, f"false where class_names has {name}, which it draws as Car")
+            require(not own, "dataset.class_merging", True, f"false where class_names has {name}, drawn as Car")
         for name, size in self.mean_sizes.items():
             require_one_of("dataset.mean_sizes", name, self.class_names)
             positive = len(size) == 3 and all(v > 0 for v in size)

@@ -1,7 +1,7 @@
 """Columns of labels against each other: alpha against rotation_y, and the 2D box against the projected 3D box.
 
-In KITTI's own 7481 label files 13 of 40,570 objects contradict themselves by alpha, and 0.5 % of the untruncated ones by
-their box. A larger share means that a converter wrote another convention, which is found by trying.
+In KITTI's own 7481 label files 13 of 40,570 objects contradict themselves by alpha, and 191 of 35,179 untruncated ones
+by their box. A larger share means that a converter wrote another convention, which is found by trying.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -87,7 +87,8 @@ def _reorder(order: Sequence[int]) -> Callable[[Columns], Columns]:
 
 CAUSES: dict[str, Callable[[Columns], Columns]] = {
     "angles are in degrees": _change(
-        alpha=lambda c: np.where(c.alpha == -10, -10, np.radians(c.alpha)), rotation_y=lambda c: np.radians(c.rotation_y)
+        alpha=lambda c: np.where(c.alpha == -10, -10, np.radians(c.alpha)),
+        rotation_y=lambda c: np.radians(c.rotation_y),
     ),
     "rotation_y is in degrees": _change(rotation_y=lambda c: np.radians(c.rotation_y)),
     "rotation_y is a yaw about the upward axis, 0 where the front points away (expected: about the downward axis, 0 "
@@ -135,7 +136,8 @@ class Consistency:
         """One sentence with both counts and the cause; empty where nothing contradicts."""
         parts = [
             f"alpha is not rotation_y - atan2(x, z) in {len(self.alpha)} of {self.labels} labels",
-            f"the 3D box projects elsewhere than the 2D box in {len(self.box)} of {self.compared_boxes} untruncated labels",
+            f"the 3D box projects elsewhere than the 2D box in {len(self.box)} of {self.compared_boxes} untruncated "
+            "labels",
         ]
         text = "; ".join(part for part, rows in zip(parts, (self.alpha, self.box), strict=True) if len(rows))
         return f"{text}; likely cause: {self.cause}" if self.cause else text
@@ -151,11 +153,14 @@ def check_consistency(labels: Iterable[tuple[tuple[int, int], Calibration, Objec
         return Consistency(0, np.empty(0, int), 0, np.empty(0, int), "")
     rows = np.array([row for row, *_ in placed])
     columns = Columns(
-        *(np.array([getattr(obj, name) for *_, obj in placed], np.float64) for name in ("alpha", "rotation_y")),
-        *(np.array([getattr(obj, name) for *_, obj in placed]) for name in ("dimensions", "location_cam", "bbox_img")),
-        np.array([calibration.P2 for _, _, calibration, _ in placed]),
-        np.array([size for _, size, _, _ in placed]),
-        np.array([obj.truncated <= 0 for *_, obj in placed]),
+        alpha=np.array([obj.alpha for *_, obj in placed], np.float64),
+        rotation_y=np.array([obj.rotation_y for *_, obj in placed], np.float64),
+        dimensions=np.array([obj.dimensions for *_, obj in placed], np.float64),
+        location=np.array([obj.location_cam for *_, obj in placed], np.float64),
+        bbox=np.array([obj.bbox_img for *_, obj in placed], np.float64),
+        P2=np.array([calibration.P2 for _, _, calibration, _ in placed]),
+        image_size=np.array([size for _, size, _, _ in placed]),
+        untruncated=np.array([obj.truncated <= 0 for *_, obj in placed]),
     )
     alpha, box = np.flatnonzero(columns.differs_in_alpha()), np.flatnonzero(columns.differs_in_box())
     result = Consistency(len(rows), rows[alpha], int(columns.has_whole_box().sum()), rows[box], "")

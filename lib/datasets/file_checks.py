@@ -12,7 +12,7 @@ import numpy as np
 
 from ..structures import KITTI_TYPES, Calibration, Object3d, scan_objects
 from ..structures.split import scan_split
-from .images import read_image, read_image_size
+from .images import read_image, read_image_header, uses_12_of_16_bits
 from .object_depth import PAINTED_TYPES, paint_object_depth, read_object_depth
 
 BOX_SLACK = 1.0
@@ -37,14 +37,23 @@ def check_image(path: Path) -> tuple[list[Fault], tuple[int, int] | None]:
     """Faults, and the image's (width, height) [px], None if its header cannot be read."""
     size = None
     try:
-        size = read_image_size(path)
-        decoded = read_image(path).shape[1::-1]
+        header = read_image_header(path)
+        size, image = header.size, read_image(path)
     except FileNotFoundError:
         return [Fault("missing file", path, 0, "missing image")], None
     except (ValueError, OSError) as error:
         return [Fault("unreadable image", path, 0, _without(path, error))], size
-    wrong = decoded != size
-    return [Fault("unreadable image", path, 0, f"its header states {size}, decoded is {decoded}")] * wrong, size
+    faults = []
+    if image.shape[1::-1] != size:
+        message = f"its header states {size}, decoded is {image.shape[1::-1]}"
+        faults.append(Fault("unreadable image", path, 0, message))
+    if header.orientation != 1:
+        message = f"EXIF orientation {header.orientation} is ignored: labels must refer to the stored pixels"
+        faults.append(Fault("turned image", path, 0, message))
+    if uses_12_of_16_bits(header, image):
+        message = "its 16 bits hold values of 12 bits at most, so it is read as nearly black; scale them to 16 bits"
+        faults.append(Fault("dark image", path, 0, message))
+    return faults, size
 
 
 def check_calibration(path: Path) -> tuple[list[Fault], Calibration | None]:

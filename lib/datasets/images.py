@@ -2,15 +2,18 @@
 
 import os
 import re
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import IO
+from typing import IO, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import ExifTags, Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+
+from ..structures import read_lines
 
 imagecodecs: ModuleType | None
 try:
@@ -19,28 +22,53 @@ except ImportError:  # optional; faster than OpenCV for PNGs like KITTI's (tools
     imagecodecs = None
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+"""in any case: .JPG and .Jpg as well"""
+_SPELLINGS = [spell(suffix) for spell in (str.lower, str.upper, str.title) for suffix in IMAGE_SUFFIXES]
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _RGB_OF_8_BITS = bytes([8, 2, 0, 0, 0])
 """a PNG's bit depth, colour type, compression, filter and interlace method; OpenCV converts other kinds to RGB"""
 _END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 _TAIL_BYTES = 1 << 12
-"""part of a file's end in which the end mark is searched: some cameras and programs append a few bytes"""
+"""part of a file's end in which the end mark is searched first"""
+
+
+class ImageHeader(NamedTuple):
+    """What the header of an image file states."""
+
+    size: tuple[int, int]
+    """(width, height) of the stored pixels [px]"""
+    orientation: int
+    """EXIF orientation 1 .. 8 (CIPA DC-008); 1, upright, where there is none"""
+    bits: int
+    """per channel"""
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """(width, height) after the rotation that the orientation asks for."""
+        return self.size[::-1] if self.orientation >= 5 else self.size
 
 
 def find_image(folder: Path, frame_id: str) -> Path:
     """Path of the frame's image in ``folder``, in any accepted format; of a missing PNG where there is none."""
-    for suffix in IMAGE_SUFFIXES:
-        path = folder / f"{frame_id}{suffix}"
-        if path.is_file():
-            return path
-    return folder / f"{frame_id}.png"
+    paths = (folder / f"{frame_id}{suffix}" for suffix in _SPELLINGS)
+    return next((path for path in paths if path.is_file()), folder / f"{frame_id}.png")
+
+
+def find_second_images(names: Iterable[str], frame_ids: Collection[str]) -> dict[str, list[str]]:
+    """{frame id: file names} of the frames that have several images among the ``names`` of a folder."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(names):
+        stem, dot, suffix = name.rpartition(".")
+        if stem in frame_ids and (dot + suffix).lower() in IMAGE_SUFFIXES:
+            found.setdefault(stem, []).append(name)
+    return {stem: images for stem, images in found.items() if len(images) > 1}
 
 
 def read_image(path: Path, upright: bool = False) -> np.ndarray:
     """Decode a PNG or JPEG to (H, W, 3) uint8, RGB.
 
-    EXIF orientation is ignored: KITTI labels refer to stored pixels. With ``upright`` a JPEG is turned by it.
+    EXIF orientation is ignored: KITTI labels refer to stored pixels. With ``upright`` the image is turned by it.
     Raises ValueError for a file that cannot be decoded.
     """
     image = _decode_rgb_png(path)
@@ -51,25 +79,32 @@ def read_image(path: Path, upright: bool = False) -> np.ndarray:
             image = None
     if image is None:
         raise ValueError(f"{path}: this image cannot be decoded; expected a PNG or JPEG")
-    if upright:
-        with path.open("rb") as file:
-            return _turn_upright(image, _exif_orientation(_read_header(path, file)))
-    return image
+    return _turn_upright(image, read_image_header(path).orientation) if upright else image
 
 
-def read_image_size(path: Path, upright: bool = False) -> tuple[int, int]:
-    """(width, height) [px] of what :func:`read_image` returns, from the header alone.
+def read_image_header(path: Path) -> ImageHeader:
+    """Read an image's header, and look for the end mark after the start of its pixels.
 
-    Raises FileNotFoundError, or ValueError for a file that is no PNG or JPEG, or whose end mark is missing (truncated).
+    Whatever follows the end mark, such as the film of a motion photo, is ignored. Raises FileNotFoundError, or
+    ValueError for a file that is no PNG or JPEG, or has no end mark (truncated).
     """
     with path.open("rb") as file:
-        header = _read_header(path, file)
-        file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - _TAIL_BYTES))
-        if _END_MARKS[header.format or ""] not in file.read():
+        header = _parse_header(path, file)
+        start, end = file.tell(), file.seek(0, os.SEEK_END)
+        for position in (max(start, end - _TAIL_BYTES), start):
+            file.seek(position)
+            if _END_MARKS[header.format or ""] in file.read():
+                break
+        else:
             raise ValueError(f"{path}: this {header.format} is cut off; fetch or unpack it again")
-        width, height = header.size
-        return (height, width) if upright and _exif_orientation(header) in (5, 6, 7, 8) else (width, height)
+        file.seek(0)
+        bits = file.read(25)[24] if header.format == "PNG" else 8  # of the chunk IHDR, which comes first
+        return ImageHeader(header.size, _exif_orientation(header), bits)
+
+
+def uses_12_of_16_bits(header: ImageHeader, image: np.ndarray) -> bool:
+    """Whether a 16-bit image, here converted to 8 bits, only has values of 12 bits: such an image is nearly black."""
+    return header.bits == 16 and int(image.max()) < 16
 
 
 def read_size_table(path: Path) -> dict[str, tuple[int, int]]:
@@ -78,7 +113,7 @@ def read_size_table(path: Path) -> dict[str, tuple[int, int]]:
     Raises FileNotFoundError, or ValueError with file and line.
     """
     sizes: dict[str, tuple[int, int]] = {}
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = [line.decode(errors="replace") for line in read_lines(path)]
     if not lines or lines[0].strip() != "id,width,height":
         raise ValueError(f"{path}, line 1: expected the header 'id,width,height', got {''.join(lines[:1])[:60]!r}")
     for number, line in enumerate(lines[1:], 2):
@@ -90,8 +125,8 @@ def read_size_table(path: Path) -> dict[str, tuple[int, int]]:
     return sizes
 
 
-def _read_header(path: Path, file: IO[bytes]) -> PngImageFile | JpegImageFile:
-    """Not by ``Image.open``, which refuses large images and warns of them."""
+def _parse_header(path: Path, file: IO[bytes]) -> PngImageFile | JpegImageFile:
+    """Reads up to the first pixels. Not by ``Image.open``, which refuses large images and warns of them."""
     is_png = file.read(len(_PNG_SIGNATURE)) == _PNG_SIGNATURE
     file.seek(0)
     try:
@@ -115,10 +150,9 @@ def _decode_rgb_png(path: Path) -> np.ndarray | None:
 
 
 def _exif_orientation(header: PngImageFile | JpegImageFile) -> int:
-    """EXIF orientation of a JPEG, 1 .. 8 (CIPA DC-008); 1, upright, where there is none."""
     exif = Image.Exif()
     try:
-        exif.load(header.info.get("exif", b"") if header.format == "JPEG" else b"")
+        exif.load(header.info.get("exif", b""))
         orientation = exif.get(ExifTags.Base.Orientation, 1)
     except Exception:  # Pillow raises errors of many kinds for broken EXIF data
         return 1

@@ -11,12 +11,14 @@ import numpy as np
 
 from ..ops.angles import wrap_angle
 from ..structures import Calibration, Object3d, focal_net, read_objects, read_split
-from .consistency import check_consistency
+from .consistency import ALPHA_TOLERANCE, check_consistency
 from .image_cache import ImageCache
-from .images import IMAGE_SUFFIXES, find_image, read_image, read_image_size
+from .images import find_image, find_second_images, read_image, read_image_header, uses_12_of_16_bits
 from .object_depth import PAINTED_TYPES, SUFFIXES, find_object_depth, paint_object_depth, read_object_depth
 
 logger = logging.getLogger(__name__)
+_DECODED = 3
+"""dark 16-bit images after which no more images are decoded at the start"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ class KITTI:
             self._require_all()
         self.annotations: list[tuple[Calibration, tuple[Object3d, ...]] | Exception] = []
         """calibration and labels of each frame, or the error that :meth:`read` raises for it"""
+        self._turned: list[str] = []
+        self._dark: list[str] = []
         self.image_sizes: list[tuple[int, int]] = []
         """(width, height) [px] of each image; (0, 0) for a frame with an error"""
         for frame_id in self.frame_ids:
@@ -107,10 +111,8 @@ class KITTI:
                     raise
                 self.image_sizes.append((0, 0))
                 self.annotations.append(error)
-        consistency = check_consistency((*image, obj) for *image, objects in self.labelled_images() for obj in objects)
-        if consistency.systematic:
-            logger.warning("%s, split %s: %s", self.label_dir, split, consistency.describe())
-        self._replace_unknown_alpha()
+        self._check_angles()
+        self._warn_of_images()
         scored = sum(obj.score is not None for _, _, objects in self.labelled_images() for obj in objects)
         if scored:
             logger.warning("%s: %d labels have a 16th column, a score; it is not used", self.label_dir, scored)
@@ -152,13 +154,19 @@ class KITTI:
             if not isinstance(annotation, Exception):
                 yield size, *annotation
 
-    def _replace_unknown_alpha(self) -> None:
-        """Compute alpha from rotation_y and the position where a label has none: outside -pi .. pi, or 0 in all labels.
+    def _check_angles(self) -> None:
+        """Log columns that contradict each other, and replace an unknown alpha by that of rotation_y and the position.
 
-        Converters write -10 (nuScenes, CARLA) or 0 (labelCloud, FiftyOne) for an unknown alpha.
+        Converters write -10 (nuScenes, CARLA) or 0 everywhere (labelCloud, FiftyOne) for an unknown alpha.
         """
-        placed = [obj for _, _, objects in self.labelled_images() for obj in objects if obj.location_cam[2] > 0]
-        constant = len(placed) > 1 and not any(obj.alpha for obj in placed)
+        labels = [(size, camera, obj) for size, camera, objects in self.labelled_images() for obj in objects]
+        placed = [obj for *_, obj in labels if obj.location_cam[2] > 0]
+        constant = not any(obj.alpha for obj in placed) and any(abs(_observe(o)) > ALPHA_TOLERANCE for o in placed)
+        if constant:
+            labels = [(size, camera, replace(obj, alpha=-10.0)) for size, camera, obj in labels]
+        consistency = check_consistency(labels)
+        if consistency.systematic:
+            logger.warning("%s, split %s: %s", self.label_dir, self.split, consistency.describe())
         count = 0
         for index, annotation in enumerate(self.annotations):
             if isinstance(annotation, Exception):
@@ -168,14 +176,29 @@ class KITTI:
             count += sum(new is not old for new, old in zip(known, objects, strict=True))
             self.annotations[index] = calibration, tuple(known)
         if count:
-            reason = "alpha is 0 in all of them" if constant else f"their alpha is outside {-math.pi:.2f} .. {math.pi:.2f}"
+            reason = "alpha is 0 in all of them" if constant else "their alpha is outside -pi .. pi"
             logger.warning(
                 "%s: alpha of %d labels of split %s is taken from rotation_y and the position, since %s",
                 *(self.label_dir, count, self.split, reason),
             )
 
+    def _warn_of_images(self) -> None:
+        """Name images that may not be what their labels refer to."""
+        several = find_second_images((entry.name for entry in self.image_dir.iterdir()), self.index_of)
+        for frame_id, names in list(several.items())[:1]:
+            used = find_image(self.image_dir, frame_id).name
+            text = "%s: %d frames have two images, the first is %s; %s is used"
+            logger.warning(text, self.image_dir, len(several), " and ".join(names), used)
+        if self._turned:
+            text = "%s: the EXIF orientation of %d images is ignored (labels refer to stored pixels), the first is %s"
+            logger.warning(text, self.image_dir, len(self._turned), self._turned[0])
+        if self._dark:
+            text = "%s: 16-bit images with values of 12 bits at most, such as %s, are read as nearly black"
+            logger.warning(text, self.image_dir, self._dark[0])
+
     def _require_all(self) -> None:
-        self._require_files(self.image_dir, IMAGE_SUFFIXES)
+        missing = [frame_id for frame_id in self.frame_ids if not find_image(self.image_dir, frame_id).is_file()]
+        self._refuse_missing(self.image_dir, missing, ".png")
         if self.obj_depth_dir is not None:
             self._require_files(self.obj_depth_dir, SUFFIXES, "; make them with make_obj_depth.py")
         self._require_files(self.calib_dir, (".txt",))
@@ -185,15 +208,24 @@ class KITTI:
     def _require_files(self, folder: Path, suffixes: Sequence[str], cure: str = "") -> None:
         present = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
         missing = [i for i in self.frame_ids if not any(i + suffix in present for suffix in suffixes)]
+        self._refuse_missing(folder, missing, suffixes[0], cure)
+
+    def _refuse_missing(self, folder: Path, missing: Sequence[str], suffix: str, cure: str = "") -> None:
         if missing:
             raise FileNotFoundError(
                 f"{folder}: {len(missing)} of the {len(self.frame_ids)} files of split {self.split!r} are missing, "
-                f"the first is {missing[0]}{suffixes[0]}{cure}"
+                f"the first is {missing[0]}{suffix}{cure}"
             )
 
     def _read_headers(self, frame_id: str) -> tuple[tuple[int, int], Calibration, tuple[Object3d, ...]]:
         """Image size, calibration and labels. Images and depth maps are checked by their headers only."""
-        size = read_image_size(find_image(self.image_dir, frame_id))
+        path = find_image(self.image_dir, frame_id)
+        header = read_image_header(path)
+        size = header.size
+        if header.orientation != 1:
+            self._turned.append(path.name)
+        if header.bits == 16 and len(self._dark) < _DECODED and uses_12_of_16_bits(header, read_image(path)):
+            self._dark.append(path.name)
         if self.obj_depth_dir is not None:
             read_object_depth(find_object_depth(self.obj_depth_dir, frame_id), size)
         calibration = Calibration.from_file(self.calib_dir / f"{frame_id}.txt")

@@ -9,7 +9,7 @@ from ..structures import read_objects
 from ..system.commands import progress_interval
 from ..system.machine import available_cores
 from ..system.threads import map_ahead
-from .images import find_image, read_image_size
+from .images import IMAGE_SUFFIXES, find_image, read_image_header
 from .kitti import find_data_dir, find_label_dir
 from .object_depth import PAINTED_TYPES, SUFFIXES, paint_object_depth, read_object_depth, write_object_depth
 
@@ -26,6 +26,9 @@ def write_object_depth_maps(root: Path, force: bool = False, suffix: str = ".npy
     if not labels:
         raise FileNotFoundError(f"{label_dir}: no label files (*.txt)")
     usable = [path for path in labels if find_image(training / "image_2", path.stem).is_file()]
+    if not usable:
+        images, suffixes = training / "image_2", " or ".join(IMAGE_SUFFIXES)
+        raise FileNotFoundError(f"{images}: no image ({suffixes}) for any of the {len(labels)} label files")
     for name in PAINTED_TYPES:
         (training / name).mkdir(exist_ok=True)
     threads = min(available_cores(), 16)
@@ -51,7 +54,7 @@ def _write_frame(training: Path, force: bool, suffix: str, label: Path) -> tuple
 
     Returns how many maps were written, and how many of the other format were deleted.
     """
-    size = read_image_size(find_image(training / "image_2", label.stem))
+    size = read_image_header(find_image(training / "image_2", label.stem)).size
     maps = {name: training / name / f"{label.stem}{suffix}" for name in PAINTED_TYPES}
     outdated = [name for name, path in maps.items() if force or not _is_up_to_date(path, size, label)]
     objects = read_objects(label) if outdated else []

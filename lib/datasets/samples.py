@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..config import Config
-from ..ops.feature_map import STRIDE
+from ..ops.affine import STRIDE
 from ..structures import FrameInfo
 from ..system.machine import available_cores, keep_freed_memory
 from .augmentation import Augmentation

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..config import Dataset
 from ..config.dataset import MERGED_INTO_CAR
+from ..ops.affine import STRIDE
 from ..ops.angles import angle_to_bin
-from ..ops.feature_map import STRIDE
 from ..ops.gaussian import draw_gaussian, gaussian_radius
 from ..ops.heads import OBJECT_HEADS
 from ..structures import Calibration, Object3d

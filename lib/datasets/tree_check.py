@@ -1,5 +1,6 @@
 """Check all files of a KITTI tree, as tools/check_dataset.py does."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,11 +24,12 @@ from .file_checks import (
     check_overlap,
     check_split,
 )
-from .images import find_image
+from .images import find_image, find_second_images
 from .kitti import find_data_dir, find_label_dir
 from .object_depth import PAINTED_TYPES, find_object_depth
 
 SPLITS = ("train", "val", "trainval", "test")
+TRAINING_SPLITS = ("train", "trainval")
 
 
 @dataclass
@@ -55,12 +57,15 @@ class DatasetCheck:
         return "\n".join([*lines, *self.notes, f"{self.n_frames} frames checked: {verdict}"])
 
 
-def check_dataset(root: Path, config: Dataset, split: str | None = None) -> DatasetCheck:
+def check_dataset(
+    root: Path, config: Dataset, split: str | None = None, train_split: str | None = None
+) -> DatasetCheck:
     """Check the split files and every file of their frames, in threads, with a progress bar.
 
     Args:
         config: its class names are accepted types besides KITTI's; its writelist and limits decide what is counted.
         split: one of ``SPLITS``; None: all that there are. Then a test split without its images is left out.
+        train_split: the split in which every class of the writelist must have an object to train on.
 
     Raises FileNotFoundError where there is no tree in KITTI's layout.
     """
@@ -85,14 +90,19 @@ def check_dataset(root: Path, config: Dataset, split: str | None = None) -> Data
         elif chosen:
             data_dir = find_data_dir(root, half)
             frames += [(data_dir, frame_id) for frame_id in chosen]
+            folder = data_dir / "image_2"
+            for frame_id, several in find_second_images(os.listdir(folder), set(chosen)).items():
+                message = f"{' and '.join(several)} exist; {find_image(folder, frame_id).name} is used"
+                result.faults.append(Fault("two images of a frame", folder, 0, message))
     types = tuple(dict.fromkeys((*KITTI_TYPES, *config.class_names)))
-    faults, images = _check_frames(frames, types)
+    faults, labelled_images = _check_frames(frames, types)
     result.faults += sorted(faults)
     result.n_frames = len(frames)
     for name in splits:
-        labelled = [frame_id for frame_id in ids[name] if name != "test" and frame_id in images]
+        labelled = [frame_id for frame_id in ids[name] if name != "test" and frame_id in labelled_images]
         if labelled:
-            _check_labels_together(result, name, lists / f"{name}.txt", labelled, images, config)
+            images = {frame_id: labelled_images[frame_id] for frame_id in labelled}
+            _check_labels_together(result, name, lists / f"{name}.txt", images, config, name == train_split)
     return result
 
 
@@ -112,15 +122,10 @@ def _check_frames(
 
 
 def _check_labels_together(
-    result: DatasetCheck,
-    split: str,
-    path: Path,
-    frame_ids: Sequence[str],
-    images: dict[str, LabelledImage],
-    config: Dataset,
+    result: DatasetCheck, split: str, path: Path, images: dict[str, LabelledImage], config: Dataset, require_all: bool
 ) -> None:
-    """Add what the labels of a split as a whole tell to ``result``."""
-    labels = [(*images[i][:2], obj, f"{i}.txt") for i in frame_ids for obj in images[i][2]]
+    """Add what the labels of a split as a whole tell to ``result``; ``require_all``: every class must be trained on."""
+    labels = [(size, camera, obj, f"{i}.txt") for i, (size, camera, objects) in images.items() for obj in objects]
     consistency = check_consistency(label[:3] for label in labels)
     message = consistency.describe()
     if consistency.systematic:
@@ -128,9 +133,9 @@ def _check_labels_together(
     elif message:
         first = labels[min((*consistency.alpha, *consistency.box))][3]
         result.notes.append(f"split {split}: {message}; the first in {first}")
-    census = take_census(split, (images[frame_id] for frame_id in frame_ids), config)
+    census = take_census(split, images.values(), config)
     empty = [name for name, counts in census.counts.items() if not counts[TRAINED]]
-    if empty == list(census.counts):
+    if empty and (require_all or (split in TRAINING_SPLITS and len(empty) == len(census.counts))):
         result.faults.append(Fault("nothing to train on", path, 0, "; ".join(map(census.describe, empty))))
     result.notes.append(census.table())
 

@@ -69,7 +69,7 @@ def decode_settings(config: Config) -> DecodeSettings:
         config.dataset.resolution,
         config.tester.threshold,
         config.dataset.known_sizes if config.dataset.meanshape else None,
-        config.tester.map_to_image == "official",
+        config.tester.map_to_image,
     )
 
 

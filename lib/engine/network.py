@@ -9,7 +9,7 @@ from torch import nn
 
 from ..config import Config, load_config, parse_config
 from .checkpoint import load_model_state, read_checkpoint
-from .run_folder import EVALUATION_KEYS, warn_of_differences
+from .run_folder import EVALUATION_KEYS, require_same_decoding, warn_of_differences
 
 
 class TrainedNetwork(NamedTuple):
@@ -31,6 +31,8 @@ def load_network(
 ) -> TrainedNetwork:
     """Load a checkpoint of this or of the official code; warn where ``EVALUATION_KEYS`` differ from the training's.
 
+    A configuration that contradicts the checkpoint's classes or sizes is an error.
+
     Args:
         build_model: ``lib.models.build_model``; passed in, since the engine imports no model.
         config: a YAML file or its content; None: the configuration in the checkpoint.
@@ -48,6 +50,7 @@ def load_network(
         config = _stored_config(path, stored, overrides)
     elif not isinstance(config, Config):
         config = load_config(config, overrides)
+    require_same_decoding(path, stored, config)
     warn_of_differences(path, stored, config, EVALUATION_KEYS)
     try:
         model = build_model(replace(config, general=replace(config.general, obj_depth=False)))

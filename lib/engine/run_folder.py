@@ -5,15 +5,15 @@ import logging
 import re
 from pathlib import Path
 
-from ..config import PROJECT_ROOT, Config, differences, find_file, flatten
+from ..config import PROJECT_ROOT, Config, Dataset, differences, find_file, flatten, parse_config
 from .checkpoint import read_checkpoint
 
 logger = logging.getLogger(__name__)
 
 LAST = "checkpoint_last.pth"
 """written after every epoch, and every ``trainer.save_interval_minutes`` inside one"""
-EVALUATION_KEYS = ("dataset.resolution", "dataset.meanshape", "dataset.use_3d_center", "tester.map_to_image")
-"""keys that an evaluation must share with the training"""
+EVALUATION_KEYS = ("dataset.resolution", "dataset.use_3d_center")
+"""keys that an evaluation should share with the training; others than ``require_same_decoding`` demands"""
 _MAY_CHANGE = ("general.exp_name", "general.dataroot", "dataset.num_workers", "trainer.", "tester.", "model.pretrained")
 """keys, or beginnings of keys, that may differ when a run is resumed"""
 
@@ -95,6 +95,36 @@ def warn_of_differences(path: Path, stored: object, config: Config, keys: tuple[
     compared = keys if keys is not None else tuple(k for k in flatten(config) if not k.startswith(_MAY_CHANGE))
     for key, (old, new) in differences(stored, config, compared).items():
         logger.warning("%s was trained with %s: %s; now it is %s", path, key, old, new)
+
+
+def require_same_decoding(path: Path, stored: object, config: Config) -> None:
+    """Raise ValueError where ``config`` would read a checkpoint's outputs as other classes or sizes than it learned.
+
+    ``stored``: the checkpoint's own configuration; official ones hold none.
+    """
+    section = stored.get("dataset") if isinstance(stored, dict) else None
+    if not isinstance(section, dict):
+        return
+    keys = {key: section[key] for key in ("class_names", "meanshape", "mean_sizes") if key in section}
+    try:
+        trained = parse_config({"dataset": {**keys, "writelist": keys.get("class_names", [])[:1] or None}}).dataset
+    except (ValueError, TypeError):  # not a configuration of this code: nothing can be compared
+        return
+    for key, old, new in (
+        ("class_names", list(trained.class_names), list(config.dataset.class_names)),
+        ("meanshape", trained.meanshape, config.dataset.meanshape),
+        ("mean_sizes", _added_sizes(trained), _added_sizes(config.dataset)),
+    ):
+        if old != new:
+            raise ValueError(
+                f"{path} was trained with dataset.{key} {old}, the configuration has {new}: detections would have "
+                "wrong classes or sizes; use the checkpoint's values"
+            )
+
+
+def _added_sizes(dataset: Dataset) -> dict[str, list[float]]:
+    """The sizes that decoding adds, by class; none without ``meanshape``."""
+    return {name: list(dataset.known_sizes[name]) for name in dataset.class_names} if dataset.meanshape else {}
 
 
 def _epoch(path: Path) -> int:

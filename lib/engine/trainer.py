@@ -222,6 +222,8 @@ class Trainer:
     def _keep_best(self, ap: dict[str, float]) -> None:
         """Save checkpoint_best.pth if the first AP is the best so far. NaN is never the best."""
         name, score = next(iter(ap.items()), ("", math.nan))
+        if name and math.isnan(score):
+            logger.info("checkpoint_best.pth is not written: there is no %s in this evaluation", name)
         if math.isnan(score) or (self.progress.best is not None and score <= self.progress.best):
             return
         self.progress.best = score

@@ -50,9 +50,12 @@ def detection_states(detections: Annotations, cls: str, difficulty: str, band: B
 
 
 def detected_metrics(detections: Annotations, cls: str) -> list[str]:
-    """Metrics in which the class has a detection with valid fields (-1 and -1000 mean absent, as in the devkit)."""
+    """Metrics in which the class has a detection with valid fields (-1 and -1000 mean absent, as in the devkit).
+
+    A detection without a 2D box is always ignored, so it has no valid fields; the devkit gives an AP of 0 to those.
+    """
     columns = detections.values.T
-    own = detections.types == detections.type_names.index(cls)
+    own = (detections.types == detections.type_names.index(cls)) & (columns[Y1] != columns[Y2])
     has_bev = (columns[X] != -1000) & (columns[Z] != -1000) & (columns[WIDTH] > 0) & (columns[LENGTH] > 0)
     has_3d = has_bev & (columns[Y] != -1000) & (columns[HEIGHT] > 0)
     valid = {"bbox": columns[X1] >= 0, "bev": has_bev, "3d": has_3d}

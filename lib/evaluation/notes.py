@@ -1,11 +1,12 @@
 """What a reader of an evaluation's figures must know: why a figure is missing, what limits it, what looks wrong."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 
-from .annotations import ALPHA, DONT_CARE, OCCLUDED, ROTATION_Y, TRUNCATED, Y1, Y2, Annotations
+from .annotations import ALPHA, DONT_CARE, OCCLUDED, ROTATION_Y, TRUNCATED, Y1, Y2, Annotations, X, Z
 from .ignore_rules import IGNORED, VALID, detection_states, label_states
 from .protocol import DIFFICULTIES, MAX_TRUNCATED, MIN_HEIGHT, N_SAMPLES
 from .result import Curve
@@ -20,8 +21,7 @@ def explain_figures(
     """Sentences about the figures of one class."""
     own = labels.types == labels.type_names.index(cls)
     if not own.any():
-        found = ", ".join(f"{name} {number}" for name, number in labels.count_types().items())
-        return [f"{cls}: no label is of this class; types found: {found or 'none'}"]
+        return [f"{cls}: no label is of this class; types found: {_list_types(labels.count_types())}"]
     counts = {name: int((label_states(labels, cls, name)[own] == VALID).sum()) for name in DIFFICULTIES}
     notes = []
     if not any(counts.values()):
@@ -36,27 +36,39 @@ def explain_figures(
     found = detections.types == detections.type_names.index(cls)
     if found.any() and (detection_states(detections, cls, DIFFICULTIES[-1])[found] == IGNORED).all():
         notes.append(f"{cls}: all {found.sum()} detections are ignored: lower than {MIN_HEIGHT[DIFFICULTIES[-1]]} px")
-    unknown = int((labels.values[own, ALPHA] == -10).sum())
-    if unknown:
-        notes.append(f"{cls}: AOS is not computed where labels have the unknown alpha -10 ({unknown} labels)")
-    if any(curve.orientation is None for key, curve in curves.items() if key[1:3] == (cls, "bbox")) and not unknown:
-        notes.append(f"{cls}: AOS is not computed, since a detection has the unknown alpha -10")
+    if any(curve.orientation is None for key, curve in curves.items() if key[1:3] == (cls, "bbox")):
+        unknown = int((labels.values[own, ALPHA] == -10).sum())
+        of_labels = f"where labels have the unknown alpha -10 ({unknown} labels)"
+        of_detections = "since a detection has the unknown alpha -10"
+        known = (detections.values[:, ALPHA] != -10).all()
+        notes.append(f"{cls}: AOS is not computed{' ' if known else ', '}{of_labels if known else of_detections}")
     return notes
 
 
 def find_doubts(annotations: Annotations, kind: str) -> list[str]:
     """Sentences about values that cannot be right; ``kind``: 'labels' or 'detections'."""
     notes = []
+    real = annotations.types != DONT_CARE  # DontCare areas have the angles -10
     angles = annotations.values[:, (ALPHA, ROTATION_Y)]
-    wrong = ((abs(angles) > _LARGEST_ANGLE) & (angles != -10)).any(axis=1) & (annotations.types != DONT_CARE)
+    wrong = ((abs(angles) > _LARGEST_ANGLE) & (angles != -10)).any(axis=1) & real
     if wrong.any():
         first = int(np.searchsorted(annotations.offsets, np.flatnonzero(wrong)[0], side="right")) - 1
         place = f"{annotations.frame_ids[first]}.txt" if annotations.frame_ids else f"frame {first}"
-        share = f"{wrong.sum()} of {len(wrong)} {kind}"
+        share = f"{wrong.sum()} of {real.sum()} {kind}"
         notes.append(f"{share} have an angle beyond 2 pi, the first in {place}: are they in degrees?")
+    alpha, x, z, rotation_y = annotations.values[real][:, (ALPHA, X, Z, ROTATION_Y)].T
+    if len(alpha) and not alpha.any() and np.median(abs(np.sin((rotation_y - np.arctan2(x, z)) / 2))) > 0.05:
+        notes.append(f"alpha is 0 in all {len(alpha)} {kind}, but rotation_y is not: AOS compares unknown headings")
+    if kind == "detections" and annotations.other_types:
+        notes.append(f"types of detections that are not evaluated: {_list_types(annotations.other_types)}")
     if kind == "labels" and annotations.n_scored:
         notes.append(f"{annotations.n_scored} labels have a 16th column, a score; it is not used")
     return notes
+
+
+def _list_types(counts: Mapping[str, int]) -> str:
+    """The twelve most frequent ones; quoted, since 'Car:' is another type than 'Car'."""
+    return ", ".join(f"{name!r} {number}" for name, number in Counter(counts).most_common(12)) or "none"
 
 
 def _explain_ignored(values: np.ndarray) -> str:

@@ -63,7 +63,7 @@ def normalise_classes(classes: Sequence[str]) -> tuple[str, ...]:
     """``classes`` without repetitions, KITTI's types in KITTI's spelling. Raises ValueError for impossible names."""
     if isinstance(classes, str) or not classes:
         raise ValueError(f"classes must be a sequence of names such as {', '.join(CLASSES)}, got {classes!r}")
-    by_lower = canonical_names()
+    by_lower = canonical_names(classes) | canonical_names()
     for name in classes:
         if not name.isascii() or len(name.split()) != 1 or name.lower() == "dontcare":
             raise ValueError(f"classes: {name!r} cannot be evaluated; a class is one ASCII word and not DontCare")

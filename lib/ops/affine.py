@@ -7,9 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+STRIDE = 4
+"""pixels of the network input per cell of the network's maps"""
 INPUT_MULTIPLE = 32
 """both sides of a network input are multiples of the backbone's largest stride [px]"""
-_SAME_RATIO = 0.03
+SAME_RATIO = 0.03
+"""largest relative difference of two ratios width / height at which an image counts as one of the input's shape"""
+OFFICIAL_MAP_RATIO = 0.01
+"""largest difference at which rows are mapped back by the ratio of the heights (KITTI at 1280 x 384: 0.0098)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +50,14 @@ def resolution_for(image_size: tuple[int, int], configured: tuple[int, int]) -> 
     contains all rows.
     """
     (width, height), (net_width, net_height) = image_size, configured
-    if ratio_difference(image_size, configured) <= _SAME_RATIO:
+    if ratio_difference(image_size, configured) <= SAME_RATIO:
         return net_width, net_height
     return net_width, -(-net_width * height // (width * INPUT_MULTIPLE)) * INPUT_MULTIPLE
+
+
+def share_outside(image_size: tuple[int, int], resolution: tuple[int, int]) -> float:
+    """Share of an image's rows that lie above or below a network input (width, height)."""
+    return max(0.0, 1 - image_size[0] * resolution[1] / (image_size[1] * resolution[0]))
 
 
 def ratio_difference(size: tuple[int, int], other: tuple[int, int]) -> float:

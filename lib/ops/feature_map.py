@@ -10,10 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .affine import ScaleShift
-
-STRIDE = 4
-"""pixels of the network input per cell of the maps"""
+from .affine import STRIDE, ScaleShift
 
 
 def cells_to_image(to_input: ScaleShift) -> np.ndarray:

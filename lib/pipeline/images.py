@@ -76,7 +76,8 @@ def write_frames(
 
 def read_detections(results: Path, frame_ids: Sequence[str], min_score: float) -> dict[str, list[Object3d]]:
     """Detections with a score of ``min_score`` or more, by frame id, from ``results/<frame id>.txt``."""
-    return {frame_id: keep_confident(read_objects(results / f"{frame_id}.txt", scored=True), min_score) for frame_id in frame_ids}
+    found = {frame_id: read_objects(results / f"{frame_id}.txt", scored=True) for frame_id in frame_ids}
+    return {frame_id: keep_confident(objects, min_score) for frame_id, objects in found.items()}
 
 
 def keep_confident(objects: Sequence[Object3d], min_score: float) -> list[Object3d]:

@@ -70,7 +70,7 @@ def _figure_sections(figures: Figures) -> list[Section]:
     for cls in result.classes:
         panels = precision_panels(result, [cls])
         drawn = any(panel.drawn_lines for panel in panels)
-        precision.append(gallery(panels) if drawn else f"{cls}: no detection is a true positive.")
+        precision.append(gallery(panels) if drawn else f"{cls}: no ground truth that counts was found.")
     by_distance = [_to_table(cls, result.distance_rows(cls)) for cls in result.classes]
     errors = [_to_table(own.cls, own.rows()) for own in depth]
     return [

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..config import Config
+from ..config import Config, flatten
 from ..datasets import build_dataset
 from ..datasets.census import take_census
 from ..datasets.samples import training_loader
@@ -18,7 +18,13 @@ from ..engine.distributed import join, leave, lost_contact, own_rank
 from ..engine.metrics import add_ap_to_last, read_metrics
 from ..engine.network import load_network
 from ..engine.optimizer import build_optimizer
-from ..engine.run_folder import LAST, check_nothing_is_lost, find_checkpoint, warn_of_differences
+from ..engine.run_folder import (
+    LAST,
+    check_nothing_is_lost,
+    find_checkpoint,
+    require_same_decoding,
+    warn_of_differences,
+)
 from ..engine.trainer import Trainer
 from ..losses import Criterion
 from ..models import build_model
@@ -122,10 +128,24 @@ def build_initial_model(config: Config, run_dir: Path, resume: Path | None) -> n
     from_imagenet = not resume and not config.trainer.pretrain_model
     model = build_model(config, config.model.pretrained if from_imagenet else False)
     if resume:
-        warn_of_differences(resume, read_checkpoint(resume).get("config"), config, None)
+        stored = read_checkpoint(resume).get("config")
+        require_same_decoding(resume, stored, config)
+        warn_of_differences(resume, stored, config, None)
     elif config.trainer.pretrain_model:
         path = find_checkpoint(config.trainer.pretrain_model, run_dir)
-        load_model_state(model, read_checkpoint(path)["model_state"], path)
+        checkpoint = read_checkpoint(path)
+        state = checkpoint["model_state"]
+        trained = flatten(checkpoint.get("config") or {}).get("dataset.class_names")
+        own = {name: value for name, value in model.state_dict().items() if name.startswith("heatmap.2.")}
+        names = list(config.dataset.class_names)
+        if trained not in (None, names) or any(state[k].shape != v.shape for k, v in own.items() if k in state):
+            state = {**state, **own}
+            logger.warning(
+                "%s was trained on the classes %s, not %s: the heatmap's last layer starts anew, all other weights are "
+                "taken",
+                *(path, trained or f"of {len(checkpoint['model_state']['heatmap.2.bias'])} channels", names),
+            )
+        load_model_state(model, state, path)
     return model
 
 

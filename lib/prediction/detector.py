@@ -27,7 +27,7 @@ from ..engine.network import load_network
 from ..engine.step import to_channels_last
 from ..models import build_model
 from ..models.folding import fold_batch_norm
-from ..ops.affine import ratio_difference, resolution_for
+from ..ops.affine import resolution_for
 from ..ops.feature_map import cells_to_image
 from ..postprocess import DecodeSettings
 from ..structures import Calibration, FrameInfo, Object3d, focal_net
@@ -38,8 +38,6 @@ from ..visualization import draw_heatmap
 
 SAME_FOCAL = 0.05
 """focal lengths are treated as equal up to this relative difference: KITTI's own cameras differ by 2 %"""
-_OFFICIAL_RATIO = 0.01
-"""largest difference of aspect ratios at which the official map of rows is used"""
 _MAX_INPUT_PIXELS = 1 << 23
 """about 17 times KITTI's"""
 _MAX_IMAGE_BYTES = 1 << 26
@@ -122,15 +120,15 @@ class Detector:
                 f"an image of {image_size[0]} x {image_size[1]} would need a network input of "
                 f"{resolution[0]} x {resolution[1]}; give a smaller one (--resolution)"
             )
-        official = configured.official_vertical and ratio_difference(image_size, resolution) <= _OFFICIAL_RATIO
-        return replace(configured, resolution=resolution, threshold=self.threshold, official_vertical=official)
+        map_to_image = "exact" if configured.map_to_image == "exact" else "auto"  # the input may have another shape
+        return replace(configured, resolution=resolution, threshold=self.threshold, map_to_image=map_to_image)
 
     def stream(
         self, frames: Iterable[FrameInfo], read: Callable[[FrameInfo], np.ndarray | None], threads: int = 1
     ) -> Generator[Detection, None, None]:
         """Detections of many images, in order, while the next images are read; only a few are in memory at a time.
 
-        Neighbours with the same :meth:`batch_key` form a batch.
+        Neighbours with the same network resolution form a batch.
 
         Args:
             read: returns a frame's image (H, W, 3) uint8, RGB, or None at the end; called in ``threads``.
@@ -161,21 +159,16 @@ class Detector:
                 return
             items.append(item)
 
-    def batch_key(self, image_size: tuple[int, int]) -> tuple[int, int, bool]:
-        """Network input (width, height) and ``official_vertical``, which are equal for all images of a batch."""
-        settings = self.settings(image_size)
-        return (*settings.resolution, settings.official_vertical)
-
     def _fits(self, items: Sequence[_Loaded], image_size: tuple[int, int]) -> bool:
         """Whether an image of this size may join a batch.
 
         Batches are as large as in training where the input is no larger, so that results equal those of an evaluation.
         """
         limit, (width, height) = self.max_batch or self.config.dataset.batch_size, self.config.dataset.resolution
-        own_width, own_height, _ = key = self.batch_key(image_size)
+        own_width, own_height = resolution = self.settings(image_size).resolution
         fitting = limit * width * height // (own_width * own_height)
         most = min(limit, fitting, _MAX_IMAGE_BYTES // (3 * image_size[0] * image_size[1]))
-        return len(items) < most and key == self.batch_key(items[0][0].image_size)
+        return len(items) < most and resolution == self.settings(items[0][0].image_size).resolution
 
 
 _Loaded = tuple[FrameInfo, np.ndarray, Tensor]

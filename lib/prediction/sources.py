@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..datasets.images import IMAGE_SUFFIXES, read_image, read_image_size
+from ..datasets.images import IMAGE_SUFFIXES, read_image, read_image_header
 
 _SUFFIXES = ", ".join(IMAGE_SUFFIXES)
 
@@ -87,7 +87,7 @@ def find_source(path: Path) -> list[ImageFile] | Video:
         first = names.setdefault(image.stem, image.name)
         if first != image.name:
             raise ValueError(f"{path}: {first} and {image.name} would both be {image.stem}.txt; rename one")
-    return [ImageFile(image, read_image_size(image, upright=True)) for image in found]
+    return [ImageFile(image, read_image_header(image).upright_size) for image in found]
 
 
 def _is_image(path: Path) -> bool:

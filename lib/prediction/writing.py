@@ -54,7 +54,7 @@ def predict_images(
 
     threads = min(8, available_cores())
     # sorted, so that images with the same network input form full batches
-    frames = sorted(frames, key=lambda frame: detector.batch_key(frame.image_size))
+    frames = sorted(frames, key=lambda frame: detector.settings(frame.image_size).resolution)
     detections = detector.stream(frames, lambda frame: files[frame.frame_id].read(), threads)
     return _save_all(detections, options, options.out / "data", write_png, threads, threads, len(frames))
 

@@ -56,10 +56,10 @@ class Calibration:
         entries: dict[str, list[tuple[int, list[bytes]]]] = {}
         current: list[bytes] = []
         for number, line in enumerate(read_lines(path), 1):
-            key, colon, values = line.partition(b":")
+            name, colon, values = line.partition(b":")
             if colon:
                 current = values.split()
-                entries.setdefault(key.strip().decode(errors="replace"), []).append((number, current))
+                entries.setdefault(name.strip().decode(errors="replace"), []).append((number, current))
             elif all(map(_is_number, line.split())):
                 current += line.split()
         key = next((key for key in MATRIX_KEYS if key in entries), None)
@@ -109,7 +109,8 @@ def _check_projection(P2: np.ndarray) -> None:
         raise ValueError(f"P2 must be finite with positive focal lengths and P2[2, 2] > 0, got {P2.tolist()}")
     for row, column in ((0, 1), (1, 0), (2, 0), (2, 1)):
         if abs(P2[row, column]) > 1e-6 * P2[row, row]:
-            raise ValueError(f"P2[{row}, {column}] must be 0 (a rectified camera without skew), got {P2[row, column]:g}")
+            found = f"got {P2[row, column]:g}"
+            raise ValueError(f"P2[{row}, {column}] must be 0, as of a rectified camera without skew, {found}")
 
 
 def _is_number(word: bytes) -> bool:

@@ -5,6 +5,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from logging.handlers import MemoryHandler
 from pathlib import Path
 
 from .interruption import Interrupted, Interruption
@@ -15,27 +16,40 @@ logger = logging.getLogger(__name__)
 def setup_logging(log_file: Path | None = None, level: int = logging.INFO) -> None:
     """Log messages of ``level`` and above to the terminal, all messages also to the end of ``log_file``.
 
-    Replaces the handlers of earlier calls.
+    Replaces the handlers of earlier calls. Messages since a call without ``log_file`` are written to the file too.
     """
     root = logging.getLogger()
+    earlier: list[logging.LogRecord] = []
     for handler in list(root.handlers):
         if getattr(handler, "_by_setup_logging", False):
+            if isinstance(handler, MemoryHandler):
+                earlier = list(handler.buffer)
+                handler.buffer.clear()
             root.removeHandler(handler)
             handler.close()
     console = logging.StreamHandler(sys.stdout)
     console.setLevel(level)
-    console.setFormatter(logging.Formatter("%(message)s"))
+    console.setFormatter(_ConsoleFormatter("%(message)s"))
     handlers: list[logging.Handler] = [console]
-    if log_file is not None:
+    if log_file is None:
+        handlers.append(MemoryHandler(1000, flushLevel=logging.CRITICAL + 1))  # without target: kept for the next call
+    else:
         log_file.parent.mkdir(parents=True, exist_ok=True)
         file = logging.FileHandler(log_file, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        for record in earlier:
+            file.handle(record)
         handlers.append(file)
     for handler in handlers:
         handler._by_setup_logging = True  # type: ignore[attr-defined]
         root.addHandler(handler)
     root.setLevel(logging.INFO)
     logging.getLogger("lib").setLevel(logging.DEBUG)
+
+
+class _ConsoleFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return ("warning: " if record.levelno == logging.WARNING else "") + super().format(record)
 
 
 def progress_interval() -> float:

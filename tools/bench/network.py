@@ -229,7 +229,7 @@ def make_random_targets(rng: np.random.Generator, batch: int, width_map: int, he
     """Targets of images with OBJECTS cars each; the object-wise depth map covers a fifth of the image."""
     images = []
     for _ in range(batch):
-        targets = empty_targets(width_map, height_map)
+        targets = empty_targets(width_map, height_map, Dataset())
         for slot in range(OBJECTS):
             x, y = int(rng.integers(width_map)), int(rng.integers(height_map))
             draw_gaussian(targets["heatmap"][1], (x, y), 5)

@@ -29,7 +29,7 @@ from lib.datasets.augmentation import Augmentation
 from lib.datasets.kitti import KITTI
 from lib.datasets.object_depth import ALL_FOLDER, paint_object_depth, read_object_depth, write_object_depth
 from lib.datasets.samples import TrainingSamples
-from lib.ops.feature_map import STRIDE
+from lib.ops.affine import STRIDE
 from lib.system.machine import keep_freed_memory
 from tools import make_synthetic_kitti
 from tools.bench.timing import Report
