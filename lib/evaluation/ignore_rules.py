@@ -5,7 +5,7 @@ N ground truths and M detections of all frames.
 
 import numpy as np
 
-from .annotations import DONT_CARE, HEIGHT, LENGTH, OCCLUDED, TRUNCATED, WIDTH, X1, Y1, Y2, Annotations, X, Y, Z
+from .annotations import BBOX, DONT_CARE, HEIGHT, LENGTH, OCCLUDED, TRUNCATED, WIDTH, X1, Y1, Y2, Annotations, X, Y, Z
 from .protocol import MAX_OCCLUDED, MAX_TRUNCATED, MIN_HEIGHT, NEIGHBOURS, Band
 
 VALID, IGNORED, OTHER_CLASS, DONT_CARE_AREA, NO_FALSE_POSITIVE = 0, 1, -1, -2, 2
@@ -52,10 +52,11 @@ def detection_states(detections: Annotations, cls: str, difficulty: str, band: B
 def detected_metrics(detections: Annotations, cls: str) -> list[str]:
     """Metrics in which the class has a detection with valid fields (-1 and -1000 mean absent, as in the devkit).
 
-    A detection without a 2D box is always ignored, so it has no valid fields; the devkit gives an AP of 0 to those.
+    A detection without a 2D box (0 0 0 0 or -1 -1 -1 -1) is always ignored; if all are, the devkit's AP is 0.
     """
     columns = detections.values.T
-    own = (detections.types == detections.type_names.index(cls)) & (columns[Y1] != columns[Y2])
+    without_box = (detections.values[:, BBOX] == detections.values[:, BBOX.start, None]).all(axis=1)
+    own = (detections.types == detections.type_names.index(cls)) & ~without_box
     has_bev = (columns[X] != -1000) & (columns[Z] != -1000) & (columns[WIDTH] > 0) & (columns[LENGTH] > 0)
     has_3d = has_bev & (columns[Y] != -1000) & (columns[HEIGHT] > 0)
     valid = {"bbox": columns[X1] >= 0, "bev": has_bev, "3d": has_3d}
