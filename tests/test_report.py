@@ -223,6 +223,7 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys):
 
 def test_a_page_that_fails_is_a_warning(folder, monkeypatch, caplog):
     """After a training; the command raises the error."""
+    caplog.set_level(logging.INFO)
     results, frames = write_results(folder, {}), build_dataset(load_config(folder / "config.yaml"), "val")
     report.report_after_training(folder, results, frames)
     assert (folder / "report.html").is_file() and not caplog.records[-1].levelno > logging.INFO
