@@ -216,7 +216,7 @@ def check_p2(values: Sequence[float], where: str) -> np.ndarray:
     if not np.isfinite(matrix).all() or scale.min() <= 0:
         raise ValueError(f"{where}: P2 must be finite with positive focal lengths and P2[2, 2] > 0, got {values}")
     if (abs(matrix / scale)[[0, 1, 2, 2], [1, 0, 0, 1]] > 1e-6).any():
-        raise ValueError(f"{where}: P2 must be that of a rectified camera, (fu 0 cu t1; 0 fv cv t2; 0 0 1 t3)")
+        raise ValueError(f"{where}: P2 must be that of a rectified camera without skew, got {values}")
     shift = abs(matrix / scale)[:, 3].max()
     if shift > MAX_SHIFT:
         raise ValueError(f"{where}: P2 shifts the camera by {shift:.3g} m, more than {MAX_SHIFT:g} m: in millimetres?")
