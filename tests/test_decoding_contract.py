@@ -108,8 +108,8 @@ def detections(size, mode, resolution=(1280, 384)):
     cells = torch.arange(5)[None] * 2003 + 11
     outputs = {"scores": torch.ones(1, 5), "classes": torch.ones(1, 5, dtype=torch.int64), "indices": cells}
     generator = torch.Generator().manual_seed(0)
-    for name, channels in {"offset_2d": 2, "size_2d": 2, "offset_3d": 2, "depth": 2, "size_3d": 3, "heading": 24}.items():
-        outputs[name] = torch.rand(1, 5, channels, generator=generator)
+    channels = {"offset_2d": 2, "size_2d": 2, "offset_3d": 2, "depth": 2, "size_3d": 3, "heading": 24}
+    outputs |= {name: torch.rand(1, 5, n, generator=generator) for name, n in channels.items()}
     return decode_detections(outputs, [frame], DecodeSettings(CLASS_NAMES, resolution, 0.5, map_to_image=mode))[0]
 
 

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.visualization import encode_image
 from lib.visualization.html_page import Folded, Gallery, Image, Section, Table, build_page
+from lib.visualization.style import encode_image
 
 
 class Page(HTMLParser):

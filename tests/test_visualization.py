@@ -9,19 +9,10 @@ import pytest
 
 from lib.pipeline.images import choose_evenly_spaced
 from lib.structures import Calibration, Object3d, read_objects
-from lib.visualization import (
-    DETECTION_STYLE,
-    LABEL_STYLE,
-    draw_birds_eye,
-    draw_boxes_3d,
-    draw_comparison,
-    draw_detections,
-    draw_heatmap,
-    draw_object_depth,
-    encode_image,
-)
-from lib.visualization.birds_eye import birds_eye_pixels
-from lib.visualization.drawing import clip_segment
+from lib.visualization.birds_eye import birds_eye_pixels, draw_birds_eye
+from lib.visualization.drawing import clip_segment, draw_boxes_3d, draw_comparison, draw_detections
+from lib.visualization.overlay import draw_heatmap, draw_object_depth
+from lib.visualization.style import DETECTION_STYLE, LABEL_STYLE, encode_image
 
 CALIBRATION = Calibration(
     np.array([[721.5377, 0, 609.5593, 44.85728], [0, 721.5377, 172.854, 0.2163791], [0, 0, 1, 0.002745884]])

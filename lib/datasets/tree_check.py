@@ -137,7 +137,7 @@ def _check_labels_together(
     empty = [name for name, counts in census.counts.items() if not counts[TRAINED]]
     if empty and (require_all or (split in TRAINING_SPLITS and len(empty) == len(census.counts))):
         result.faults.append(Fault("nothing to train on", path, 0, "; ".join(map(census.describe, empty))))
-    result.notes.append(census.table())
+    result.notes.append(f"\n{census.table()}")
 
 
 def check_frame(

@@ -13,7 +13,9 @@ from ..datasets.object_depth import paint_object_depth
 from ..structures import Object3d, read_objects
 from ..system.commands import progress_interval
 from ..system.files import write_file
-from ..visualization import draw_comparison, draw_object_depth, encode_image
+from ..visualization.drawing import draw_comparison
+from ..visualization.overlay import draw_object_depth
+from ..visualization.style import encode_image
 
 MIN_SCORE = 0.2
 """lowest score of the detections drawn by ``tester.images`` and in report.html"""

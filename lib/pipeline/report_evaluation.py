@@ -5,9 +5,9 @@ from pathlib import Path
 
 from ..config import Config, load_config
 from ..datasets import KITTI, build_dataset
-from ..visualization import encode_image
 from ..visualization.evaluation_panels import depth_error_panels, precision_panels
 from ..visualization.html_page import Gallery, Image, Part, Section, Table
+from ..visualization.style import encode_image
 from .evaluation import Figures, evaluate_results
 from .images import MIN_SCORE, choose_evenly_spaced, draw_frames, read_detections
 from .report_sections import gallery

@@ -34,7 +34,7 @@ from ..structures import Calibration, FrameInfo, Object3d, focal_net
 from ..structures.camera import KITTI_P2, KITTI_SIZE
 from ..system.machine import keep_freed_memory
 from ..system.threads import map_ahead
-from ..visualization import draw_heatmap
+from ..visualization.overlay import draw_heatmap
 
 SAME_FOCAL = 0.05
 """focal lengths are treated as equal up to this relative difference: KITTI's own cameras differ by 2 %"""

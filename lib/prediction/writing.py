@@ -18,8 +18,8 @@ from ..system.commands import progress_interval
 from ..system.files import write_file
 from ..system.machine import available_cores
 from ..system.threads import map_ahead
-from ..visualization import draw_detections
 from ..visualization.birds_eye import RANGE_M
+from ..visualization.drawing import draw_detections
 from ..visualization.video import VideoFile
 from .detector import Detection, Detector
 from .options import PredictOptions

@@ -11,16 +11,7 @@ import numpy as np
 
 from ..structures import Calibration, Object3d
 from .birds_eye import RANGE_M, draw_birds_eye
-from .style import (
-    DETECTION_STYLE,
-    LABEL_STYLE,
-    Colour,
-    Style,
-    checked_copy,
-    put_text,
-    select_3d_boxes,
-    text_area,
-)
+from .style import DETECTION_STYLE, LABEL_STYLE, Colour, Style, checked_copy, put_text, select_3d_boxes, text_area
 
 NEAR_M = 0.1
 """Edges are clipped at this depth [m], since nothing behind the camera projects to a pixel."""
