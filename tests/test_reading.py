@@ -37,6 +37,8 @@ REFUSED = {
     "a rotation": (f"P2: {ROWS[0]} {ROWS[1]} 0 0.3 1 0", "rectified camera without skew"),
     "no focal length": (f"P2: 0 0 1 0 {ROWS[1]} {ROWS[2]}", "positive focal lengths"),
     "a negative factor": (f"P2: {ROWS[0]} {ROWS[1]} 0 0 -1 0", "positive focal lengths"),
+    "a focal length of 1e308": (f"P2: 1e308 0 1 0 {ROWS[1]} {ROWS[2]}", "in pixels"),
+    "not in pixels": (f"P2: 0.58 0 0.49 0 {ROWS[1]} {ROWS[2]}", "in pixels"),
     "not finite": (f"P2: nan 0 1 0 {ROWS[1]} {ROWS[2]}", "must be finite"),
     "twice": (f"P2: {' '.join(ROWS)}\nP2: {K} 1 1 1\n", "differs from that on line 1"),
 }

@@ -215,6 +215,9 @@ def check_p2(values: Sequence[float], where: str) -> np.ndarray:
     scale = matrix.diagonal()[:, None]
     if not np.isfinite(matrix).all() or scale.min() <= 0:
         raise ValueError(f"{where}: P2 must be finite with positive focal lengths and P2[2, 2] > 0, got {values}")
+    pixels = abs(matrix[[0, 1, 0, 1], [0, 1, 2, 2]]) / matrix[2, 2]
+    if not (pixels[:2].min() >= 1 and pixels.max() <= 1e6):
+        raise ValueError(f"{where}: P2 must be in pixels, with focal lengths in 1 .. 1e6, got {values}")
     if (abs(matrix / scale)[[0, 1, 2, 2], [1, 0, 0, 1]] > 1e-6).any():
         raise ValueError(f"{where}: P2 must be that of a rectified camera without skew, got {values}")
     shift = abs(matrix / scale)[:, 3].max()

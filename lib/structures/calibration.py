@@ -17,6 +17,8 @@ from ..ops.angles import wrap_angle
 Real = TypeVar("Real", float, np.ndarray)
 MATRIX_KEYS = ("P2", "P_rect_02", "P_rect_00", "K")
 """KITTI's object and odometry files; calib_cam_to_cam.txt of raw drives; KITTI-360's perspective.txt; a 3x3 matrix"""
+MAX_PIXELS = 1e6
+"""largest focal length and principal point [px]"""
 MAX_SHIFT = 2.0
 """[m] a camera's largest distance from the origin of its frame; KITTI's colour cameras: 0.47 m"""
 
@@ -107,6 +109,10 @@ def _check_projection(P2: np.ndarray) -> None:
     """Decoding inverts two scales and two shifts: it cannot honour a skew, or a third row that is not (0, 0, c, t)."""
     if not np.isfinite(P2).all() or min(P2[0, 0], P2[1, 1], P2[2, 2]) <= 0:
         raise ValueError(f"P2 must be finite with positive focal lengths and P2[2, 2] > 0, got {P2.tolist()}")
+    pixels = abs(np.array([P2[0, 0], P2[1, 1], P2[0, 2], P2[1, 2]])) / P2[2, 2]
+    if not (pixels[:2].min() >= 1 and pixels.max() <= MAX_PIXELS):
+        accepted = f"focal lengths of at least 1 and no value above {MAX_PIXELS:g}"
+        raise ValueError(f"P2 must be in pixels, with {accepted}, got {P2.tolist()}")
     for row, column in ((0, 1), (1, 0), (2, 0), (2, 1)):
         if abs(P2[row, column]) > 1e-6 * P2[row, row]:
             found = f"got {P2[row, column]:g}"
