@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lib.datasets.object_depth import SUFFIXES
-from lib.datasets.object_depth_tree import write_object_depth_maps
+from lib.preparation.object_depth_tree import write_object_depth_maps
 from lib.system.commands import run_command
 
 

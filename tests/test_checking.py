@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import make_obj_depth
-from lib.datasets.file_checks import check_calibration, check_label
+from lib.preparation.file_checks import check_calibration, check_label
 from tests.conftest import CALIB, LABELS, SHARED_KITTI
 from tools import check_dataset, make_synthetic_kitti
 

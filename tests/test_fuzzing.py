@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lib.config import load_config
-from lib.datasets.file_checks import check_calibration, check_label, check_split
 from lib.datasets.images import read_size_table
 from lib.evaluation import read_annotations
+from lib.preparation.file_checks import check_calibration, check_label, check_split
 from lib.structures import Calibration, read_objects, read_split
 from tests.conftest import CALIB, LABELS, PROJECT
 from tools import run_onnx

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
 from lib.config import CLASS_NAMES, Dataset, load_config
-from lib.datasets.tree_check import SPLITS, check_dataset
+from lib.preparation.tree_check import SPLITS, check_dataset
 from lib.system.commands import run_command
 from lib.system.files import write_json
 

@@ -11,7 +11,6 @@ from torch import nn
 
 from ..config import Config, flatten
 from ..datasets import build_dataset
-from ..datasets.census import take_census
 from ..datasets.samples import training_loader
 from ..engine.checkpoint import load_model_state, read_checkpoint
 from ..engine.distributed import join, leave, lost_contact, own_rank
@@ -28,6 +27,7 @@ from ..engine.run_folder import (
 from ..engine.trainer import Trainer
 from ..losses import Criterion
 from ..models import build_model
+from ..preparation.census import take_census
 from ..system.commands import setup_logging
 from ..system.environment import log_versions, record_start
 from ..system.files import remove_leftovers, write_file

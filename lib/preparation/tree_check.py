@@ -9,12 +9,15 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..config import Dataset
+from ..datasets.consistency import check_consistency
+from ..datasets.images import find_image, find_second_images
+from ..datasets.kitti import find_data_dir, find_label_dir
+from ..datasets.object_depth import PAINTED_TYPES, find_object_depth
 from ..structures import KITTI_TYPES
 from ..system.commands import progress_interval
 from ..system.machine import available_cores
 from ..system.threads import map_ahead
 from .census import TRAINED, LabelledImage, take_census
-from .consistency import check_consistency
 from .file_checks import (
     Fault,
     check_calibration,
@@ -24,9 +27,6 @@ from .file_checks import (
     check_overlap,
     check_split,
 )
-from .images import find_image, find_second_images
-from .kitti import find_data_dir, find_label_dir
-from .object_depth import PAINTED_TYPES, find_object_depth
 
 SPLITS = ("train", "val", "trainval", "test")
 TRAINING_SPLITS = ("train", "trainval")

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..config import Dataset
+from ..datasets.augmentation import Augmentation
+from ..datasets.targets import explain_exclusion, locate
 from ..ops.text_table import text_table
 from ..structures import Calibration, Object3d
 from ..structures.object3d import TRAINING_DIFFICULTIES
-from .augmentation import Augmentation
-from .targets import explain_exclusion, locate
 
 _, _MIN_HEIGHT, _MAX_TRUNCATED, _MAX_OCCLUDED = TRAINING_DIFFICULTIES[-1]
 TRAINED = "trained on"

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..datasets.images import IMAGE_SUFFIXES, find_image, read_image_header
+from ..datasets.kitti import find_data_dir, find_label_dir
+from ..datasets.object_depth import PAINTED_TYPES, SUFFIXES, paint_object_depth, read_object_depth, write_object_depth
 from ..structures import read_objects
 from ..system.commands import progress_interval
 from ..system.machine import available_cores
 from ..system.threads import map_ahead
-from .images import IMAGE_SUFFIXES, find_image, read_image_header
-from .kitti import find_data_dir, find_label_dir
-from .object_depth import PAINTED_TYPES, SUFFIXES, paint_object_depth, read_object_depth, write_object_depth
 
 
 def write_object_depth_maps(root: Path, force: bool = False, suffix: str = ".npy") -> str:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..datasets.images import read_image, read_image_header, uses_12_of_16_bits
+from ..datasets.object_depth import PAINTED_TYPES, paint_object_depth, read_object_depth
 from ..structures import KITTI_TYPES, Calibration, Object3d, scan_objects
 from ..structures.split import scan_split
-from .images import read_image, read_image_header, uses_12_of_16_bits
-from .object_depth import PAINTED_TYPES, paint_object_depth, read_object_depth
 
 BOX_SLACK = 1.0
 """[px] that a 2D box may exceed the image: annotation tools differ in where a pixel ends"""
