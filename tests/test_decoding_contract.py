@@ -94,7 +94,8 @@ def test_weights_of_other_classes_start_a_training(checkpoint, tmp_path, caplog,
     with caplog.at_level(logging.WARNING):
         state = build_initial_model(config, tmp_path, None).state_dict()
     (record,) = caplog.records
-    assert f"['Pedestrian', 'Car', 'Cyclist'], not {names}: the heatmap's last layer starts anew" in record.getMessage()
+    said = f"(Pedestrian, Car, Cyclist), this run has {', '.join(names)}: the heatmap's last layer starts"
+    assert said in record.getMessage()
     fresh = {"heatmap.2.weight", "heatmap.2.bias"}
     assert state["heatmap.2.weight"].shape[0] == len(names) and torch.all(state["heatmap.2.bias"] == -2.19)
     assert all(torch.equal(state[name], value) for name, value in trained.items() if name not in fresh)

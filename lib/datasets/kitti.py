@@ -167,6 +167,10 @@ class KITTI:
         consistency = check_consistency(labels)
         if consistency.systematic:
             logger.warning("%s, split %s: %s", self.label_dir, self.split, consistency.describe())
+        turned = [obj for obj in placed if abs(obj.rotation_y) > 2 * math.pi + 0.01]
+        if turned:
+            text = "%s, split %s: rotation_y of %d labels is beyond 2 pi, such as %g: are they in degrees?"
+            logger.warning(text, self.label_dir, self.split, len(turned), turned[0].rotation_y)
         count = 0
         for index, annotation in enumerate(self.annotations):
             if isinstance(annotation, Exception):

@@ -1,6 +1,7 @@
 """One experiment: train, unless only an evaluation is wanted, evaluate, and write curves and a report."""
 
 import logging
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import count
@@ -9,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..config import Config, flatten
+from ..config import CLASS_NAMES, Config, flatten
 from ..datasets import build_dataset
 from ..datasets.samples import training_loader
 from ..engine.checkpoint import load_model_state, read_checkpoint
@@ -118,8 +119,8 @@ def build_trainer(
     if resume:
         trainer.resume(resume)
     logger.info("training split %s: %d frames; this run: %s", frames.split, len(frames), run_dir)
-    counts, losses = map(census.describe, census.counts), census.losses()
-    logger.log(logging.WARNING if losses else logging.INFO, "labels: %s", "; ".join(losses or counts))
+    level = logging.WARNING if census.loses_many() else logging.INFO
+    logger.log(level, "labels of split %s: %s", frames.split, census.summary())
     return trainer
 
 
@@ -133,20 +134,29 @@ def build_initial_model(config: Config, run_dir: Path, resume: Path | None) -> n
         warn_of_differences(resume, stored, config, None)
     elif config.trainer.pretrain_model:
         path = find_checkpoint(config.trainer.pretrain_model, run_dir)
-        checkpoint = read_checkpoint(path)
-        state = checkpoint["model_state"]
-        trained = flatten(checkpoint.get("config") or {}).get("dataset.class_names")
-        own = {name: value for name, value in model.state_dict().items() if name.startswith("heatmap.2.")}
-        names = list(config.dataset.class_names)
-        if trained not in (None, names) or any(state[k].shape != v.shape for k, v in own.items() if k in state):
-            state = {**state, **own}
-            logger.warning(
-                "%s was trained on the classes %s, not %s: the heatmap's last layer starts anew, all other weights are "
-                "taken",
-                *(path, trained or f"of {len(checkpoint['model_state']['heatmap.2.bias'])} channels", names),
-            )
-        load_model_state(model, state, path)
+        load_pretrained(model, path, config.dataset.class_names)
     return model
+
+
+def load_pretrained(model: nn.Module, path: Path, class_names: Sequence[str]) -> None:
+    """Load the weights of a checkpoint; where it has other classes, all but the heatmap's last layer.
+
+    An official checkpoint, which does not name them, has those of ``CLASS_NAMES``. Raises ValueError as
+    ``load_model_state``.
+    """
+    checkpoint = read_checkpoint(path)
+    state = {str(name).removeprefix("module."): value for name, value in checkpoint["model_state"].items()}
+    channels = len(state.get("heatmap.2.bias", ()))
+    official = CLASS_NAMES if channels == len(CLASS_NAMES) else ()
+    trained = flatten(checkpoint.get("config") or {}).get("dataset.class_names") or official
+    if channels and [name.lower() for name in trained] != [name.lower() for name in class_names]:
+        state |= {name: value for name, value in model.state_dict().items() if name.startswith("heatmap.2.")}
+        logger.warning(
+            "%s has a heatmap of %d classes (%s), this run has %s: the heatmap's last layer starts anew, all other weights "
+            "are taken",
+            *(path, channels, ", ".join(trained) or "unknown", ", ".join(class_names)),
+        )
+    load_model_state(model, state, path)
 
 
 def prepare_run_folder(config: Config, run_dir: Path, overwrite: bool, cleanup: ExitStack) -> None:
