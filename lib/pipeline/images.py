@@ -17,8 +17,7 @@ from ..visualization.drawing import draw_comparison
 from ..visualization.overlay import draw_object_depth
 from ..visualization.style import encode_image
 
-MIN_SCORE = 0.2
-"""lowest score of the detections drawn by ``tester.images`` and in report.html"""
+MIN_SCORE = 0.2  # lowest score of the detections drawn by ``tester.images`` and in report.html
 
 
 def draw_frames(

@@ -152,8 +152,8 @@ def load_pretrained(model: nn.Module, path: Path, class_names: Sequence[str]) ->
     if channels and [name.lower() for name in trained] != [name.lower() for name in class_names]:
         state |= {name: value for name, value in model.state_dict().items() if name.startswith("heatmap.2.")}
         logger.warning(
-            "%s has a heatmap of %d classes (%s), this run has %s: the heatmap's last layer starts anew, all other weights "
-            "are taken",
+            "%s has a heatmap of %d classes (%s), this run has %s: the heatmap's last layer starts anew, all other "
+            "weights are taken",
             *(path, channels, ", ".join(trained) or "unknown", ", ".join(class_names)),
         )
     load_model_state(model, state, path)

@@ -52,7 +52,7 @@ class Census:
         return own + self.other_types
 
     def loses_many(self) -> bool:
-        """Whether a class loses more than a tenth of its labels, or more than a third for a reason in ``PROTOCOL``.
+        """Whether a class loses more than a tenth of its labels, or more than half for a reason in ``PROTOCOL``.
 
         KITTI's own Car, Pedestrian and Cyclist lose 23, 4 and 26 % for those.
         """
@@ -112,4 +112,4 @@ def _explain_difficulty(obj: Object3d) -> str:
 def _loses_many(counts: Counter[str]) -> bool:
     ignored = sum(counts[reason] for reason in PROTOCOL)
     others = counts.total() - ignored - counts[TRAINED]
-    return others > counts.total() / 10 or ignored > counts.total() / 3
+    return others > counts.total() / 10 or ignored > counts.total() / 2
