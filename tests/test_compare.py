@@ -20,15 +20,14 @@ from scipy import stats
 from lib.analysis.depth_error import depth_errors
 from lib.comparison import execution
 from lib.comparison import run as comparison_run
-from lib.comparison.arms import read_arms
 from lib.comparison.figures import ap_figures, depth_figures, main_figures
-from lib.comparison.planning import plan_runs
+from lib.comparison.planning import plan_runs, read_arms
 from lib.comparison.plot import plot_comparison
 from lib.comparison.statistics import summarize
 from lib.comparison.table import Comparison
 from lib.config import load_config
 from lib.evaluation import evaluate_kitti, read_annotations
-from lib.system.lock import lock
+from lib.system.files import lock
 from tests.conftest import PROJECT
 from tools import compare
 
@@ -51,7 +50,7 @@ from pathlib import Path
 sys.path.insert(0, {str(PROJECT)!r})
 import yaml
 from lib.config import dump_config, load_config
-from lib.system.lock import lock
+from lib.system.files import lock
 config = load_config(sys.argv[sys.argv.index("--config") + 1], sys.argv[sys.argv.index("--set") + 1 :])
 name, epochs = config.general.exp_name, config.trainer.max_epoch
 def end(*_):

@@ -183,7 +183,7 @@ def test_errors_name_the_override_only_where_the_file_is_valid(tmp_path):
     with pytest.raises(ValueError, match=r"yaml: trainer.max_epoch must be"):
         load_config(path, overrides)
     path.write_text("trainer:\n  max_epoch: [3\nmodel: {}\n")
-    with pytest.raises(ValueError, match=r"not valid YAML: .*line 3, column") as caught:
+    with pytest.raises(ValueError, match=r"not valid YAML in UTF-8: .*line 3, column") as caught:
         load_config(path)
     assert "unicode string" not in str(caught.value)
 

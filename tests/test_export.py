@@ -340,7 +340,7 @@ def test_what_the_runner_refuses(run, exported, tiny_kitti, tmp_path, capsys, mo
     assert "000001.txt: no such calibration file, for 000001.png" in runner({})
     for text, reason in [
         ("P0: 1\n", ": no line 'P2: ...'"),
-        ("\nP2: 1 2 3\n", ", line 2: P2 must have 12 numbers, got '1 2 3'"),
+        ("\nP2: 1 2 3\n", ", line 2: P2 must have 12 numbers (9 without translation), got '1 2 3'"),
         ("P2: -1 " + "1 " * 11, ", line 1: P2 must be finite with positive focal lengths"),
     ]:
         (data / "calib/000001.txt").write_text(text)
@@ -365,9 +365,12 @@ def test_what_the_runner_refuses(run, exported, tiny_kitti, tmp_path, capsys, mo
 def test_the_runner_warns_of_images_of_another_shape(capsys):
     official, exact = (run_onnx.Model(None, ["Car"], (1280, 384), 0.2, rows) for rows in (True, False))
     wide, kitti = np.zeros((1080, 1920, 3), np.uint8), np.zeros((370, 1224, 3), np.uint8)
-    exact.warn_of_shape(Path("a.png"), wide)
     official.warn_of_shape(Path("a.png"), kitti)
+    exact.warn_of_shape(Path("a.png"), np.zeros((375, 3000, 3), np.uint8))
     assert not capsys.readouterr().out
+    exact.warn_of_shape(Path("a.png"), wide)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("warning: a.png: 47 % of its rows lie outside the network input")
     official.warn_of_shape(Path("a.png"), wide)
     assert "a.png: 1920 x 1080 has another shape than the model's 1280 x 384" in capsys.readouterr().out
 

@@ -22,7 +22,7 @@ from lib.prediction.options import PredictOptions
 from lib.prediction.sources import ImageFile, Video, find_source
 from lib.structures import Calibration, Object3d, read_objects
 from lib.structures.camera import KITTI_P2, assumed_kitti_camera, camera_from_intrinsics
-from lib.visualization.video import VideoFile
+from lib.visualization.video import open_video
 from tests.conftest import CALIB
 from tools import predict, train_val
 
@@ -137,8 +137,10 @@ def test_one_jpeg_of_another_shape_with_a_focal_length(run, capsys):
     output = capsys.readouterr().out
     assert "network input: 320 x 256" in output
     assert f"{500 / 2 / KITTI_FOCAL_NET:.3f} times" in output and "depths are multiplied by it" in output
-    assert run("--input", "a b.JPG", "--fx", 0.9, out="other") == 0
+    assert run("--input", "a b.JPG", "--fx", 5, out="other") == 0
     assert "are the camera's numbers in pixels" in capsys.readouterr().out
+    assert run("--input", "a b.JPG", "--fx", 0.9, out="third") == 2
+    assert "P2 must be in pixels, with focal lengths of at least 1" in capsys.readouterr().err
 
 
 def test_folders_come_in_natural_order_with_any_suffix(tmp_path):
@@ -368,9 +370,9 @@ def test_only_results_are_overwritten_and_only_with_the_option(run, errors, tmp_
 
 @pytest.mark.parametrize("frame_rate", [29.97, 66.6667, 239.9612, 0.0001])
 def test_videos_of_odd_frame_rates_are_written(tmp_path, frame_rate):
-    with VideoFile(tmp_path / "a.mp4", frame_rate) as video:
+    with open_video(tmp_path / "a.mp4", frame_rate) as append:
         for _ in range(3):
-            video.write(np.zeros((48, 64, 3), np.uint8))
+            append(np.zeros((48, 64, 3), np.uint8))
     rate, frames = read_video(tmp_path / "a.mp4")
     assert len(frames) == 3 and rate == pytest.approx(max(frame_rate, 0.01), abs=0.01)
 

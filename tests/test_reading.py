@@ -23,6 +23,8 @@ READ = {
     "three lines": "P2:\t{}\n\t{}\r\n  {}\n\nP3: 1 0 0\n".format(*ROWS),
     "twice the same": f"P2: {' '.join(ROWS)}\n" * 2,
     "a comment": f"# Kamera f\u00fcr Stra\u00dfe\nP2: {' '.join(ROWS)}\n# Ende\n",
+    "other lines after it": f"P2: {' '.join(ROWS)}\nR_rect 1 0 0\n1 0 0 0 1 0\n",
+    "twice in other words": f"P2: {' '.join(ROWS)}\nP2: {' '.join(ROWS).replace(' 0 ', ' 0.0 ')}\n",
     "a mark": f"\ufeffP2: {' '.join(ROWS)}\n",
     "old ends of lines": f"P0: 1\rP2: {' '.join(ROWS)}\r",
     "a homogeneous factor": f"P2: {' '.join(str(2 * float(n)) for n in NUMBERS)}\n",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
-from lib.comparison.run import CompareOptions, compare, report
+from lib.comparison.run import CompareOptions, compare
 from lib.config import PROJECT_ROOT
 from lib.system.commands import run_command
 from lib.system.interruption import Interruption
@@ -30,39 +30,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Run the same command again to continue.",
     )
     parser.add_argument("--config", required=True, type=Path, metavar="X.yaml", help="what all arms have in common")
-    parser.add_argument(
-        "--arms", required=True, nargs="+", metavar="NAME", help="the others are compared with the first one"
-    )
+    parser.add_argument("--arms", required=True, nargs="+", metavar="NAME", help="each is compared with the first")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="general.random_seed 1 to N; default: 5")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of runs and tables")
     parser.add_argument("--arms-file", type=Path, default=ARMS_FILE, metavar="Y.yaml", help="default: %(default)s")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="overrides for all arms",
-    )
+    override = "SECTION.KEY=VALUE, for all arms"
+    parser.add_argument("--set", dest="overrides", nargs="+", action="extend", default=[], metavar="K=V", help=override)
     slots = parser.add_mutually_exclusive_group()
-    slots.add_argument(
-        "--gpus",
-        nargs="+",
-        type=int,
-        default=(),
-        metavar="ID",
-        help="one run at a time on each of these GPUs (an ID given twice: two); default: one run at a time, on the "
-        "devices of trainer.gpu_ids",
-    )
+    gpus = "one run at a time on each of these GPUs (an ID given twice: two); default: one, on trainer.gpu_ids"
+    slots.add_argument("--gpus", nargs="+", type=int, default=(), metavar="ID", help=gpus)
     slots.add_argument("--jobs", type=int, metavar="N", help="N runs at a time on the CPU, which share its cores")
     parser.add_argument("--report-only", action="store_true", help="train nothing; write tables of finished runs")
     args = vars(parser.parse_args(argv))
-    report_only, interruption = args.pop("report_only"), Interruption()
+    interruption = Interruption()
 
     def body() -> int:
-        options = CompareOptions(**args, train_script=TRAIN_VAL, environment=os.environ)
-        text, failures = (report(options), []) if report_only else compare(options, interruption)
+        text, failures = compare(CompareOptions(**args, train_script=TRAIN_VAL, environment=os.environ), interruption)
         print(text)
         if failures:
             head = f"{len(failures)} runs failed; the same command tries them again:"

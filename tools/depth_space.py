@@ -44,10 +44,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(lambda: depth_space(args))
 
 
-def depth_space(args: argparse.Namespace) -> int:
+def depth_space(args: argparse.Namespace) -> None:
     """Raises FileNotFoundError or ValueError for what is missing or does not fit."""
     setup_logging()
-    check(args)
+    if args.config2 and not args.checkpoint2:
+        raise ValueError("--config2 goes with --checkpoint2, which is not given")
+    if args.max_frames is not None and args.max_frames < 1:
+        raise ValueError(f"--max-frames must be >= 1, got {args.max_frames}")
+    for option, split in (("--split", args.split), ("--fit-split", args.fit_split)):
+        if split == "test":
+            raise ValueError(f"{option}: the split 'test' has no labels; choose train, val, or another with labels")
+    if args.out.exists() and not args.out.is_dir():
+        raise ValueError(f"--out must be a folder; {args.out} is a file")
+    existing = [path for path in (args.out / FIGURES, args.out / IMAGE) if path.exists()]
+    if existing and not args.overwrite:
+        raise ValueError(f"{existing[0]} exists already; --overwrite replaces it")
     paths = [args.checkpoint] + ([args.checkpoint2] if args.checkpoint2 else [])
     names = args.names or [default_name(path) for path in paths]
     if len(names) != len(paths):
@@ -64,23 +75,6 @@ def depth_space(args: argparse.Namespace) -> int:
     print(f"descriptors of the objects of split {args.split}; depth read-outs fitted on split {args.fit_split}\n")
     print(depth_space_table(spaces))
     print(f"\nfigures: {args.out / FIGURES}\nimage: {args.out / IMAGE}")
-    return 0
-
-
-def check(args: argparse.Namespace) -> None:
-    """Raises ValueError for options that do not fit together."""
-    if args.config2 and not args.checkpoint2:
-        raise ValueError("--config2 goes with --checkpoint2, which is not given")
-    if args.max_frames is not None and args.max_frames < 1:
-        raise ValueError(f"--max-frames must be >= 1, got {args.max_frames}")
-    for option, split in (("--split", args.split), ("--fit-split", args.fit_split)):
-        if split == "test":
-            raise ValueError(f"{option}: the split 'test' has no labels; choose train, val, or another with labels")
-    if args.out.exists() and not args.out.is_dir():
-        raise ValueError(f"--out must be a folder; {args.out} is a file")
-    for name in (FIGURES, IMAGE):
-        if (args.out / name).exists() and not args.overwrite:
-            raise ValueError(f"{args.out / name} exists already; --overwrite replaces it")
 
 
 def default_name(checkpoint: Path) -> str:

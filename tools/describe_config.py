@@ -37,10 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=default, metavar="FILE", help="default: docs/configuration.md")
     args = parser.parse_args(argv)
 
-    def write() -> int:
+    def write() -> None:
         write_file(args.out, build_page().encode())
         print(f"all keys: {args.out}")
-        return 0
 
     return run_command(write)
 

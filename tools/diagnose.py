@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(lambda: diagnose(args))
 
 
-def diagnose(args: argparse.Namespace) -> int:
+def diagnose(args: argparse.Namespace) -> None:
     """Raises FileNotFoundError or ValueError for what is missing, broken or does not fit together."""
     setup_logging()
     folders = [args.labels, args.calib, args.sizes]
@@ -79,7 +79,6 @@ def diagnose(args: argparse.Namespace) -> int:
     else:
         write_diagnosis(args, config, split)
     logger.info("saved in %s: %s", args.out, ", ".join(files))
-    return 0
 
 
 def write_diagnosis(args: argparse.Namespace, config: Config, split: str) -> None:

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(lambda: evaluate(args))
 
 
-def evaluate(args: argparse.Namespace) -> int:
+def evaluate(args: argparse.Namespace) -> None:
     """Evaluate the folder, write the files and print the table. Raises FileNotFoundError or ValueError."""
     if args.json is not None and args.json.is_dir():
         raise ValueError(f"{args.json}: is a folder; give the name of a file")
@@ -46,7 +46,6 @@ def evaluate(args: argparse.Namespace) -> int:
 
         write_file(args.curves, render_panels(precision_panels(result), args.curves.suffix))
     print(result.table())
-    return 0
 
 
 def read_overlaps(text: str, classes: Sequence[str]) -> tuple[str, tuple[float, float]]:

@@ -35,14 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace M.onnx where it exists")
     args = parser.parse_args(argv)
-
-    def body() -> int:
-        setup_logging()
-        options = (args.config, args.set, args.opset, args.images, args.overwrite)
-        export_checkpoint(args.checkpoint, args.out, *options)
-        return 0
-
-    return run_command(body)
+    options = (args.config, args.set, args.opset, args.images, args.overwrite)
+    setup_logging()
+    return run_command(lambda: export_checkpoint(args.checkpoint, args.out, *options))
 
 
 if __name__ == "__main__":

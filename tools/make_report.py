@@ -24,18 +24,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="outputs/RUN", help="folder of a run")
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"default: {NAME} in that folder, which is replaced")
-    parser.add_argument(
-        "--results",
-        type=Path,
-        metavar="DIR",
-        help="the evaluation to show, RUN/results/<checkpoint>/<split>; default: the newest one",
-    )
+    results = "the evaluation to show, RUN/results/<checkpoint>/<split>; default: the newest one"
+    parser.add_argument("--results", type=Path, metavar="DIR", help=results)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
     args = parser.parse_args(argv)
     return run_command(lambda: make_report(args.run, args.out, args.results, args.overwrite))
 
 
-def make_report(run_dir: Path, out: Path | None, results: Path | None, overwrite: bool) -> int:
+def make_report(run_dir: Path, out: Path | None, results: Path | None, overwrite: bool) -> None:
     """Check the arguments and write the page. Raises FileNotFoundError or ValueError, naming the option or file."""
     setup_logging()
     if out is not None and out.is_dir():
@@ -48,7 +44,6 @@ def make_report(run_dir: Path, out: Path | None, results: Path | None, overwrite
         raise FileNotFoundError(f"--results {results}: has no data/; expected RUN/results/<checkpoint>/<split>")
     path = write_report(run_dir, results or next(reversed(find_evaluations(run_dir)), None), out=out)
     print(f"{path.stat().st_size / 1e6:.1f} MB: {path}")
-    return 0
 
 
 if __name__ == "__main__":

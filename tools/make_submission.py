@@ -28,8 +28,7 @@ from lib.system.commands import progress_interval, run_command
 from lib.system.files import atomic_write
 
 TEST_FRAMES = 7518
-LARGEST_ANGLE = 4 * math.pi
-"""[rad] larger ones are in degrees; -10 is an unknown alpha"""
+LARGEST_ANGLE = 4 * math.pi  # [rad] larger ones are in degrees; -10 is an unknown alpha
 _TIME = (1980, 1, 1, 0, 0, 0)
 """of every entry, the earliest that a zip can store, so that equal results make equal files"""
 
@@ -44,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(lambda: make_submission(args.results, args.out, args.overwrite))
 
 
-def make_submission(results: Path, out: Path, overwrite: bool = False) -> int:
+def make_submission(results: Path, out: Path, overwrite: bool = False) -> None:
     """Check and pack. Raises FileNotFoundError or ValueError, with file and line, for what the server would refuse."""
     if out.suffix.lower() != ".zip":
         raise ValueError(f"--out must end in .zip, got {out.name!r}")
@@ -70,7 +69,6 @@ def make_submission(results: Path, out: Path, overwrite: bool = False) -> int:
         print(f"{len(warnings)} warnings about detections that the server accepts; the first: {warnings[0]}")
     if not types:
         print("None of the files has a detection: is this the right folder?")
-    return 0
 
 
 def check_names(results: Path) -> list[str]:

@@ -21,21 +21,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="outputs/RUN", help=f"folders with {METRICS}")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE",
-        help=f".png, .pdf or .svg; default: {CURVES}, in the folder of a single run (replaced), else in this one",
-    )
+    out = f".png, .pdf or .svg; default: {CURVES}, in the folder of a single run (replaced), else in this one"
+    parser.add_argument("--out", type=Path, metavar="FILE", help=out)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
     args = parser.parse_args(argv)
-
-    def body() -> int:
-        setup_logging()
-        plot_runs(args.runs, args.out, args.overwrite)
-        return 0
-
-    return run_command(body)
+    setup_logging()
+    return run_command(lambda: plot_runs(args.runs, args.out, args.overwrite))
 
 
 if __name__ == "__main__":

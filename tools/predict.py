@@ -64,13 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM."""
     args = build_parser().parse_args(argv)
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # a broken video gives one line of error, which is ours
-
-    def body() -> int:
-        setup_logging()
-        predict(PredictOptions(**vars(args)))
-        return 0
-
-    return run_command(body, Interruption())
+    setup_logging()
+    return run_command(lambda: predict(PredictOptions(**vars(args))), Interruption())
 
 
 if __name__ == "__main__":

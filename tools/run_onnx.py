@@ -21,16 +21,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-PROVIDERS = ["CPUExecutionProvider"]
-"""with onnxruntime-gpu, put "CUDAExecutionProvider" first"""
+PROVIDERS = ["CPUExecutionProvider"]  # with onnxruntime-gpu, put "CUDAExecutionProvider" first
 FORMAT = "ddml-monodle detector, 1"
 SUFFIXES = (".png", ".jpg", ".jpeg")
 LARGEST_RATIO_DIFFERENCE = 0.03
 """between width / height of an image and of the network input, for models with ``map_to_image: official``"""
 MATRIX_KEYS = ("P2", "P_rect_02", "P_rect_00", "K")
 """KITTI's object files; calib_cam_to_cam.txt of raw drives; KITTI-360's perspective.txt; a 3x3 matrix"""
-MAX_SHIFT = 2.0
-"""[m] a camera's largest distance from the origin of its frame"""
+MAX_SHIFT = 2.0  # [m] a camera's largest distance from the origin of its frame
 NEGATIVE_NUMBER = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 """argparse of older Pythons takes -3.4e-01 for an option"""
 
@@ -108,9 +106,14 @@ class Model:
     """map rows to image rows by the ratio of the heights, which is right only for images of the input's shape"""
 
     def warn_of_shape(self, path: Path, image: np.ndarray) -> None:
-        """Print a warning where the boxes of an image will be at wrong rows."""
+        """Print a warning where rows of an image are cut off, or its boxes will be at wrong rows."""
         height, width = image.shape[:2]
         ratio = (width / height) / (self.resolution[0] / self.resolution[1])
+        if 1 - ratio > LARGEST_RATIO_DIFFERENCE:
+            print(
+                f"warning: {path}: {100 * (1 - ratio):.0f} % of its rows lie outside the network input; "
+                "tools/predict.py fits the network input to the image"
+            )
         if self.official_vertical and abs(ratio - 1) > LARGEST_RATIO_DIFFERENCE:
             print(
                 f"warning: {path}: {width} x {height} has another shape than the model's {self.resolution[0]} x "
@@ -182,18 +185,21 @@ def read_p2(path: Path) -> np.ndarray:
         if colon:
             current = values.split()
             entries.setdefault(key.strip().decode(errors="replace"), []).append((number, current))
-        elif all(map(is_number, line.split())):  # the numbers go on
+        elif len(current) < 12 and all(map(is_number, line.split())):  # the numbers go on
             current += line.split()
+        else:
+            current = []
     name = next((name for name in MATRIX_KEYS if name in entries), None)
     if name is None:
         raise ValueError(f"{path}: no line 'P2: ...' (12 numbers), nor {', '.join(MATRIX_KEYS[1:])}")
     (number, words), *repeated = entries[name]
     if len(words) not in (9, 12) or not all(map(is_number, words)):
         text = b" ".join(words)[:120].decode(errors="backslashreplace")
-        raise ValueError(f"{path}, line {number}: {name} must have 12 numbers, got {text!r}")
-    if any(other != words for _, other in repeated):
+        raise ValueError(f"{path}, line {number}: {name} must have 12 numbers (9 without translation), got {text!r}")
+    matrix = [float(word) for word in words]
+    if any(not all(map(is_number, other)) or list(map(float, other)) != matrix for _, other in repeated):
         raise ValueError(f"{path}, line {repeated[0][0]}: {name} differs from that on line {number}")
-    return check_p2([float(word) for word in words], f"{path}, line {number}")
+    return check_p2(matrix, f"{path}, line {number}")
 
 
 def is_number(word: bytes) -> bool:

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(lambda: visualize(args))
 
 
-def visualize(args: argparse.Namespace) -> int:
+def visualize(args: argparse.Namespace) -> None:
     """Check the arguments and draw the frames. Raises FileNotFoundError or ValueError."""
     dataset = KITTI(args.dataroot, args.split)
     if args.results is not None and not args.results.is_dir():
@@ -60,7 +60,6 @@ def visualize(args: argparse.Namespace) -> int:
     detections = dict.fromkeys(ids) if args.results is None else read_detections(args.results, ids, args.min_score)
     write_frames(dataset, detections, args.out, args.maps, draw_heatmaps)
     print(f"{len(ids)} images, {'labels beside detections' if args.results else 'labels'}: {args.out}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -44,15 +44,12 @@ class Missed(NamedTuple):
     """A label that counts and is not reached: the columns of missed.csv."""
 
     frame: str
-    line: int
-    """in the label file, from 1"""
+    line: int  # in the label file, from 1
     type: str
     z: float
     reason: str
-    overlap: float
-    """3D overlap with its own detection, 0 without one"""
-    difficulties: str
-    """those at which it counts and is not reached, separated by spaces"""
+    overlap: float  # 3D overlap with its own detection, 0 without one
+    difficulties: str  # those at which it counts and is not reached, separated by spaces
 
 
 @dataclass(frozen=True)
@@ -60,12 +57,9 @@ class Ceiling:
     """What ideal outputs reach of one class."""
 
     cls: str
-    min_overlap: float
-    """official 3D overlap"""
-    ground_truth: tuple[int, ...]
-    """labels that count at easy, moderate and hard"""
-    ap: tuple[float, ...]
-    """3D AP40 [%] at easy, moderate and hard; NaN where no label is decoded"""
+    min_overlap: float  # official 3D overlap
+    ground_truth: tuple[int, ...]  # labels that count at easy, moderate and hard
+    ap: tuple[float, ...]  # 3D AP40 [%] at easy, moderate and hard; NaN where no label is decoded
     missed: tuple[Missed, ...]
 
     def not_reached(self, reason: str) -> list[int]:

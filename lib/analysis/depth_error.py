@@ -34,24 +34,16 @@ _NO_DEPTH = -1000.0
 class DepthError:
     """The errors in one distance band; NaN where nothing was found (recall: where there is no ground truth)."""
 
-    near: float
-    """[m]"""
-    far: float
-    """[m], not included"""
+    near: float  # [m]
+    far: float  # [m], not included
     ground_truth: int
     found: int
-    recall: float
-    """found / ground_truth"""
-    median_absolute: float
-    """of |error| [m]"""
-    mean_absolute: float
-    """of |error| [m]"""
-    median_signed: float
-    """of the error [m]; positive: too far"""
-    mean_signed: float
-    """of the error [m]"""
-    mean_relative: float
-    """of |error| / ground truth's z"""
+    recall: float  # found / ground_truth
+    median_absolute: float  # of |error| [m]
+    mean_absolute: float  # of |error| [m]
+    median_signed: float  # of the error [m]; positive: too far
+    mean_signed: float  # of the error [m]
+    mean_relative: float  # of |error| / ground truth's z
 
     def cells(self) -> list[str]:
         """All but the band as text; '-' where there is no figure."""
@@ -65,10 +57,8 @@ class DepthErrors:
     """The depth errors of one class."""
 
     cls: str
-    bands: tuple[DepthError, ...]
-    """by ``DEPTH_BANDS``"""
-    total: DepthError
-    """at any distance, beyond the last band too"""
+    bands: tuple[DepthError, ...]  # by ``DEPTH_BANDS``
+    total: DepthError  # at any distance, beyond the last band too
 
     def to_json(self) -> dict[str, Any]:
         """Plain dict: class, total and bands; None for NaN and for the infinite ``far`` of the total."""

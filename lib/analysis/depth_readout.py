@@ -14,8 +14,7 @@ from .depth_space import DescribedObjects
 
 PENALTIES = tuple(10.0**k for k in range(-6, 2))
 """of the ridge regression on standardised descriptors, for the mean squared error"""
-DEFAULT_PENALTY = 1e-2
-"""where the fit split has too few objects to choose"""
+DEFAULT_PENALTY = 1e-2  # where the fit split has too few objects to choose
 READOUTS = {
     "mean": "mean depth of the fit split",
     "median": "median depth of the fit split",
@@ -26,8 +25,7 @@ READOUTS = {
     "depth_head": "the network's depth head",
 }
 """name -> title in tables"""
-_CHUNK = 256
-"""held-out objects that are compared with the fit split at a time"""
+_CHUNK = 256  # held-out objects that are compared with the fit split at a time
 
 
 def measure_readouts(

@@ -21,12 +21,9 @@ class DepthSpace:
     """Everything measured of one network."""
 
     name: str
-    figures: Mapping[str, Any]
-    """nested figures for JSON, NaN where undefined"""
-    pairs: Mapping[str, Pairs]
-    """by ``PAIR_SETS``, of the held-out objects"""
-    objects: DescribedObjects
-    """held out"""
+    figures: Mapping[str, Any]  # nested figures for JSON, NaN where undefined
+    pairs: Mapping[str, Pairs]  # by ``PAIR_SETS``, of the held-out objects
+    objects: DescribedObjects  # held out
 
     def mean_errors(self, readout: str) -> list[float]:
         """Mean absolute error of a read-out [m] in each of ``DEPTH_BANDS``, NaN where there is no object."""

@@ -23,26 +23,19 @@ MAX_PAIRS = 200_000
 class DescribedObjects:
     """Objects of some frames and a network's descriptors of them."""
 
-    n_frames: int
-    """number of frames, those without objects included"""
-    descriptors: np.ndarray
-    """(N, C) float32"""
-    depths: np.ndarray
-    """(N,) [m], of the labels"""
-    frames: np.ndarray
-    """(N,) int64, number of each object's frame among the ``n_frames``"""
-    head_depths: np.ndarray
-    """(N,) [m], output of the network's depth head at the same cells"""
+    n_frames: int  # number of frames, those without objects included
+    descriptors: np.ndarray  # (N, C) float32
+    depths: np.ndarray  # (N,) [m], of the labels
+    frames: np.ndarray  # (N,) int64, number of each object's frame among the ``n_frames``
+    head_depths: np.ndarray  # (N,) [m], output of the network's depth head at the same cells
 
 
 class BoundCounts(NamedTuple):
     """Numbers of near pairs (0 < d_z <= rad). No pair violates both bounds, since K >= 1 and B >= 0."""
 
     inside: int
-    above: int
-    """farther apart than the upper bound allows"""
-    below: int
-    """closer than the lower bound allows"""
+    above: int  # farther apart than the upper bound allows
+    below: int  # closer than the lower bound allows
 
     @property
     def pairs(self) -> int:
@@ -62,12 +55,9 @@ class BoundCounts(NamedTuple):
 class Pairs:
     """Distances of pairs."""
 
-    depth_distance: np.ndarray
-    """(P,) [m]"""
-    feature_distance: np.ndarray
-    """(P,)"""
-    total: int
-    """number of pairs from which these were drawn"""
+    depth_distance: np.ndarray  # (P,) [m]
+    feature_distance: np.ndarray  # (P,)
+    total: int  # number of pairs from which these were drawn
 
     def near(self, bounds: General) -> np.ndarray:
         """(P,) bool: the pairs that the loss uses, 0 < d_z <= rad."""

@@ -36,10 +36,8 @@ class Subject:
     checkpoint: Path
     config: Config
     model: CenterNet3D
-    frames: KITTI
-    """held out"""
-    fit_frames: KITTI
-    """to fit read-outs on"""
+    frames: KITTI  # held out
+    fit_frames: KITTI  # to fit read-outs on
 
 
 def load_subject(name: str, checkpoint: Path, config: Config, split: str, fit_split: str) -> Subject:

@@ -7,6 +7,7 @@ from ..config import Config, find_dataroot
 from ..datasets import KITTI, build_dataset
 from ..datasets.images import read_size_table
 from ..datasets.samples import inference_loader
+from ..datasets.split_labels import review_labels
 from ..engine.device import choose_device
 from ..engine.inference import decode_settings, predict
 from ..engine.network import load_network
@@ -58,5 +59,8 @@ def frames_of_folders(
     missing = [i for i in ids if i not in sizes]
     if missing:
         raise ValueError(f"{size_table}: {len(missing)} of {len(ids)} frames are missing, the first is {missing[0]}")
-    infos = (FrameInfo(i, sizes[i], Calibration.from_file(calib_dir / f"{i}.txt")) for i in ids)
-    return [LabelledFrame(info, read_objects(label_dir / f"{info.frame_id}.txt")) for info in infos]
+    infos = [FrameInfo(i, sizes[i], Calibration.from_file(calib_dir / f"{i}.txt")) for i in ids]
+    names = config.dataset.class_names
+    labels = [read_objects(label_dir / f"{i}.txt", class_names=names) for i in ids]
+    images = [(info.image_size, info.calibration, objects) for info, objects in zip(infos, labels, strict=True)]
+    return [LabelledFrame(*frame) for frame in zip(infos, review_labels(images, label_dir, split), strict=True)]

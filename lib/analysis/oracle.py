@@ -79,14 +79,10 @@ def _place(obj: Object3d, center_cam: tuple[float, float, float]) -> Object3d:
 class Oracle:
     """AP as predicted and with each quantity replaced."""
 
-    results: Mapping[str, KittiResult]
-    """by the keys of ``TITLES``"""
-    matched: Mapping[str, int]
-    """by class: detections whose quantities were replaced"""
-    detections: Mapping[str, int]
-    """by class: all detections"""
-    depth_errors: Sequence[DepthErrors]
-    """of the prediction, one for each class"""
+    results: Mapping[str, KittiResult]  # by the keys of ``TITLES``
+    matched: Mapping[str, int]  # by class: detections whose quantities were replaced
+    detections: Mapping[str, int]  # by class: all detections
+    depth_errors: Sequence[DepthErrors]  # of the prediction, one for each class
 
     @property
     def classes(self) -> tuple[str, ...]:

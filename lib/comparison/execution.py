@@ -17,8 +17,7 @@ from .planning import PlannedRun
 
 logger = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.2
-"""how often processes and signals are checked"""
+POLL_SECONDS = 0.2  # how often processes and signals are checked
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,7 @@ class Slot:
     """A device, or a share of the CPU, that trains one run at a time."""
 
     name: str
-    environment: Mapping[str, str]
-    """the whole environment of the process"""
+    environment: Mapping[str, str]  # the whole environment of the process
 
 
 class _Training(NamedTuple):
@@ -40,9 +38,8 @@ class _Training(NamedTuple):
 class RunExecutor:
     """Trains runs in their order, one at a time on each slot.
 
-    Args:
-        command: returns the command line of a run; with ValueError or OSError the run has failed.
-        out: working directory of the processes; their output is appended to out/logs/<run>.log.
+    ``command`` returns the command line of a run; with ValueError or OSError the run has failed. ``out``: working
+    directory of the processes; their output is appended to out/logs/<run>.log.
     """
 
     def __init__(self, slots: Sequence[Slot], command: Callable[[PlannedRun], list[str]], out: Path) -> None:
@@ -55,11 +52,8 @@ class RunExecutor:
     ) -> list[str]:
         """Train those of ``runs`` that are not finished. Returns a line for each one that failed.
 
-        A failure does not affect the other runs. After a signal the running processes save and end, then Interrupted is
-        raised.
-
-        Args:
-            on_finished: called after each run; returns what to log about it.
+        A failure does not affect the other runs. ``on_finished`` is called after each run, and returns what to log
+        about it. After a signal the running processes save and end, then Interrupted is raised.
         """
         waiting, failures = deque(run for run in runs if not run.finished), []
         done, total = len(runs) - len(waiting), len(runs)

@@ -1,16 +1,22 @@
-"""The runs of a comparison: every arm with every seed, checked before the first one starts. Free of torch."""
+"""The runs of a comparison: every arm with every seed, checked before the first one starts. Free of torch.
+
+An arm is the keys that it changes in an experiment.
+"""
 
 import contextlib
+import difflib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..config import PROJECT_ROOT, Config, differences, find_file, load_config
+from ..config import PROJECT_ROOT, Config, differences, find_file, load_config, read_yaml
 from ..datasets import build_dataset
 from ..engine.metrics import read_metrics
 
+Arms = dict[str, list[str]]  # arm -> 'section.key=value' of all keys that it changes
 _RESERVED = {"general.exp_name", "general.random_seed", "tester.mode", "tester.checkpoint", "trainer.resume_model"}
 """keys that neither an arm nor --set may change: a run is named by arm and seed, and evaluated at its last epoch"""
 _MAY_DIFFER = {"dataset.num_workers", "dataset.cache", "trainer.eval_frequency", "trainer.save_frequency"}
@@ -23,12 +29,10 @@ class PlannedRun:
     """One arm with one seed."""
 
     arm: str
-    changes: tuple[str, ...]
-    """what the arm changes: 'section.key=value'"""
+    changes: tuple[str, ...]  # what the arm changes: 'section.key=value'
     seed: int
     config: Config
-    overrides: tuple[str, ...]
-    """what ``train_val.py --set`` needs to make ``config`` from the experiment's file"""
+    overrides: tuple[str, ...]  # what ``train_val.py --set`` needs to make ``config`` from the experiment's file
     working_dir: Path
 
     @property
@@ -74,22 +78,48 @@ class PlannedRun:
             )
 
 
+def read_arms(path: Path, names: Sequence[str]) -> Arms:
+    """The arms ``names`` of a file, in this order.
+
+    Raises FileNotFoundError, or ValueError naming the file, the arm, and what is accepted.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file of arms")
+    content = read_yaml(path)
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{path}: expected a mapping of arms, such as 'baseline: {{general.qi: false}}'")
+    arms = {str(name): _to_overrides(changes, f"{path}: arm {name!r}") for name, changes in content.items()}
+    for name in arms:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name, re.ASCII):
+            raise ValueError(f"{path}: the name of an arm may have letters, digits and _ . + -, got {name!r}")
+    for k, name in enumerate(names):
+        if name not in arms:
+            near = difflib.get_close_matches(name, arms, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(arms)}"
+            raise ValueError(f"--arms: {path} has no arm {name!r}; {hint}")
+        if name in names[:k]:
+            raise ValueError(f"--arms: {name!r} is given twice")
+    return {name: arms[name] for name in names}
+
+
+def _to_overrides(changes: Any, where: str) -> list[str]:
+    if changes is None:
+        return []
+    if not isinstance(changes, dict):
+        raise ValueError(f"{where}: expected a mapping such as {{general.qi: false}}, got {changes!r}")
+    try:
+        return [f"{key}={json.dumps(value)}" for key, value in changes.items()]  # JSON is YAML on one line
+    except TypeError:
+        raise ValueError(f"{where}: expected numbers, texts, true, false, or lists of them, got {changes!r}") from None
+
+
 def plan_runs(
-    base: Path,
-    arms: dict[str, list[str]],
-    seeds: Sequence[int],
-    overrides: Sequence[str],
-    device: Sequence[str],
-    out: Path,
+    base: Path, arms: Arms, seeds: Sequence[int], overrides: Sequence[str], device: Sequence[str], out: Path
 ) -> list[PlannedRun]:
     """All runs, ordered by seed, so that an unfinished comparison has nearly the same seeds of every arm.
 
-    Args:
-        overrides: 'section.key=value' for all arms.
-        device: further overrides for all arms, which follow from where the runs are executed.
-
-    Raises:
-        FileNotFoundError, ValueError: for what cannot be run, naming arm, key, value and what is accepted.
+    ``overrides``: 'section.key=value' for all arms; ``device``: further ones, which follow from where the runs are
+    executed. Raises FileNotFoundError or ValueError for what cannot be run, naming arm, key, value, what is accepted.
     """
     reserved = {_key(override) for override in device} | _RESERVED
     _refuse(reserved, overrides, "--set")

@@ -17,8 +17,7 @@ from matplotlib.lines import Line2D
 from .statistics import LEVEL, summarize
 from .table import Comparison
 
-_WIDTH_INCH = 7.2
-"""width of a page's text: letters keep their size in print"""
+_WIDTH_INCH = 7.2  # width of a page's text: letters keep their size in print
 _BLACK, _GREY, _SKY_BLUE = "#000000", "#666666", "#56B4E9"  # the last one is of Okabe & Ito's palette
 _SEED_STYLE: dict[str, Any] = {"linestyle": "", "marker": "o", "ms": 4.5, "mfc": _SKY_BLUE, "mec": _BLACK, "mew": 0.6}
 _MEAN_STYLE: dict[str, Any] = {"marker": "D", "ms": 4.5, "color": _BLACK, "linewidth": 1.6}

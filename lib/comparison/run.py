@@ -12,10 +12,9 @@ from ..system.commands import setup_logging
 from ..system.files import write_file
 from ..system.interruption import Interruption
 from ..system.machine import available_cores
-from .arms import read_arms
 from .execution import RunExecutor, Slot
 from .figures import main_figures, read_figures
-from .planning import PlannedRun, check_data, plan_runs
+from .planning import PlannedRun, check_data, plan_runs, read_arms
 from .plot import plot_comparison
 from .statistics import LEVEL
 from .table import Comparison
@@ -38,14 +37,13 @@ class CompareOptions:
     arms: Sequence[str]
     arms_file: Path
     out: Path
-    train_script: Path
-    """tools/train_val.py"""
-    environment: Mapping[str, str]
-    """of the processes that train"""
+    train_script: Path  # tools/train_val.py
+    environment: Mapping[str, str]  # of the processes that train
     seeds: int = 5
     overrides: Sequence[str] = ()
     gpus: Sequence[int] = ()
     jobs: int | None = None
+    report_only: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("--seeds", self.seeds), ("--jobs", self.jobs)):
@@ -56,11 +54,16 @@ class CompareOptions:
 
 
 def compare(options: CompareOptions, interruption: Interruption) -> tuple[str, list[str]]:
-    """Train what is missing. Returns the text of :func:`report`, and a line for each run that failed.
+    """Train what is missing, unless ``options.report_only``; write the tables and the image of the finished runs.
 
-    Raises FileNotFoundError or ValueError for what cannot be run or read, and Interrupted after a signal.
+    Returns the main figures and where the rest is, and a line for each run that failed. Raises FileNotFoundError or
+    ValueError for what cannot be run or read, and Interrupted after a signal.
     """
     runs = _plan(options)
+    if options.report_only:
+        if not options.out.is_dir():
+            raise FileNotFoundError(f"{options.out}: no such folder of a comparison")
+        return _write_report(options, runs), []
     check_data(runs)
     out, slots = runs[0].working_dir, slots_for(options)
     setup_logging(out / "logs" / "compare.log")
@@ -81,17 +84,6 @@ def compare(options: CompareOptions, interruption: Interruption) -> tuple[str, l
 
     failures = RunExecutor(slots, command, out).train(runs, interruption, on_finished)
     return _write_report(options, runs), failures
-
-
-def report(options: CompareOptions) -> str:
-    """Write the tables and the image of the runs that are finished. Returns the main figures, and where the rest is.
-
-    Raises FileNotFoundError or ValueError.
-    """
-    runs = _plan(options)
-    if not options.out.is_dir():
-        raise FileNotFoundError(f"{options.out}: no such folder of a comparison")
-    return _write_report(options, runs)
 
 
 def slots_for(options: CompareOptions) -> list[Slot]:

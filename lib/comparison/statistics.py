@@ -7,21 +7,16 @@ from typing import NamedTuple
 
 from scipy import stats
 
-LEVEL = 0.95
-"""confidence level of every interval"""
+LEVEL = 0.95  # confidence level of every interval
 
 
 class Sample(NamedTuple):
     """A few values, of which NaN means that there is no value, and the interval of their mean."""
 
-    n: int
-    """values that are not NaN"""
-    left_out: int
-    """values that are NaN"""
-    mean: float
-    """NaN without values"""
-    deviation: float
-    """sample standard deviation (over n - 1); this and the interval are NaN for fewer than two values"""
+    n: int  # values that are not NaN
+    left_out: int  # values that are NaN
+    mean: float  # NaN without values
+    deviation: float  # sample standard deviation (over n - 1); this and the interval are NaN for fewer than two values
     low: float
     high: float
 

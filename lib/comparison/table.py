@@ -18,11 +18,9 @@ from .statistics import LEVEL, Sample, summarize
 class Comparison:
     """The figures of all finished runs."""
 
-    arms: tuple[str, ...]
-    """the others are compared with the first"""
+    arms: tuple[str, ...]  # the others are compared with the first
     seeds: tuple[int, ...]
-    runs: Mapping[tuple[str, int], Mapping[str, float]]
-    """(arm, seed) -> figures by name, of finished runs only"""
+    runs: Mapping[tuple[str, int], Mapping[str, float]]  # (arm, seed) -> figures by name, of finished runs only
 
     @property
     def figures(self) -> list[str]:

@@ -55,7 +55,7 @@ def read_yaml(path: Path) -> Any:
         return yaml.load(path.read_bytes(), _UniqueKeyLoader)  # UTF-8 or, with its mark, UTF-16
     except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are not UTF-8, dates such as 2026-13-45
         reason = " ".join(str(error).split()).replace('in "<byte string>", ', "")
-        raise ValueError(f"{path}: not valid YAML: {reason}") from None
+        raise ValueError(f"{path}: not valid YAML in UTF-8: {reason}") from None
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

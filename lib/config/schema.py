@@ -111,7 +111,7 @@ class Trainer:
     resume_model: str = ""
     """checkpoint to resume from: weights, optimizer and position in the run; the same as --resume PATH"""
     pretrain_model: str = ""
-    """checkpoint to start from: weights only"""
+    """checkpoint to start from: weights only; of other classes, all but the heatmap's last layer"""
     report: bool = True
     """write report.html after training and evaluation"""
     amp: bool | str = False

@@ -58,6 +58,6 @@ def _warn_of_shape(frames: KITTI, config: Config) -> None:
             *(len(cut), where, width, height, 100 * outside[tallest], *tallest),
             list(resolution_for(tallest, (width, height))),
         )
-    other = [size for size in sizes if ratio_difference(size, (width, height)) > SAME_RATIO]
+    other = [size for size in sizes if ratio_difference(size, (width, height)) > 0.01]
     if other and config.tester.map_to_image == "official":
         logger.warning("%d %s: tester.map_to_image 'official' puts their boxes at wrong rows", len(other), where)

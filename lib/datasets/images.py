@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Collection, Iterable
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import IO, NamedTuple
@@ -23,7 +24,10 @@ except ImportError:  # optional; faster than OpenCV for PNGs like KITTI's (tools
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 """in any case: .JPG and .Jpg as well"""
-_SPELLINGS = [spell(suffix) for spell in (str.lower, str.upper, str.title) for suffix in IMAGE_SUFFIXES]
+_SPELLINGS = sorted(
+    {"".join(letters) for suffix in IMAGE_SUFFIXES for letters in product(*zip(suffix, suffix.upper(), strict=True))},
+    key=lambda suffix: (not suffix.islower(), not suffix.isupper(), IMAGE_SUFFIXES.index(suffix.lower()), suffix),
+)
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _RGB_OF_8_BITS = bytes([8, 2, 0, 0, 0])
@@ -118,6 +122,8 @@ def read_size_table(path: Path) -> dict[str, tuple[int, int]]:
         raise ValueError(f"{path}, line 1: expected the header 'id,width,height', got {''.join(lines[:1])[:60]!r}")
     for number, line in enumerate(lines[1:], 2):
         match = re.fullmatch(r"\s*([\w-]+)\s*,\s*([1-9]\d{0,5})\s*,\s*([1-9]\d{0,5})\s*", line, re.ASCII)
+        if match and match[1] in sizes:
+            raise ValueError(f"{path}, line {number}: the size of {match[1]} is there twice")
         if match:
             sizes[match[1]] = int(match[2]), int(match[3])
         elif line.strip():

@@ -1,20 +1,18 @@
 """Folders and files in KITTI's layout -> :class:`Frame`, without augmentation or encoding."""
 
 import logging
-import math
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..ops.angles import wrap_angle
 from ..structures import Calibration, Object3d, focal_net, read_objects, read_split
-from .consistency import ALPHA_TOLERANCE, check_consistency
 from .image_cache import ImageCache
 from .images import find_image, find_second_images, read_image, read_image_header, uses_12_of_16_bits
 from .object_depth import PAINTED_TYPES, SUFFIXES, find_object_depth, paint_object_depth, read_object_depth
+from .split_labels import review_labels
 
 logger = logging.getLogger(__name__)
 _DECODED = 3
@@ -111,11 +109,9 @@ class KITTI:
                     raise
                 self.image_sizes.append((0, 0))
                 self.annotations.append(error)
-        self._check_angles()
+        known = iter(review_labels(list(self.labelled_images()), self.label_dir, self.split))
+        self.annotations = [a if isinstance(a, Exception) else (a[0], next(known)) for a in self.annotations]
         self._warn_of_images()
-        scored = sum(obj.score is not None for _, _, objects in self.labelled_images() for obj in objects)
-        if scored:
-            logger.warning("%s: %d labels have a 16th column, a score; it is not used", self.label_dir, scored)
         self.cache = ImageCache(self.image_sizes) if cache else None
 
     def __len__(self) -> int:
@@ -153,38 +149,6 @@ class KITTI:
         for size, annotation in zip(self.image_sizes, self.annotations, strict=True):
             if not isinstance(annotation, Exception):
                 yield size, *annotation
-
-    def _check_angles(self) -> None:
-        """Log columns that contradict each other, and replace an unknown alpha by that of rotation_y and the position.
-
-        Converters write -10 (nuScenes, CARLA) or 0 everywhere (labelCloud, FiftyOne) for an unknown alpha.
-        """
-        labels = [(size, camera, obj) for size, camera, objects in self.labelled_images() for obj in objects]
-        placed = [obj for *_, obj in labels if obj.location_cam[2] > 0]
-        constant = not any(obj.alpha for obj in placed) and any(abs(_observe(o)) > ALPHA_TOLERANCE for o in placed)
-        if constant:
-            labels = [(size, camera, replace(obj, alpha=-10.0)) for size, camera, obj in labels]
-        consistency = check_consistency(labels)
-        if consistency.systematic:
-            logger.warning("%s, split %s: %s", self.label_dir, self.split, consistency.describe())
-        turned = [obj for obj in placed if abs(obj.rotation_y) > 2 * math.pi + 0.01]
-        if turned:
-            text = "%s, split %s: rotation_y of %d labels is beyond 2 pi, such as %g: are they in degrees?"
-            logger.warning(text, self.label_dir, self.split, len(turned), turned[0].rotation_y)
-        count = 0
-        for index, annotation in enumerate(self.annotations):
-            if isinstance(annotation, Exception):
-                continue
-            calibration, objects = annotation
-            known = [replace(o, alpha=_observe(o)) if _lacks_alpha(o, constant) else o for o in objects]
-            count += sum(new is not old for new, old in zip(known, objects, strict=True))
-            self.annotations[index] = calibration, tuple(known)
-        if count:
-            reason = "alpha is 0 in all of them" if constant else "their alpha is outside -pi .. pi"
-            logger.warning(
-                "%s: alpha of %d labels of split %s is taken from rotation_y and the position, since %s",
-                *(self.label_dir, count, self.split, reason),
-            )
 
     def _warn_of_images(self) -> None:
         """Name images that may not be what their labels refer to."""
@@ -236,14 +200,3 @@ class KITTI:
         label = self.label_dir / f"{frame_id}.txt"
         objects = read_objects(label, class_names=self.class_names) if self.has_labels else ()
         return size, calibration, tuple(objects)
-
-
-def _lacks_alpha(obj: Object3d, constant: bool) -> bool:
-    """``constant``: alpha is 0 in all labels. The slack is that of labels with two decimals."""
-    return obj.location_cam[2] > 0 and (constant or abs(obj.alpha) > math.pi + 0.01)
-
-
-def _observe(obj: Object3d) -> float:
-    """alpha of an object by its definition: the heading relative to the ray from the camera to the object."""
-    x, _, z = obj.location_cam
-    return wrap_angle(obj.rotation_y - math.atan2(x, z))

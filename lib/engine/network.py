@@ -63,6 +63,10 @@ def load_network(
 def _stored_config(path: Path, stored: object, overrides: Sequence[str]) -> Config:
     if not isinstance(stored, dict) or not stored:
         raise ValueError(f"{path}: it has no config, as official checkpoints have none; name its YAML with --config")
+    tester = stored.get("tester")
+    if isinstance(tester, dict) and tester.get("map_to_image") == "official":
+        # the default before there was 'auto', which is the same wherever it is right
+        stored = stored | {"tester": {key: value for key, value in tester.items() if key != "map_to_image"}}
     try:
         config = parse_config(stored)
     except ValueError as error:

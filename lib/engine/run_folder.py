@@ -3,9 +3,12 @@
 import contextlib
 import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from ..config import PROJECT_ROOT, Config, Dataset, differences, find_file, flatten, parse_config
+from ..config import CLASS_NAMES, PROJECT_ROOT, Config, differences, dump_config, find_file, flatten
+from ..config.dataset import MEAN_SIZES
 from .checkpoint import read_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -102,29 +105,26 @@ def require_same_decoding(path: Path, stored: object, config: Config) -> None:
 
     ``stored``: the checkpoint's own configuration; official ones hold none.
     """
-    section = stored.get("dataset") if isinstance(stored, dict) else None
+    section, own = stored.get("dataset") if isinstance(stored, dict) else None, dump_config(config)["dataset"]
     if not isinstance(section, dict):
         return
-    keys = {key: section[key] for key in ("class_names", "meanshape", "mean_sizes") if key in section}
-    try:
-        trained = parse_config({"dataset": {**keys, "writelist": keys.get("class_names", [])[:1] or None}}).dataset
-    except (ValueError, TypeError):  # not a configuration of this code: nothing can be compared
-        return
-    for key, old, new in (
-        ("class_names", list(trained.class_names), list(config.dataset.class_names)),
-        ("meanshape", trained.meanshape, config.dataset.meanshape),
-        ("mean_sizes", _added_sizes(trained), _added_sizes(config.dataset)),
-    ):
-        if old != new:
+    new = _decoding_values(own)
+    for key, value in _decoding_values(section).items():
+        if value != new[key]:
             raise ValueError(
-                f"{path} was trained with dataset.{key} {old}, the configuration has {new}: detections would have "
-                "wrong classes or sizes; use the checkpoint's values"
+                f"{path} was trained with dataset.{key} {section.get(key, value)}, the configuration has {own[key]}: "
+                "detections would have wrong classes or sizes; use the checkpoint's values"
             )
 
 
-def _added_sizes(dataset: Dataset) -> dict[str, list[float]]:
-    """The sizes that decoding adds, by class; none without ``meanshape``."""
-    return {name: list(dataset.known_sizes[name]) for name in dataset.class_names} if dataset.meanshape else {}
+def _decoding_values(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of section dataset that decoding depends on, names in small letters; sizes only with ``meanshape``."""
+    names = [str(name).lower() for name in section.get("class_names") or CLASS_NAMES]
+    known = {**MEAN_SIZES, **(section.get("mean_sizes") or {})}
+    sizes = {str(name).lower(): list(size) for name, size in known.items()}
+    meanshape = bool(section.get("meanshape"))
+    used = {name: sizes.get(name) for name in names} if meanshape else {}
+    return {"class_names": names, "meanshape": meanshape, "mean_sizes": used}
 
 
 def _epoch(path: Path) -> int:

@@ -106,8 +106,8 @@ def scan_rows(
 def parse_line(line: bytes, scored: bool = False, names: Mapping[str, str] = _KITTI_NAMES) -> Row:
     """Parse the columns of a line, separated by ASCII white space.
 
-    A label has 15 columns and a whole number for ``occluded``; a detection (``scored``) has 16 columns, the last one is
-    its score. A label's 16th column, which some converters write, is kept as a score too: who uses labels says so.
+    A label has 15 columns, a detection (``scored``) has 16, the last one is its score; ``occluded`` is a whole number.
+    A label's 16th column, which some converters write, is kept as a score too: who uses labels says so.
     ``names``: see :func:`canonical_names`. Raises ValueError, naming column and value, for anything else.
     """
     columns = line.split()
@@ -123,7 +123,7 @@ def parse_line(line: bytes, scored: bool = False, names: Mapping[str, str] = _KI
         or not columns[0].isalnum()
     ):
         _check_columns(columns, scored)
-    if not (scored or numbers[1].is_integer()):
+    if not numbers[1].is_integer():
         raise ValueError(f"occluded must be a whole number (-1, 0, 1, 2 or 3), got {_shown(columns[2])}")
     name = columns[0].decode()
     return names.get(name.lower(), name), numbers

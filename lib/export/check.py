@@ -14,14 +14,11 @@ import numpy as np
 from ..datasets.augmentation import Augmentation
 from ..datasets.images import read_image
 
-LIMIT = 1e-3
-"""largest relative difference of objects that agree"""
-DIFFERING_SHARE = 0.02
-"""share of the objects that may differ"""
+LIMIT = 1e-3  # largest relative difference of objects that agree
+DIFFERING_SHARE = 0.02  # share of the objects that may differ
 LEAST_SCALE = {"score": 1e-9, "heatmap": 1e-9, "bbox": 1, "dimensions": 1, "location": 1, "rotation_y": 1, "alpha": 1}
 """outputs that are compared; differences are relative to the expected value, or to this where it is larger"""
-Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""images, P2 and image sizes, as the exported graph takes them"""
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]  # images, P2 and image sizes, as the exported graph takes them
 
 
 @dataclass

@@ -17,10 +17,8 @@ from ..postprocess import decode
 
 INPUTS = ("images", "P2", "image_size")
 OUTPUTS = ("score", "heatmap", "class_index", "bbox", "dimensions", "location", "rotation_y", "alpha", "cell")
-FORMAT = "ddml-monodle detector, 1"
-"""in the metadata; a runner refuses files without it"""
-OLDEST_OPSET = 18
-"""that PyTorch's exporter writes"""
+FORMAT = "ddml-monodle detector, 1"  # in the metadata; a runner refuses files without it
+OLDEST_OPSET = 18  # that PyTorch's exporter writes
 
 
 class ExportableDetector(nn.Module):

@@ -51,8 +51,7 @@ LossFunction = Callable[[Tensors, Tensors, Criterion], Tensor]
 class Loss(NamedTuple):
     """One entry of :data:`LOSSES`."""
 
-    function: LossFunction
-    """(outputs, targets, criterion) -> scalar, over all ranks, 0 where nothing is masked"""
+    function: LossFunction  # (outputs, targets, criterion) -> scalar, over all ranks, 0 where nothing is masked
     is_enabled: Callable[[General], bool] = lambda config: True
     weight: Callable[[General], float] = lambda config: 1.0
 

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SQRT_2 = 1.4142
-"""with the digits of the published code"""
+SQRT_2 = 1.4142  # with the digits of the published code
 
 Reduction = Callable[[Tensor], Tensor]
 

@@ -16,11 +16,9 @@ from torch import Tensor
 
 from ..ops.feature_map import gather_windows
 
-MIN_DEPTH_DISTANCE = 1e-12
-"""pairs of equal depth are left out, as in the published code [m]"""
+MIN_DEPTH_DISTANCE = 1e-12  # pairs of equal depth are left out, as in the published code [m]
 DESCRIPTOR_WINDOW = 5
-NEGLIGIBLE_LOG = -1e30
-"""used in place of log 0 = -inf, which would make gradients NaN"""
+NEGLIGIBLE_LOG = -1e30  # used in place of log 0 = -inf, which would make gradients NaN
 
 
 def object_descriptors(features: Tensor, indices: Tensor) -> Tensor:

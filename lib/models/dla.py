@@ -177,8 +177,7 @@ class Size:
     channels: tuple[int, ...]
     block: Block
     residual_root: bool = False
-    sha256_prefix: str | None = None
-    """as in the file name of the weights; None: there are none"""
+    sha256_prefix: str | None = None  # as in the file name of the weights; None: there are none
 
 
 _X = partial(Bottleneck, width=1.0, groups=32)

@@ -7,14 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-STRIDE = 4
-"""pixels of the network input per cell of the network's maps"""
-INPUT_MULTIPLE = 32
-"""both sides of a network input are multiples of the backbone's largest stride [px]"""
+STRIDE = 4  # pixels of the network input per cell of the network's maps
+INPUT_MULTIPLE = 32  # both sides of a network input are multiples of the backbone's largest stride [px]
 SAME_RATIO = 0.03
 """largest relative difference of two ratios width / height at which an image counts as one of the input's shape"""
-OFFICIAL_MAP_RATIO = 0.01
-"""largest difference at which rows are mapped back by the ratio of the heights (KITTI at 1280 x 384: 0.0098)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +26,7 @@ class ScaleShift:
         return np.asarray(points_img, dtype=np.float64) * self.scale + (self.shift_x, self.shift_y)
 
 
-def window_to_input(
-    center_img: tuple[float, float], window_width: float, resolution: tuple[int, int]
-) -> ScaleShift:
+def window_to_input(center_img: tuple[float, float], window_width: float, resolution: tuple[int, int]) -> ScaleShift:
     """The map of ``center_img`` to the centre of the input, and of ``window_width`` [px] to its width.
 
     CenterNet's affine map without rotation, as in the published code: the height of the window is not used.

@@ -25,12 +25,9 @@ def cells_to_image(to_input: ScaleShift) -> np.ndarray:
 class Peaks(NamedTuple):
     """The best cells of a heatmap, best first; all (B, K)."""
 
-    scores: Tensor
-    """heatmap values after the sigmoid, 0..1"""
-    classes: Tensor
-    """int64"""
-    indices: Tensor
-    """int64, y * W + x"""
+    scores: Tensor  # heatmap values after the sigmoid, 0..1
+    classes: Tensor  # int64
+    indices: Tensor  # int64, y * W + x
 
 
 def find_peaks(heatmap: Tensor, topk: int) -> Peaks:

@@ -29,10 +29,8 @@ logger = logging.getLogger(__name__)
 class Figures(NamedTuple):
     """What one evaluation measured."""
 
-    result: KittiResult
-    """average precisions, also by distance"""
-    depth: list[DepthErrors]
-    """one for each class"""
+    result: KittiResult  # average precisions, also by distance
+    depth: list[DepthErrors]  # one for each class
 
 
 def evaluate_results(config: Config, dataset: KITTI, folder: Path) -> Figures:

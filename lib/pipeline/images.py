@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..datasets import KITTI
+from ..datasets.kitti import Frame
 from ..datasets.object_depth import paint_object_depth
 from ..structures import Object3d, read_objects
 from ..system.commands import progress_interval
@@ -18,12 +19,12 @@ from ..visualization.overlay import draw_object_depth
 from ..visualization.style import encode_image
 
 MIN_SCORE = 0.2  # lowest score of the detections drawn by ``tester.images`` and in report.html
+Detections = Mapping[str, Sequence[Object3d] | None]  # by frame id, of the frames to draw; None: labels alone
+Draw = Callable[[np.ndarray], np.ndarray]
 
 
-def draw_frames(
-    dataset: KITTI, detections: Mapping[str, Sequence[Object3d] | None]
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield frame id and image of each frame in ``detections``: labels and detections in 3D and from above.
+def draw_frames(dataset: KITTI, detections: Detections) -> Iterator[tuple[Frame, np.ndarray]]:
+    """Yield frame and image of each frame in ``detections``: labels and detections in 3D and from above.
 
     The image is (H, W, 3) uint8 BGR, see :func:`draw_comparison`. Labels are left out if the split has none, and
     detections if they are None. Raises ValueError or OSError, naming the file, for an image that cannot be read.
@@ -32,12 +33,11 @@ def draw_frames(
     for frame_id, found in tqdm(detections.items(), "drawing", unit="frame", mininterval=interval, delay=1):
         frame = dataset.read(dataset.index_of[frame_id])
         labels = frame.objects if dataset.has_labels else None
-        yield frame_id, draw_comparison(cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR), frame.calibration, labels, found)
+        image_bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
+        yield frame, draw_comparison(image_bgr, frame.calibration, labels, found)
 
 
-def write_sample_frames(
-    dataset: KITTI, detections: Mapping[str, Sequence[Object3d]], count: int, folder: Path
-) -> None:
+def write_sample_frames(dataset: KITTI, detections: Mapping[str, Sequence[Object3d]], count: int, folder: Path) -> None:
     """Write ``folder/<frame id>.jpg`` of ``count`` evenly spaced frames, with detections of ``MIN_SCORE`` or more.
 
     The folder is deleted first.
@@ -45,34 +45,26 @@ def write_sample_frames(
     shutil.rmtree(folder, ignore_errors=True)
     chosen = choose_evenly_spaced(dataset.frame_ids, count)
     drawn = {frame_id: keep_confident(detections[frame_id], MIN_SCORE) for frame_id in chosen}
-    for frame_id, image in draw_frames(dataset, drawn):
-        write_file(folder / f"{frame_id}.jpg", encode_image(image, ".jpg"))
+    for frame, image in draw_frames(dataset, drawn):
+        write_file(folder / f"{frame.frame_id}.jpg", encode_image(image, ".jpg"))
 
 
 def write_frames(
-    dataset: KITTI,
-    detections: Mapping[str, Sequence[Object3d] | None],
-    folder: Path,
-    depth_maps: bool = False,
-    draw_heatmaps: Callable[[np.ndarray], np.ndarray] | None = None,
+    dataset: KITTI, detections: Detections, folder: Path, depth_maps: bool = False, draw_heatmaps: Draw | None = None
 ) -> None:
-    """Write ``folder/<frame id>.png`` of each frame in ``detections`` (None: labels alone), see :func:`draw_frames`.
+    """Write ``folder/<frame id>.png`` of each frame in ``detections``, see :func:`draw_frames`.
 
-    Args:
-        depth_maps: write <frame id>_depth.png too, the object-wise depth map painted from the labels.
-        draw_heatmaps: RGB -> BGR image (H, W, 3) uint8 with a model's heatmap; writes <frame id>_heatmap.png too.
+    ``depth_maps``: write <frame id>_depth.png too, the object-wise depth map painted from the labels. With
+    ``draw_heatmaps``, RGB -> BGR image (H, W, 3) uint8 with a model's heatmap, <frame id>_heatmap.png too.
     """
-    for frame_id, image in draw_frames(dataset, detections):
-        write_file(folder / f"{frame_id}.png", encode_image(image))
-        if not depth_maps and draw_heatmaps is None:
-            continue
-        frame = dataset.read(dataset.index_of[frame_id])
-        image_bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
+    for frame, image in draw_frames(dataset, detections):
+        write_file(folder / f"{frame.frame_id}.png", encode_image(image))
         if depth_maps:
-            depth_map = paint_object_depth(frame.objects, (image_bgr.shape[1], image_bgr.shape[0]))
-            write_file(folder / f"{frame_id}_depth.png", encode_image(draw_object_depth(image_bgr, depth_map)))
+            depth_map = paint_object_depth(frame.objects, (frame.image.shape[1], frame.image.shape[0]))
+            depth_image = draw_object_depth(cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR), depth_map)
+            write_file(folder / f"{frame.frame_id}_depth.png", encode_image(depth_image))
         if draw_heatmaps is not None:
-            write_file(folder / f"{frame_id}_heatmap.png", encode_image(draw_heatmaps(frame.image)))
+            write_file(folder / f"{frame.frame_id}_heatmap.png", encode_image(draw_heatmaps(frame.image)))
 
 
 def read_detections(results: Path, frame_ids: Sequence[str], min_score: float) -> dict[str, list[Object3d]]:

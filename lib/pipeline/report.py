@@ -39,19 +39,12 @@ def write_report(
     out: Path | None = None,
     figures: Figures | None = None,
 ) -> Path:
-    """Write the page of a run.
+    """Write the page of a run; returns its path. Raises FileNotFoundError or ValueError where ``run_dir`` is not a run's.
 
-    Args:
-        results: the evaluation to show, ``run_dir/results/<checkpoint>/<split>``; None: no evaluation.
-        dataset: the split of ``results``; None: built from the configuration.
-        out: where to write the page; None: ``run_dir/report.html``.
-        figures: of ``results``; None: computed from the files of ``results``.
-
-    Returns:
-        the path of the page.
-
-    Raises:
-        FileNotFoundError, ValueError: naming the file, if ``run_dir`` is not the folder of a run.
+    ``results``: the evaluation to show, ``run_dir/results/<checkpoint>/<split>``; None: no evaluation.
+    ``dataset``: the split of ``results``; None: built from the configuration.
+    ``out``: where to write the page; None: ``run_dir/report.html``.
+    ``figures``: of ``results``; None: computed from the files of ``results``.
     """
     if not run_dir.is_dir():
         raise FileNotFoundError(f"{run_dir}: no such folder of a run")

@@ -12,8 +12,7 @@ from .evaluation import Figures, evaluate_results
 from .images import MIN_SCORE, choose_evenly_spaced, draw_frames, read_detections
 from .report_sections import gallery
 
-_FRAMES, _MAX_WIDTH = 6, 1700
-"""number and width [px] of the frames; with these the page stays below 5 MB"""
+_FRAMES, _MAX_WIDTH = 6, 1700  # number and width [px] of the frames; with these the page stays below 5 MB
 _DEPTH_ERROR = (
     "e is z of the detection minus z of the object, for objects that are found in the image: by detections of their "
     "class, best score first, with a 2D overlap of at least 0.5. Objects count up to difficulty 'hard'."
@@ -90,8 +89,8 @@ def _frames_section(results: Path, dataset: KITTI) -> Section:
     chosen = choose_evenly_spaced(dataset.frame_ids, _FRAMES)
     detections = read_detections(results / "data", chosen, MIN_SCORE)
     images = []
-    for frame_id, image in draw_frames(dataset, detections):
-        caption = f"Frame {frame_id}: {len(detections[frame_id])} detections"
+    for frame, image in draw_frames(dataset, detections):
+        caption = f"Frame {frame.frame_id}: {len(detections[frame.frame_id])} detections"
         alt = f"{caption}, as 3D boxes in the image and from above"
         images.append(Image(encode_image(image, ".jpg", _MAX_WIDTH), alt, caption))
     text = f"Evenly spaced frames of the split, with detections of score {MIN_SCORE:g} or more (thin and blue)"

@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..config import CLASS_NAMES, Config, flatten
 from ..datasets import build_dataset
@@ -18,22 +18,15 @@ from ..engine.distributed import join, leave, lost_contact, own_rank
 from ..engine.metrics import add_ap_to_last, read_metrics
 from ..engine.network import load_network
 from ..engine.optimizer import build_optimizer
-from ..engine.run_folder import (
-    LAST,
-    check_nothing_is_lost,
-    find_checkpoint,
-    require_same_decoding,
-    warn_of_differences,
-)
+from ..engine.run_folder import LAST, check_nothing_is_lost, find_checkpoint, require_same_decoding, warn_of_differences
 from ..engine.trainer import Trainer
 from ..losses import Criterion
 from ..models import build_model
 from ..preparation.census import take_census
 from ..system.commands import setup_logging
 from ..system.environment import log_versions, record_start
-from ..system.files import remove_leftovers, write_file
+from ..system.files import lock, remove_leftovers, write_file
 from ..system.interruption import Interrupted, Interruption
-from ..system.lock import lock
 from ..visualization.curves import metric_panels
 from ..visualization.panels import render_panels
 from .checkpoints import (
@@ -141,14 +134,17 @@ def build_initial_model(config: Config, run_dir: Path, resume: Path | None) -> n
 def load_pretrained(model: nn.Module, path: Path, class_names: Sequence[str]) -> None:
     """Load the weights of a checkpoint; where it has other classes, all but the heatmap's last layer.
 
-    An official checkpoint, which does not name them, has those of ``CLASS_NAMES``. Raises ValueError as
+    Classes that a checkpoint does not name are ``CLASS_NAMES`` if they are three, as in official ones, else those of
+    this run if their number is the same. Raises ValueError as
     ``load_model_state``.
     """
     checkpoint = read_checkpoint(path)
     state = {str(name).removeprefix("module."): value for name, value in checkpoint["model_state"].items()}
-    channels = len(state.get("heatmap.2.bias", ()))
-    official = CLASS_NAMES if channels == len(CLASS_NAMES) else ()
-    trained = flatten(checkpoint.get("config") or {}).get("dataset.class_names") or official
+    bias, stored = state.get("heatmap.2.bias"), checkpoint.get("config")
+    channels = len(bias) if isinstance(bias, Tensor) and bias.ndim else 0
+    named = flatten(stored).get("dataset.class_names") if isinstance(stored, dict) else None
+    guess = next((names for names in (CLASS_NAMES, class_names) if len(names) == channels), ())
+    trained = [str(name) for name in named or guess]
     if channels and [name.lower() for name in trained] != [name.lower() for name in class_names]:
         state |= {name: value for name, value in model.state_dict().items() if name.startswith("heatmap.2.")}
         logger.warning(

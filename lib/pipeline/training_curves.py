@@ -14,8 +14,8 @@ logger = logging.getLogger(__name__)
 METRICS, CURVES = "metrics.jsonl", "curves.png"
 
 
-def plot_runs(runs: Sequence[Path], out: Path | None = None, overwrite: bool = False) -> Path:
-    """Draw the curves of the runs in these folders; returns the path of the image.
+def plot_runs(runs: Sequence[Path], out: Path | None = None, overwrite: bool = False) -> None:
+    """Draw the curves of the runs in these folders as an image.
 
     ``out``: a .png, .pdf or .svg file; default: curves.png, in the folder of a single run, where it is always replaced,
     or else in the working directory. Another file is replaced only with ``overwrite``.
@@ -31,7 +31,6 @@ def plot_runs(runs: Sequence[Path], out: Path | None = None, overwrite: bool = F
     write_file(path, render_panels(metric_panels(records), path.suffix, shared_legend=len(runs) > 1))
     epochs = ", ".join(f"{name} ({entries[-1]['epoch']} epochs)" for name, entries in records.items())
     logger.info("%s: %s", epochs, path)
-    return path
 
 
 def name_runs(runs: Sequence[Path]) -> dict[str, Path]:

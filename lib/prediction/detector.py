@@ -38,18 +38,15 @@ from ..visualization.overlay import draw_heatmap
 
 SAME_FOCAL = 0.05
 """focal lengths are treated as equal up to this relative difference: KITTI's own cameras differ by 2 %"""
-_MAX_INPUT_PIXELS = 1 << 23
-"""about 17 times KITTI's"""
-_MAX_IMAGE_BYTES = 1 << 26
-"""total size of the original images in a batch"""
+_MAX_INPUT_PIXELS = 1 << 23  # about 17 times KITTI's
+_MAX_IMAGE_BYTES = 1 << 26  # total size of the original images in a batch
 
 
 class Detection(NamedTuple):
     """The detections of one image."""
 
     frame: FrameInfo
-    image: np.ndarray
-    """the original (H, W, 3) uint8, RGB"""
+    image: np.ndarray  # the original (H, W, 3) uint8, RGB
     objects: list[Object3d]
 
 
@@ -171,8 +168,7 @@ class Detector:
         return len(items) < most and resolution == self.settings(items[0][0].image_size).resolution
 
 
-_Loaded = tuple[FrameInfo, np.ndarray, Tensor]
-"""frame, its image, and that at network resolution (H, W, 3) uint8"""
+_Loaded = tuple[FrameInfo, np.ndarray, Tensor]  # frame, its image, and that at network resolution (H, W, 3) uint8
 
 
 def load_detector(

@@ -23,24 +23,19 @@ class PredictOptions:
     overwrite: bool = False
     config: Path | None = None
     cpu: bool = False
-    calib: Path | None = None
-    """a KITTI calibration file, or a folder with <name>.txt for every image"""
-    fx: float | None = None
-    """focal length [px]"""
+    calib: Path | None = None  # a KITTI calibration file, or a folder with <name>.txt for every image
+    fx: float | None = None  # focal length [px]
     fy: float | None = None
     cx: float | None = None
     cy: float | None = None
-    p2: Sequence[str] | None = None
-    """12 numbers by rows, with commas or without"""
+    p2: Sequence[str] | None = None  # 12 numbers by rows, with commas or without
     assume_kitti_camera: bool = False
     correct_depth: bool = True
     threshold: float | None = None
     min_score: float = 0.0
-    classes: Sequence[str] = ()
-    """empty: all of the model's"""
+    classes: Sequence[str] = ()  # empty: all of the model's
     draw: bool = True
-    resolution: Sequence[int] | None = None
-    """network input (width, height) [px]"""
+    resolution: Sequence[int] | None = None  # network input (width, height) [px]
 
     def __post_init__(self) -> None:
         cameras = {"--calib": self.calib, "--fx": self.fx, "--p2": self.p2}

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from ..system.files import remove_leftovers, write_json
 
-RECORD = "predict.json"
-"""settings of a prediction, and the list of its files"""
+RECORD = "predict.json"  # settings of a prediction, and the list of its files
 
 
 def refuse_to_overwrite(folder: Path, overwrite: bool, inputs: Iterable[Path]) -> None:

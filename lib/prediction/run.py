@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 
 from .. import __version__
-from ..structures import Calibration, FrameInfo
+from ..structures import Calibration, FrameInfo, canonical_names
 from .cameras import find_cameras
 from .detector import SAME_FOCAL, Detector, load_detector
 from .options import PredictOptions
@@ -32,6 +32,8 @@ def predict(options: PredictOptions) -> None:
     refuse_to_overwrite(options.out, options.overwrite, [path for path in inputs if path])
     detector = _build_detector(options)
     names = detector.config.dataset.class_names
+    spelling = canonical_names(names)
+    options = replace(options, classes=[spelling.get(name.lower(), name) for name in options.classes])
     for name in options.classes:
         if name not in names:
             raise ValueError(f"--classes: the model has no class {name!r}; it has {', '.join(names)}")

@@ -22,8 +22,7 @@ class ImageFile:
     """A PNG or JPEG whose header was read."""
 
     path: Path
-    image_size: tuple[int, int]
-    """(width, height) [px], after the rotation that EXIF orientation asks for"""
+    image_size: tuple[int, int]  # (width, height) [px], after the rotation that EXIF orientation asks for
 
     def read(self) -> np.ndarray:
         """(H, W, 3) uint8, RGB, EXIF orientation applied. Raises ValueError or OSError naming the file."""
@@ -38,12 +37,9 @@ class Video:
     """A video whose first frame OpenCV could read."""
 
     path: Path
-    image_size: tuple[int, int]
-    """(width, height) [px], after the rotation that the file asks for"""
-    frame_rate: float
-    """frames per second; NaN if unknown"""
-    frames: int
-    """the number in the file's header, which may be an estimate; 0 if unknown"""
+    image_size: tuple[int, int]  # (width, height) [px], after the rotation that the file asks for
+    frame_rate: float  # frames per second; NaN if unknown
+    frames: int  # the number in the file's header, which may be an estimate; 0 if unknown
 
     @classmethod
     def from_file(cls, path: Path) -> Video:

@@ -20,7 +20,7 @@ from ..system.machine import available_cores
 from ..system.threads import map_ahead
 from ..visualization.birds_eye import RANGE_M
 from ..visualization.drawing import draw_detections
-from ..visualization.video import VideoFile
+from ..visualization.video import open_video
 from .detector import Detection, Detector
 from .options import PredictOptions
 from .sources import ImageFile, Video
@@ -72,10 +72,10 @@ def predict_video(detector: Detector, video: Video, first: FrameInfo, options: P
         logger.warning("%s: unknown frame rate; the video is written with %g frames per second", video.path, rate)
 
     frames = (replace(first, frame_id=f"{k:06d}") for k in itertools.count())
-    with VideoFile(options.out / f"{name}.mp4", rate) as annotated, contextlib.closing(video.read()) as pixels:
+    with open_video(options.out / f"{name}.mp4", rate) as append, contextlib.closing(video.read()) as pixels:
         detections = detector.stream(frames, lambda _: next(pixels, None))
         folder, total = options.out / "data" / name, video.frames or None
-        counts = _save_all(detections, options, folder, lambda _, image: annotated.write(image), 1, _VIDEO_BATCH, total)
+        counts = _save_all(detections, options, folder, lambda _, image: append(image), 1, _VIDEO_BATCH, total)
     if len(counts) < 0.98 * video.frames - 2:
         logger.warning("%s: its header has %d frames, but only %d could be read", video.path, video.frames, len(counts))
     return counts

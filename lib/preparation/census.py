@@ -25,10 +25,8 @@ class Census:
     """Number of labels by class and by what becomes of them."""
 
     split: str
-    counts: dict[str, Counter[str]]
-    """for each class of the writelist, by ``TRAINED`` or the reason"""
-    other_types: Counter[str]
-    """of the types that are not in the writelist"""
+    counts: dict[str, Counter[str]]  # for each class of the writelist, by ``TRAINED`` or the reason
+    other_types: Counter[str]  # of the types that are not in the writelist
 
     def describe(self, name: str) -> str:
         """'Car: 28742 labels, 23000 trained on, 5742 lower than 25 px'."""

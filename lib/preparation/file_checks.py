@@ -15,8 +15,7 @@ from ..datasets.object_depth import PAINTED_TYPES, paint_object_depth, read_obje
 from ..structures import KITTI_TYPES, Calibration, Object3d, scan_objects
 from ..structures.split import scan_split
 
-BOX_SLACK = 1.0
-"""[px] that a 2D box may exceed the image: annotation tools differ in where a pixel ends"""
+BOX_SLACK = 1.0  # [px] that a 2D box may exceed the image: annotation tools differ in where a pixel ends
 
 
 @dataclass(frozen=True, order=True)
@@ -25,8 +24,7 @@ class Fault:
 
     kind: str
     path: Path
-    line: int
-    """from 1; 0: the file as a whole"""
+    line: int  # from 1; 0: the file as a whole
     message: str
 
     def __str__(self) -> str:

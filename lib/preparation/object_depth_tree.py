@@ -8,7 +8,7 @@ from tqdm import tqdm
 from ..datasets.images import IMAGE_SUFFIXES, find_image, read_image_header
 from ..datasets.kitti import find_data_dir, find_label_dir
 from ..datasets.object_depth import PAINTED_TYPES, SUFFIXES, paint_object_depth, read_object_depth, write_object_depth
-from ..structures import read_objects
+from ..structures import list_ids, read_objects
 from ..system.commands import progress_interval
 from ..system.machine import available_cores
 from ..system.threads import map_ahead
@@ -22,7 +22,7 @@ def write_object_depth_maps(root: Path, force: bool = False, suffix: str = ".npy
     """
     training = find_data_dir(root, "training")
     label_dir = find_label_dir(training)
-    labels = sorted(label_dir.glob("*.txt"))
+    labels = [label_dir / f"{frame_id}.txt" for frame_id in list_ids(label_dir)]
     if not labels:
         raise FileNotFoundError(f"{label_dir}: no label files (*.txt)")
     usable = [path for path in labels if find_image(training / "image_2", path.stem).is_file()]

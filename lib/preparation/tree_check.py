@@ -18,15 +18,7 @@ from ..system.commands import progress_interval
 from ..system.machine import available_cores
 from ..system.threads import map_ahead
 from .census import TRAINED, LabelledImage, take_census
-from .file_checks import (
-    Fault,
-    check_calibration,
-    check_depth_map,
-    check_image,
-    check_label,
-    check_overlap,
-    check_split,
-)
+from .file_checks import Fault, check_calibration, check_depth_map, check_image, check_label, check_overlap, check_split
 
 SPLITS = ("train", "val", "trainval", "test")
 TRAINING_SPLITS = ("train", "trainval")

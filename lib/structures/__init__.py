@@ -1,6 +1,6 @@
 """The content of KITTI's files: objects (labels and results), calibrations, splits."""
 
-from ..evaluation.reading import KITTI_TYPES, canonical_names, read_lines
+from ..evaluation.reading import KITTI_TYPES, canonical_names, list_ids, read_lines
 from .calibration import Calibration
 from .camera import focal_net
 from .frame_info import FrameInfo
@@ -16,6 +16,7 @@ __all__ = [
     "Object3d",
     "canonical_names",
     "focal_net",
+    "list_ids",
     "read_lines",
     "read_objects",
     "read_split",

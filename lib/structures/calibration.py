@@ -62,8 +62,10 @@ class Calibration:
             if colon:
                 current = values.split()
                 entries.setdefault(name.strip().decode(errors="replace"), []).append((number, current))
-            elif all(map(_is_number, line.split())):
+            elif len(current) < 12 and all(map(_is_number, line.split())):
                 current += line.split()
+            else:
+                current = []
         key = next((key for key in MATRIX_KEYS if key in entries), None)
         if key is None:
             found = f"; its keys: {', '.join(list(entries)[:8])}" if entries else ""
@@ -71,11 +73,12 @@ class Calibration:
         (number, words), *repeated = entries[key]
         if len(words) not in (9, 12) or not all(map(_is_number, words)):
             text = b" ".join(words)[:120].decode(errors="backslashreplace")
-            raise ValueError(f"{path}, line {number}: {key} must have 12 numbers, got {text!r}")
-        if any(other != words for _, other in repeated):
+            raise ValueError(f"{path}, line {number}: {key} must have 12 numbers (9 without translation), got {text!r}")
+        matrix = [float(word) for word in words]
+        if any(not all(map(_is_number, other)) or list(map(float, other)) != matrix for _, other in repeated):
             raise ValueError(f"{path}, line {repeated[0][0]}: {key} differs from that on line {number}")
         try:
-            return cls(np.reshape(list(map(float, words)), (3, -1)))
+            return cls(np.reshape(matrix, (3, -1)))
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from None
 

@@ -3,9 +3,3 @@
 A :class:`Scene` comes from random numbers (``street``, ``traffic``) or from a KITTI label file (``layouts``).
 ``render`` draws it and measures the labels; ``dataset`` writes the files, with one real calibration of KITTI.
 """
-
-from .dataset import Plan, make_plan, prepare_folder, write_frames
-from .layouts import layout_scene, random_scene
-from .render import render
-
-__all__ = ["Plan", "layout_scene", "make_plan", "prepare_folder", "random_scene", "render", "write_frames"]

@@ -18,6 +18,7 @@ from ..system.files import write_file, write_json
 from ..system.machine import leave_ctrl_c_to_parent
 from .layouts import layout_scene, random_scene, scale_P2
 from .render import DONT_CARE_BEYOND_M, render
+from .scene import ImageSize
 
 logger = logging.getLogger(__name__)
 MARKER = "synthetic.json"  # written first; a folder with a folder with this file may be replaced with --force
@@ -44,7 +45,7 @@ class Plan:
     val_ids: Ids
     test_ids: Ids
     seed: int
-    size: tuple[int, int] | None  # (width, height) [px]; None: KITTI's own
+    size: ImageSize | None  # None: KITTI's own
     layouts: Path | None = None  # label folder whose poses are used
 
     @property
@@ -54,20 +55,21 @@ class Plan:
 
 
 def make_plan(
-    out: Path,
-    counts: tuple[int, int, int],
-    seed: int = 0,
-    size: tuple[int, int] | None = None,
-    layouts: Path | None = None,
+    out: Path, counts: tuple[int, int, int], seed: int = 0, size: ImageSize | None = None, layouts: Path | None = None
 ) -> Plan:
     """``counts``: frames in (train, val, test). Random data sets number train first, then val, both in ``training``;
     test frames are numbered separately, in ``testing``.
 
     With ``layouts`` frames keep the ids of their label files: the first ones of ``ImageSets/{train,val}.txt`` beside
-    the ``training`` folder where those lists exist, else the first label files by name. Raises ValueError or
-    FileNotFoundError when that many do not exist.
+    the ``training`` folder where those lists exist, else the first label files by name. Raises ValueError for numbers
+    that cannot be, and ValueError or FileNotFoundError when that many frames do not exist.
     """
     train, val, test = counts
+    if train + val == 0 or not all(0 <= count <= 999_999 for count in counts):
+        what = "0 to 999999 frames each, and at least one of --train and --val"
+        raise ValueError(f"--train {train}, --val {val}, --test {test}: expected {what}")
+    if seed < 0:
+        raise ValueError(f"--seed must be >= 0, got {seed}")
     if layouts is None:
         ids = tuple(f"{i:06d}" for i in range(max(train + val, test)))
         return Plan(out, ids[:train], ids[train : train + val], ids[:test], seed, size)
@@ -118,7 +120,7 @@ def write_frame(plan: Plan, folder: str, frame_id: str) -> int:
     return sum(item.type != "DontCare" for item in frame.objects)
 
 
-def calibration_text(P2: np.ndarray, size: tuple[int, int]) -> str:
+def calibration_text(P2: np.ndarray, size: ImageSize) -> str:
     """A whole KITTI calibration file, all seven keys, around the P2 (3, 4) of an image of ``size`` (width, height)."""
     entries = {"P0": P2, "P1": P2, "P2": P2, "P3": P2}
     for key, column in _FOURTH_COLUMNS.items():
@@ -133,10 +135,7 @@ def encode_png(image_bgr: np.ndarray) -> bytes:
     options = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
     if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # OpenCV 4.12; the default tries five filters on every row
         options += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_AVG]
-    done, buffer = cv2.imencode(".png", image_bgr, options)
-    if not done:
-        raise OSError(f"could not encode an image of shape {image_bgr.shape} as PNG")
-    return buffer.tobytes()
+    return cv2.imencode(".png", image_bgr, options)[1].tobytes()
 
 
 def prepare_folder(plan: Plan, force: bool) -> None:

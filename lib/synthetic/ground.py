@@ -11,7 +11,7 @@ import numpy as np
 
 from ..structures import Calibration, Object3d
 from .raster import clip_near
-from .scene import Ground, Marking, Prop, Road, Scene
+from .scene import Ground, ImageSize, Marking, Prop, Road, Scene
 from .solids import circle, points
 from .textures import LEVELS, REFERENCE_FOCAL_PX, detail_pyramids, fractal_noise, mip_level
 
@@ -25,12 +25,11 @@ _CONTACT = 235  # darkness below an object, 0..255
 
 
 def ground_rays(
-    size: tuple[int, int], calibration: Calibration, ground: Ground
+    size: ImageSize, calibration: Calibration, ground: Ground
 ) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
     """Intersections of the pixels' rays with the plane, from the first row that shows ground downwards.
 
-    Returns:
-        that row; x and z [m, rectified camera] and whether the ray meets the plane, each (H', width).
+    Returns that row; x and z [m, rectified camera] and whether the ray meets the plane, each (H', width).
     """
     width, height = size
     u = (np.arange(width, dtype=np.float32) - np.float32(calibration.cu)) / np.float32(calibration.fu)

@@ -9,7 +9,7 @@ import numpy as np
 from ..structures import Calibration, Object3d, read_objects
 from ..structures.camera import KITTI_P2, KITTI_SIZE
 from .appearance import OBJECT_TYPES
-from .scene import Ground, Road, Scene
+from .scene import Ground, ImageSize, Lighting, Look, Prop, Road, Scene
 from .solids import Span
 from .street import random_ground, random_kind, random_lighting, random_look, random_props, random_road
 from .traffic import random_objects
@@ -18,7 +18,7 @@ from .traffic import random_objects
 _SIZES_BY_FOCAL = {721.5377: (1242, 375), 707.0493: (1224, 370), 718.3351: (1238, 374), 718.856: (1241, 376)}
 
 
-def random_scene(seed: int, frame: int, size: tuple[int, int] = KITTI_SIZE, stream: int = 0) -> Scene:
+def random_scene(seed: int, frame: int, size: ImageSize = KITTI_SIZE, stream: int = 0) -> Scene:
     """Frame number ``frame`` of data set ``seed``; ``size``: (width, height) [px]; ``stream``: 1 for the test split.
 
     The scene is a function of these arguments alone; the number of frames does not matter.
@@ -29,10 +29,11 @@ def random_scene(seed: int, frame: int, size: tuple[int, int] = KITTI_SIZE, stre
     road = random_road(rng, kind)
     objects = random_objects(rng, road, ground)
     calibration = Calibration(scale_P2(np.array(KITTI_P2), KITTI_SIZE, size))
-    return _complete(rng, key, size, calibration, ground, road, objects)
+    lighting, look, props = _random_surroundings(rng, size, road, objects)
+    return Scene(size, calibration, ground, road, lighting, look, tuple(objects), props, key)
 
 
-def layout_scene(label_path: Path, calib_path: Path, seed: int, size: tuple[int, int] | None = None) -> Scene:
+def layout_scene(label_path: Path, calib_path: Path, seed: int, size: ImageSize | None = None) -> Scene:
     """The objects of a KITTI label file (types, sizes, poses unchanged; DontCare left out) in a random street.
 
     The ground plane is fitted to the bottoms of the objects. ``size`` None: the size that belongs to the calibration.
@@ -53,7 +54,8 @@ def layout_scene(label_path: Path, calib_path: Path, seed: int, size: tuple[int,
         x, _, z = np.array([o.location_cam for o in objects]).T
         lateral, reach = road.lateral_at(x, z), max(o.dimensions[2] for o in objects)
         reserved = (min(road.left, float(lateral.min()) - reach) - 2, max(road.right, float(lateral.max()) + reach) + 2)
-    return _complete(rng, key, size, calibration, ground, road, objects, reserved)
+    lighting, look, props = _random_surroundings(rng, size, road, objects, reserved)
+    return Scene(size, calibration, ground, road, lighting, look, tuple(objects), props, key)
 
 
 def _course(objects: list[Object3d]) -> tuple[float | None, Span]:
@@ -84,31 +86,23 @@ def fit_ground(objects: list[Object3d]) -> Ground:
     return Ground(*np.clip(np.linalg.lstsq(rows, target, rcond=None)[0], *limits).tolist())
 
 
-def _complete(
-    rng: np.random.Generator,
-    key: tuple[int, ...],
-    size: tuple[int, int],
-    calibration: Calibration,
-    ground: Ground,
-    road: Road,
-    objects: list[Object3d],
-    reserved: Span | None = None,
-) -> Scene:
-    """Add light, image sensor and props; ``reserved``: laterals [m] between which there are no houses."""
+def _random_surroundings(
+    rng: np.random.Generator, size: ImageSize, road: Road, objects: list[Object3d], reserved: Span | None = None
+) -> tuple[Lighting, Look, tuple[Prop, ...]]:
+    """Light, image sensor and props; ``reserved``: laterals [m] between which there are no houses."""
     lighting, look = random_lighting(rng), random_look(rng)
     # blur belongs to the sensor: a smaller image has less of it per pixel
     blur = look.blur * min(1.0, size[0] / KITTI_SIZE[0])
     look = replace(look, blur=blur if blur > 0.3 else 0.0)
-    props = tuple(random_props(rng, road, objects, reserved or (road.left - 3.2, road.right + 3.2)))
-    return Scene(size, calibration, ground, road, lighting, look, tuple(objects), props, key)
+    return lighting, look, tuple(random_props(rng, road, objects, reserved or (road.left - 3.2, road.right + 3.2)))
 
 
-def image_size_of(calibration: Calibration) -> tuple[int, int]:
+def image_size_of(calibration: Calibration) -> ImageSize:
     """(width, height) [px] of the KITTI images with this focal length; the most frequent size if it is unknown."""
     return next((size for focal, size in _SIZES_BY_FOCAL.items() if abs(calibration.fu - focal) < 0.01), KITTI_SIZE)
 
 
-def scale_P2(P2: np.ndarray, size: tuple[int, int], new_size: tuple[int, int]) -> np.ndarray:
+def scale_P2(P2: np.ndarray, size: ImageSize, new_size: ImageSize) -> np.ndarray:
     """P2 (3, 4) of the same camera with its image resized from ``size`` to ``new_size`` (width, height)."""
     factors = np.array([[new_size[0] / size[0]], [new_size[1] / size[1]], [1.0]])
     return np.asarray(P2, dtype=np.float64) * factors

@@ -13,7 +13,7 @@ from .footprints import far_to_near, is_before
 from .ground import draw_ground, draw_shadows
 from .raster import Box, Canvas, draw_solid, project_faces
 from .roadside import draw_prop, draw_sky
-from .scene import Look, Scene
+from .scene import ImageSize, Look, Scene
 from .textures import sensor_noise
 
 OCCLUSION_SHARES = (0.85, 0.50, 0.12)  # visible shares of the silhouette below which KITTI's ``occluded`` is 1, 2, 3
@@ -30,7 +30,6 @@ class RenderedFrame:
     image_bgr: np.ndarray  # (H, W, 3) uint8
     instances: np.ndarray  # (H, W) uint16: k where ``scene.objects[k - 1]`` is visible, else 0
     objects: tuple[Object3d, ...]  # labels with measured boxes, truncation and occlusion; DontCare last
-    instance_of: tuple[int, ...]  # for each label, its value in ``instances``
 
 
 def render(scene: Scene, dont_care_beyond: float = DONT_CARE_BEYOND_M) -> RenderedFrame:
@@ -52,10 +51,9 @@ def render(scene: Scene, dont_care_beyond: float = DONT_CARE_BEYOND_M) -> Render
     for index, (pixels, box_img) in sorted(drawn.items()):
         label = measure_label(scene.objects[index - 1], int(visible[index]), pixels, box_img, scene.size)
         if label is not None:
-            labels.append((_dont_care(label) if label.location_cam[2] > dont_care_beyond else label, index))
-    labels.sort(key=lambda pair: pair[0].type == "DontCare")
-    image = apply_sensor(canvas.image, scene.look, scene.seed)
-    return RenderedFrame(image, canvas.instances, tuple(o for o, _ in labels), tuple(i for _, i in labels))
+            labels.append(_dont_care(label) if label.location_cam[2] > dont_care_beyond else label)
+    labels.sort(key=lambda label: label.type == "DontCare")
+    return RenderedFrame(apply_sensor(canvas.image, scene.look, scene.seed), canvas.instances, tuple(labels))
 
 
 def _draw_objects(canvas: Canvas, scene: Scene) -> dict[int, tuple[int, Box]]:
@@ -82,7 +80,7 @@ def _draw_objects(canvas: Canvas, scene: Scene) -> dict[int, tuple[int, Box]]:
     return drawn
 
 
-def is_in_view(item: Object3d, calibration: Calibration, size: tuple[int, int]) -> bool:
+def is_in_view(item: Object3d, calibration: Calibration, size: ImageSize) -> bool:
     """Whether the 2D box around the projected 3D box overlaps the image."""
     polygons = project_faces(item.corners_cam()[_BOX_FACES], calibration)
     polygons = polygons[~np.isnan(polygons[:, 0, 0])]
@@ -92,7 +90,7 @@ def is_in_view(item: Object3d, calibration: Calibration, size: tuple[int, int]) 
     return bool((high >= 0).all() and (low <= np.array(size) - 1).all())
 
 
-def measure_label(item: Object3d, visible: int, pixels: int, box_img: Box, size: tuple[int, int]) -> Object3d | None:
+def measure_label(item: Object3d, visible: int, pixels: int, box_img: Box, size: ImageSize) -> Object3d | None:
     """The label of a rendered object, rounded as in a file; None when it cannot be seen.
 
     ``visible``: number of its ``pixels`` that nothing nearer hides; ``box_img`` may exceed the image of ``size``.
@@ -115,7 +113,7 @@ def _dont_care(item: Object3d) -> Object3d:
     return Object3d("DontCare", -1.0, -1, -10.0, item.bbox_img, (-1.0,) * 3, (-1000.0,) * 3, -10.0)
 
 
-def clip_box(box_img: Box, size: tuple[int, int]) -> tuple[Box, float]:
+def clip_box(box_img: Box, size: ImageSize) -> tuple[Box, float]:
     """The box (x1, y1, x2, y2) inside an image of ``size`` (width, height), and the share of its area outside, 0..1."""
     x1, y1, x2, y2 = (min(max(v, 0.0), end - 1.0) for v, end in zip(box_img, size * 2, strict=True))
     whole = max((box_img[2] - box_img[0]) * (box_img[3] - box_img[1]), 1e-9)

@@ -11,6 +11,8 @@ import numpy as np
 from ..structures import Calibration, Object3d
 from .solids import Colour
 
+ImageSize = tuple[int, int]  # (width, height) [px]
+
 
 @dataclass(frozen=True, slots=True)
 class Ground:
@@ -126,7 +128,7 @@ class Prop:
 class Scene:
     """Everything that :func:`render` needs for one frame."""
 
-    size: tuple[int, int]  # (width, height) [px]
+    size: ImageSize
     calibration: Calibration
     ground: Ground
     road: Road

@@ -20,6 +20,7 @@ Colours = Colour | np.ndarray
 Size = tuple[float, float, float]  # (height, width, length) [m], as in a label
 Point = tuple[float, float, float]
 Span = tuple[float, float]
+Rings = Sequence[np.ndarray] | np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +62,7 @@ class SolidBuilder:
         self.add(faces, colour, inside, layer, gloss)
 
     def loft(
-        self,
-        rings: Sequence[np.ndarray] | np.ndarray,
-        colour: Colours,
-        layer: int = 0,
-        gloss: float = 0.0,
-        caps: tuple[int, ...] = (0, -1),
+        self, rings: Rings, colour: Colours, layer: int = 0, gloss: float = 0.0, caps: tuple[int, ...] = (0, -1)
     ) -> None:
         """A skin over rings (K, 3) of K <= 12 corners, unit coordinates, and ``caps`` on the rings of these indices.
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .solids import Colour, SolidBuilder, Span, end_quad, points
+from .solids import Colour, SolidBuilder, Span, circle, end_quad, points
 
 # Layers of a vehicle's parts. They are right while the camera is above the belt line, as in any street scene.
 TYRES, BODY, BODY_DETAIL, CABIN, GLASS = range(5)
@@ -18,8 +18,7 @@ TRIM_COLOUR: Colour = (0.10, 0.10, 0.10)
 
 def wheel_circle(count: int) -> np.ndarray:
     """Points around a wheel of 12 corners, (count, 2), scaled so that its lowest edge touches the ground."""
-    around = np.arange(count) * (np.pi / 6) + np.pi / 12
-    corners = np.stack([np.cos(around), np.sin(around)], axis=1)
+    corners = np.resize(circle(12, np.pi / 12), (count, 2))
     return corners / np.abs(corners[:, 1]).max()
 
 

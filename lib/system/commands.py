@@ -19,28 +19,21 @@ def setup_logging(log_file: Path | None = None, level: int = logging.INFO) -> No
     Replaces the handlers of earlier calls. Messages since a call without ``log_file`` are written to the file too.
     """
     root = logging.getLogger()
-    earlier: list[logging.LogRecord] = []
-    for handler in list(root.handlers):
-        if getattr(handler, "_by_setup_logging", False):
-            if isinstance(handler, MemoryHandler):
-                earlier = list(handler.buffer)
-                handler.buffer.clear()
-            root.removeHandler(handler)
-            handler.close()
     console = logging.StreamHandler(sys.stdout)
     console.setLevel(level)
     console.setFormatter(_ConsoleFormatter("%(message)s"))
-    handlers: list[logging.Handler] = [console]
-    if log_file is None:
-        handlers.append(MemoryHandler(1000, flushLevel=logging.CRITICAL + 1))  # without target: kept for the next call
-    else:
+    memory: logging.Handler = MemoryHandler(1000, flushLevel=logging.CRITICAL + 1)  # kept for the next call
+    if log_file is not None:
         log_file.parent.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(log_file, encoding="utf-8")
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        for record in earlier:
-            file.handle(record)
-        handlers.append(file)
-    for handler in handlers:
+        memory = logging.FileHandler(log_file, encoding="utf-8")
+        memory.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for handler in list(root.handlers):
+        if getattr(handler, "_by_setup_logging", False):
+            if isinstance(handler, MemoryHandler):
+                handler.setTarget(memory)  # which gets its messages when it is closed
+            root.removeHandler(handler)
+            handler.close()
+    for handler in (console, memory):
         handler._by_setup_logging = True  # type: ignore[attr-defined]
         root.addHandler(handler)
     root.setLevel(logging.INFO)
@@ -58,7 +51,7 @@ def progress_interval() -> float:
 
 
 def run_command(
-    command: Callable[[], int],
+    command: Callable[[], int | None],
     interruption: Interruption | None = None,
     report: Callable[[BaseException], None] = lambda error: None,
 ) -> int:
@@ -70,13 +63,13 @@ def run_command(
         report: called with an error (not after a signal) before its line is written.
 
     Returns:
-        the command's status; 2 for bad input and files that cannot be read or written (ValueError, OSError); 1 for a
-        failed run (FloatingPointError: a loss is not finite; ConnectionError: another process of the run ended); 130
-        after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP.
+        the command's status, 0 for None; 2 for bad input and files that cannot be read or written (ValueError,
+        OSError); 1 for a failed run (FloatingPointError: a loss is not finite; ConnectionError: another process of the
+        run ended); 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP.
     """
     try:
         with interruption or contextlib.nullcontext():
-            return command()
+            return command() or 0
     except (ValueError, OSError, FloatingPointError) as error:
         logger.debug("the error's origin:", exc_info=error)
         report(error)

@@ -1,8 +1,10 @@
 """Versions of this code, of Python and of the libraries: logged, and recorded in a run's environment.json."""
 
+import contextlib
 import json
 import logging
 import platform
+import subprocess
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -57,16 +59,10 @@ def read_starts(path: Path) -> list[dict[str, Any]]:
 
 
 def git_commit(root: Path) -> str | None:
-    """Hash of the commit that is checked out in ``root``, read from git's files; None where there are none."""
-    try:
-        head = (root / ".git" / "HEAD").read_text(encoding="ascii").strip()
-        if not head.startswith("ref: "):
-            return head
-        name = head[len("ref: ") :]
-        loose = root / ".git" / name
-        if loose.is_file():
-            return loose.read_text(encoding="ascii").strip()
-        packed = (root / ".git" / "packed-refs").read_text(encoding="ascii").splitlines()
-    except (OSError, UnicodeDecodeError):
+    """Hash of the commit that is checked out in ``root``; None where there is none, or no program git."""
+    if not (root / ".git").exists():  # git would look for a checkout around it
         return None
-    return next((line.split()[0] for line in packed if line.endswith(f" {name}")), None)
+    command = ["git", "-c", "safe.directory=*", "rev-parse", "HEAD"]  # "*": also if it belongs to another user
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+    return None

@@ -5,8 +5,7 @@ from typing import Any
 
 from .panels import Line, Panel
 
-Records = Sequence[Mapping[str, Any]]
-"""the lines of a metrics.jsonl"""
+Records = Sequence[Mapping[str, Any]]  # the lines of a metrics.jsonl
 _LEARNING_RATE, _SPEED = "learning rate", "images per second"
 _AP_GROUP = 3
 

@@ -21,8 +21,7 @@ from ..analysis.depth_space import principal_components
 from .panels import Line, Panel, draw_panel
 
 _BOUND_COLOUR = "#D55E00"
-_PERCENTILE = 99.5
-"""of the feature distances, that the axes include"""
+_PERCENTILE = 99.5  # of the feature distances, that the axes include
 
 
 def depth_spaces_png(spaces: Sequence[DepthSpace], dpi: int = 110) -> bytes:

@@ -13,8 +13,7 @@ from ..structures import Calibration, Object3d
 from .birds_eye import RANGE_M, draw_birds_eye
 from .style import DETECTION_STYLE, LABEL_STYLE, Colour, Style, checked_copy, put_text, select_3d_boxes, text_area
 
-NEAR_M = 0.1
-"""Edges are clipped at this depth [m], since nothing behind the camera projects to a pixel."""
+NEAR_M = 0.1  # edges are clipped at this depth [m], since nothing behind the camera projects to a pixel
 _FRONT_OPACITY = 0.25
 # corner numbers as in Object3d.corners_cam: bottom 0..3 from front right, top 4..7 above them
 _EDGES = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))

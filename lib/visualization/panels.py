@@ -17,8 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 FORMATS = (".png", ".pdf", ".svg")
-PANEL_SIZE = (3.2, 2.4)
-"""[inch] of one panel: three side by side stay readable at the width of a page"""
+PANEL_SIZE = (3.2, 2.4)  # [inch] of one panel: three side by side stay readable at the width of a page
 
 # Okabe and Ito's palette, without its yellow, which is too pale for a line on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -34,10 +33,8 @@ class Line:
     label: str
     x: Sequence[float]
     y: Sequence[float]
-    number: int = 0
-    """chooses colour and style; lines of the same number look the same in all panels"""
-    style: str | None = None
-    """a line style that replaces the number's, and the marks of points: lines of fewer than 40 points have them"""
+    number: int = 0  # chooses colour and style; lines of the same number look the same in all panels
+    style: str | None = None  # replaces the number's line style, and the marks that lines of fewer than 40 points have
 
     @property
     def plot_options(self) -> dict[str, Any]:
@@ -56,14 +53,10 @@ class Panel:
     x_label: str
     y_label: str = ""
     x_limits: tuple[float, float] | None = None
-    y_limits: tuple[float, float | None] | None = None
-    """an upper limit of None follows from the data"""
-    x_ticks: Sequence[float] | None = None
-    """default: chosen by matplotlib, at whole numbers if all x are ``int``"""
-    legend_title: str | None = None
-    """title of a legend inside the panel; None: no legend"""
-    empty_text: str = "no figures"
-    """text of a panel without lines to draw"""
+    y_limits: tuple[float, float | None] | None = None  # an upper limit of None follows from the data
+    x_ticks: Sequence[float] | None = None  # default: chosen by matplotlib, at whole numbers if all x are ``int``
+    legend_title: str | None = None  # title of a legend inside the panel; None: no legend
+    empty_text: str = "no figures"  # text of a panel without lines to draw
 
     @property
     def drawn_lines(self) -> list[Line]:

@@ -8,8 +8,7 @@ import numpy as np
 
 from ..structures import Object3d
 
-Colour = tuple[int, int, int]
-"""BGR, 0..255"""
+Colour = tuple[int, int, int]  # BGR, 0..255
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +17,8 @@ class Style:
 
     name: str
     colour: Colour
-    thickness: int
-    """of the lines [px]"""
-    text_scale: float = 0.4
-    """of OpenCV's font; its capitals are 22 px high at 1"""
+    thickness: int  # of the lines [px]
+    text_scale: float = 0.4  # of OpenCV's font; its capitals are 22 px high at 1
 
 
 # Orange and sky blue of Okabe and Ito's palette, for every kind of colour vision; the lines differ in width too.

@@ -15,9 +15,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from timeit import repeat, timeit
 
 import numpy as np
 
@@ -69,18 +70,12 @@ def _time_command(frames: Path, numba_cache: Path) -> float:
     command = [sys.executable, str(ROOT / "tools" / "evaluate_kitti.py")]
     command += ["--labels", str(frames / "label_2"), "--results", str(frames / "data")]
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(numba_cache)}
-    start = time.perf_counter()
-    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, cwd=ROOT, check=True)
-    return time.perf_counter() - start
+    run = partial(subprocess.run, command, env=environment, stdout=subprocess.DEVNULL, cwd=ROOT, check=True)
+    return timeit(run, number=1)
 
 
 def _time_warm(frames: Path, repeats: int) -> list[float]:
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        evaluate_kitti(frames / "label_2", frames / "data")
-        seconds.append(time.perf_counter() - start)
-    return seconds
+    return repeat(lambda: evaluate_kitti(frames / "label_2", frames / "data"), number=1, repeat=repeats)
 
 
 def make_frames(root: Path, n_frames: int, seed: int) -> None:

@@ -36,8 +36,7 @@ from tools.bench.network import Bench, make_config
 from tools.bench.samples import make_synthetic_tree
 from tools.bench.timing import Report, Row
 
-EPOCHS, FRAMES = 140, 3712
-"""epochs of the published schedule, frames of KITTI's train split"""
+EPOCHS, FRAMES = 140, 3712  # epochs of the published schedule, frames of KITTI's train split
 
 
 @dataclass(frozen=True)
@@ -47,14 +46,10 @@ class Sizes:
     backbone: str = "dla34"
     resolution: tuple[int, int] = (1280, 384)
     batch: int = 16
-    steps: int = 12
-    """timed steps, or batches of inference; their mean counts"""
-    images: tuple[int, ...] = (1, 8, 32)
-    """batch sizes of inference"""
-    product: int = 8192
-    """rows and columns of the matrix product"""
-    frames: int = 48
-    """rendered frames for the loader"""
+    steps: int = 12  # timed steps, or batches of inference; their mean counts
+    images: tuple[int, ...] = (1, 8, 32)  # batch sizes of inference
+    product: int = 8192  # rows and columns of the matrix product
+    frames: int = 48  # rendered frames for the loader
 
 
 QUICK = Sizes("dla34_narrow", (96, 64), batch=2, steps=2, images=(1, 2), product=64, frames=4)
@@ -207,7 +202,7 @@ class DeviceBench:
 
     def make_config(self, batch: int, amp: bool = False, compile: bool = False) -> Config:
         trainer = Trainer(amp="bf16" if amp else False, compile=compile, gpu_ids=(0,) if self.cuda else ())
-        return make_config(self.sizes.backbone, self.sizes.resolution, batch, trainer)
+        return replace(make_config(self.sizes.backbone, self.sizes.resolution, batch), trainer=trainer)
 
     def make_step(self, bench: Bench) -> Callable[[], None]:
         """A step as ``Trainer.train_epoch`` has it: losses are read back some steps later."""

@@ -24,7 +24,6 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from lib.config import CLASS_NAMES, Config, Dataset, General, Model
-from lib.config import Trainer as TrainerConfig
 from lib.datasets.targets import empty_targets
 from lib.engine.device import choose_device
 from lib.engine.optimizer import build_optimizer
@@ -41,8 +40,7 @@ from lib.structures import Calibration, FrameInfo
 from tools.bench.timing import Report, Row, Side
 
 P2 = "721.5377 0 609.5593 44.85728 0 721.5377 172.854 0.2163791 0 0 1 0.002745884"
-OBJECTS = 6
-"""objects per image, about KITTI's mean"""
+OBJECTS = 6  # objects per image, about KITTI's mean
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,30 +50,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--resolution", type=int, nargs=2, default=(1280, 384), metavar=("W", "H"))
     parser.add_argument("--backbone", default="dla34")
     parser.add_argument("--repeats", type=int, default=5, help="calls of each side; the median counts")
-    parser.add_argument("--amp", choices=("off", "bf16"), default="off", help="precision of this code's training step")
-    parser.add_argument("--only", choices=("training", "inference", "decoding", "memory"))
     parser.add_argument("--json", type=Path, metavar="OUT")
     args = parser.parse_args(argv)
-    amp = False if args.amp == "off" else args.amp
-    config = make_config(args.backbone, tuple(args.resolution), args.batch, TrainerConfig(amp=amp))
-    report = Report(f"{args.backbone}, {args.resolution[0]} x {args.resolution[1]}, batch {args.batch}, amp {args.amp}")
+    config = make_config(args.backbone, tuple(args.resolution), args.batch)
+    report = Report(f"{args.backbone}, {args.resolution[0]} x {args.resolution[1]}, batch {args.batch}")
     for kind in ("training", "inference"):
-        if args.only in (None, kind, "memory"):
-            _measure_sides(report, kind, config, 0 if args.only == "memory" else args.repeats)
-    if args.only in (None, "decoding"):
-        decoding = {"decoding of 50 detections": Bench(config).decoding()}
-        report.time_sides(decoding, 4 * args.repeats, "ms/image", args.batch)
+        _measure_sides(report, kind, config, args.repeats)
+    decoding = {"decoding of 50 detections": Bench(config).decoding()}
+    report.time_sides(decoding, 4 * args.repeats, "ms/image", args.batch)
     report.show(args.json)
     minimum = {"training": 2.0, "inference": 2.0, "peak memory, training": 1.0, "peak memory, inference": 1.0}
     return int(any(row.ratio is not None and row.ratio < minimum.get(row.name, 0.0) for row in report.rows))
 
 
 def _measure_sides(report: Report, kind: str, config: Config, repeats: int) -> None:
-    """Add seconds and peak memory of both sides. ``repeats``: 0 measures memory only."""
+    """Add seconds and peak memory of both sides."""
     batch = config.dataset.batch_size
     sides = {name: Side(make_side, config, name) for name in (f"plain_{kind}", kind)}
-    if repeats:
-        report.time_sides(sides, repeats, "s/image", batch)
+    report.time_sides(sides, repeats, "s/image", batch)
     plain, ours = (side.measure_peak() / batch for side in sides.values())
     report.rows.append(Row(f"peak memory, plain_{kind}", plain, "MB/image"))
     report.rows.append(Row(f"peak memory, {kind}", ours, "MB/image", plain / ours))
@@ -98,14 +90,10 @@ def make_side(config: Config, name: str) -> Callable[[], Any]:
     return run_to_the_end
 
 
-def make_config(backbone: str, resolution: tuple[int, int], batch: int, trainer: TrainerConfig) -> Config:
+def make_config(backbone: str, resolution: tuple[int, int], batch: int) -> Config:
     """Both extra losses; all other values as published."""
-    return Config(
-        general=General(qi=True, obj_depth=True),
-        dataset=Dataset(resolution=resolution, batch_size=batch),
-        model=Model(backbone=backbone, pretrained=False),
-        trainer=trainer,
-    )
+    general, dataset = General(qi=True, obj_depth=True), Dataset(resolution=resolution, batch_size=batch)
+    return Config(general, dataset, Model(backbone=backbone, pretrained=False))
 
 
 class DenseHeads(nn.Module):

@@ -25,11 +25,9 @@ class Row:
     """One figure of a report."""
 
     name: str
-    value: float | None
-    """None: not measured, for the reason in ``note``"""
+    value: float | None  # None: not measured, for the reason in ``note``
     unit: str = ""
-    ratio: float | None = None
-    """how many times better than the first side"""
+    ratio: float | None = None  # how many times better than the first side
     note: str = ""
 
     def cells(self) -> list[str]:
@@ -92,8 +90,7 @@ class Side:
     The process calls ``make(*arguments)``, which must be picklable, and calling the Side calls its result there.
     """
 
-    _run: Callable[[], object]
-    """in that process: the result of ``make``"""
+    _run: Callable[[], object]  # in that process: the result of ``make``
 
     def __init__(self, make: Callable[..., Callable[[], object]], *arguments: Any) -> None:
         context = multiprocessing.get_context("spawn")

@@ -1,0 +1,62 @@
+"""All labels of a split together: what no single line can tell is logged, and an unknown alpha is replaced."""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..ops.angles import wrap_angle
+from ..structures import Calibration, Object3d
+from .consistency import ALPHA_TOLERANCE, check_consistency
+
+logger = logging.getLogger(__name__)
+
+
+def review_labels(
+    images: Sequence[tuple[tuple[int, int], Calibration, Sequence[Object3d]]], label_dir: Path, split: str
+) -> list[tuple[Object3d, ...]]:
+    """The labels of each image, with an unknown alpha replaced by that of rotation_y and the position.
+
+    Converters write -10 (nuScenes, CARLA) or 0 everywhere (labelCloud, FiftyOne) for an unknown alpha. This is logged,
+    and so are columns that contradict each other, angles that seem to be in degrees, and scores.
+
+    Args:
+        images: size (width, height) [px], calibration and labels of each image.
+        label_dir, split: named in the log.
+    """
+    labels = [(size, camera, obj) for size, camera, objects in images for obj in objects]
+    placed = [obj for *_, obj in labels if obj.location_cam[2] > 0]
+    constant = not any(obj.alpha for obj in placed) and any(abs(_observe(o)) > ALPHA_TOLERANCE for o in placed)
+    if constant:
+        labels = [(size, camera, replace(obj, alpha=-10.0)) for size, camera, obj in labels]
+    consistency = check_consistency(labels)
+    if consistency.systematic:
+        logger.warning("%s, split %s: %s", label_dir, split, consistency.describe())
+    turned = [obj for obj in placed if abs(obj.rotation_y) > 2 * math.pi + 0.01]
+    if turned:
+        text = "%s, split %s: rotation_y of %d labels is beyond 2 pi, such as %g: are they in degrees?"
+        logger.warning(text, label_dir, split, len(turned), turned[0].rotation_y)
+    number = sum(_lacks_alpha(obj, constant) for obj in placed)
+    if number:
+        reason = "alpha is 0 in all of them" if constant else "their alpha is outside -pi .. pi"
+        text = "%s: alpha of %d labels of split %s is taken from rotation_y and the position, since %s"
+        logger.warning(text, label_dir, number, split, reason)
+    scored = sum(obj.score is not None for *_, obj in labels)
+    if scored:
+        logger.warning("%s: %d labels have a 16th column, a score; it is not used", label_dir, scored)
+    return [
+        tuple(replace(obj, alpha=_observe(obj)) if _lacks_alpha(obj, constant) else obj for obj in objects)
+        for _, _, objects in images
+    ]
+
+
+def _lacks_alpha(obj: Object3d, constant: bool) -> bool:
+    """``constant``: alpha is 0 in all labels. The slack is that of labels with two decimals."""
+    return obj.location_cam[2] > 0 and (constant or abs(obj.alpha) > math.pi + 0.01)
+
+
+def _observe(obj: Object3d) -> float:
+    """alpha of an object by its definition: the heading relative to the ray from the camera to the object."""
+    x, _, z = obj.location_cam
+    return wrap_angle(obj.rotation_y - math.atan2(x, z))
