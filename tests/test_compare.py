@@ -27,7 +27,7 @@ from lib.comparison.statistics import summarize
 from lib.comparison.table import Comparison
 from lib.config import load_config
 from lib.evaluation import evaluate_kitti, read_annotations
-from lib.system.files import lock
+from lib.system.lock import lock
 from tests.conftest import PROJECT
 from tools import compare
 
@@ -50,7 +50,7 @@ from pathlib import Path
 sys.path.insert(0, {str(PROJECT)!r})
 import yaml
 from lib.config import dump_config, load_config
-from lib.system.files import lock
+from lib.system.lock import lock
 config = load_config(sys.argv[sys.argv.index("--config") + 1], sys.argv[sys.argv.index("--set") + 1 :])
 name, epochs = config.general.exp_name, config.trainer.max_epoch
 def end(*_):

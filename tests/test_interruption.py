@@ -19,7 +19,7 @@ from lib.engine.checkpoint import read_checkpoint
 from lib.engine.run_folder import newest_checkpoint
 from lib.system import lock as run_lock
 from lib.system.interruption import Interrupted, Interruption
-from lib.system.files import lock
+from lib.system.lock import lock
 from tests.conftest import PROJECT
 from tools import train_val
 
@@ -348,7 +348,7 @@ def test_a_closed_terminal_is_an_interruption_unless_it_is_ignored(set_before, h
 
 
 HOLD_LOCK = (
-    "import sys, time\nfrom pathlib import Path\nfrom lib.system.files import lock\n"
+    "import sys, time\nfrom pathlib import Path\nfrom lib.system.lock import lock\n"
     "with lock(Path(sys.argv[1])):\n    print('locked', flush=True)\n    time.sleep(60)\n"
 )
 

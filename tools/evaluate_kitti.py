@@ -22,7 +22,18 @@ from lib.system.files import write_file, write_json
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 2 for bad input."""
-    args = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser(prog="evaluate_kitti", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--labels", type=Path, required=True, metavar="DIR", help="folder of label files (label_2)")
+    parser.add_argument("--results", type=Path, required=True, metavar="DIR", help="folder of result files (data)")
+    ids = "frames to evaluate, one id a line; each needs a result file. Default: all that have a result file"
+    parser.add_argument("--ids", type=Path, metavar="FILE", help=ids)
+    parser.add_argument("--classes", nargs="+", default=list(CLASSES), metavar="NAME", help=f"{', '.join(CLASSES)}")
+    overlaps = "minimum overlaps of your own classes, as in tester.overlaps; default: 0.5,0.25"
+    parser.add_argument("--overlaps", nargs="+", default=[], metavar="NAME=OFFICIAL,LOOSE", help=overlaps)
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write all APs and counts")
+    parser.add_argument("--curves", type=Path, metavar="OUT.png", help="draw precision over recall (png, pdf or svg)")
+    parser.add_argument("--by-distance", action="store_true", help="also AP at depths of 0-30, 30-50 and 50-70 m")
+    args = parser.parse_args(argv)
     return run_command(lambda: evaluate(args))
 
 
@@ -57,21 +68,6 @@ def read_overlaps(text: str, classes: Sequence[str]) -> tuple[str, tuple[float, 
     if match[1].lower() not in own:
         raise ValueError(f"--overlaps: expected one of --classes that is not {', '.join(CLASSES)}, got {match[1]!r}")
     return own[match[1].lower()], (float(match[2]), float(match[3]))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="evaluate_kitti", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--labels", type=Path, required=True, metavar="DIR", help="folder of label files (label_2)")
-    parser.add_argument("--results", type=Path, required=True, metavar="DIR", help="folder of result files (data)")
-    ids = "frames to evaluate, one id a line; each needs a result file. Default: all that have a result file"
-    parser.add_argument("--ids", type=Path, metavar="FILE", help=ids)
-    parser.add_argument("--classes", nargs="+", default=list(CLASSES), metavar="NAME", help=f"{', '.join(CLASSES)}")
-    overlaps = "minimum overlaps of your own classes, as in tester.overlaps; default: 0.5,0.25"
-    parser.add_argument("--overlaps", nargs="+", default=[], metavar="NAME=OFFICIAL,LOOSE", help=overlaps)
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write all APs and counts")
-    parser.add_argument("--curves", type=Path, metavar="OUT.png", help="draw precision over recall (png, pdf or svg)")
-    parser.add_argument("--by-distance", action="store_true", help="also AP at depths of 0-30, 30-50 and 50-70 m")
-    return parser
 
 
 if __name__ == "__main__":

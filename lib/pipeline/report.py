@@ -39,7 +39,7 @@ def write_report(
     out: Path | None = None,
     figures: Figures | None = None,
 ) -> Path:
-    """Write the page of a run; returns its path. Raises FileNotFoundError or ValueError where ``run_dir`` is not a run's.
+    """Write the page of a run; returns its path. Raises FileNotFoundError or ValueError if ``run_dir`` is not a run's.
 
     ``results``: the evaluation to show, ``run_dir/results/<checkpoint>/<split>``; None: no evaluation.
     ``dataset``: the split of ``results``; None: built from the configuration.

@@ -25,8 +25,9 @@ from ..models import build_model
 from ..preparation.census import take_census
 from ..system.commands import setup_logging
 from ..system.environment import log_versions, record_start
-from ..system.files import lock, remove_leftovers, write_file
+from ..system.files import remove_leftovers, write_file
 from ..system.interruption import Interrupted, Interruption
+from ..system.lock import lock
 from ..visualization.curves import metric_panels
 from ..visualization.panels import render_panels
 from .checkpoints import (

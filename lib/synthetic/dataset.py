@@ -21,7 +21,7 @@ from .render import DONT_CARE_BEYOND_M, render
 from .scene import ImageSize
 
 logger = logging.getLogger(__name__)
-MARKER = "synthetic.json"  # written first; a folder with a folder with this file may be replaced with --force
+MARKER = "synthetic.json"  # written first; a folder with this file may be replaced with --force
 _FOLDERS = {"training": ("image_2", "calib", "label_2"), "testing": ("image_2", "calib"), "ImageSets": ("",)}
 # The rest of KITTI's training/calib/000010.txt, beside KITTI_P2: first the fourth columns of the other projections
 _FOURTH_COLUMNS = {"P0": (0.0, 0.0, 0.0), "P1": (-387.5744, 0.0, 0.0), "P3": (-339.5242, 2.199936, 0.002729905)}

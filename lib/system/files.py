@@ -1,9 +1,7 @@
-"""Files that are written completely or not at all, and a lock on a run's folder."""
+"""Files that are written completely or not at all."""
 
 import contextlib
-import fcntl
 import json
-import logging
 import math
 import os
 import secrets
@@ -13,8 +11,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-
-logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -71,29 +67,3 @@ def remove_leftovers(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def lock(run_dir: Path) -> Iterator[None]:
-    """Lock ``run_dir`` until the end of the block or of the process. Raises FileExistsError if another run has it."""
-    path = run_dir / "lock"
-    for _ in range(2):  # --overwrite of another process may move the folder between opening its file and locking it
-        run_dir.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock, not inherited by loader workers
-            except (BlockingIOError, PermissionError):
-                continue
-            except OSError as error:  # some network file systems have no locks
-                logger.debug("%s cannot be locked: %s", path, error)
-            if _is_at(path, file):
-                yield
-                return
-    raise FileExistsError(f"{run_dir}: another run is writing there; end it, or choose another general.exp_name")
-
-
-def _is_at(path: Path, file: IO[str]) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
