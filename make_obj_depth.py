@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Paint object-wise depth maps from KITTI labels, before training with general.obj_depth.
 
-Writes training/obj_depth (Car) and training/obj_depth_all (all types), one %06d.npy a frame: float32 (H, W), metres.
+Writes training/obj_depth (Car) and training/obj_depth_all (all types), one <id>.npy a frame: float32 (H, W), metres.
 With --format npz the maps are stored without loss in 1 to 5 KB instead of 1.9 MB each; training reads either format.
 """
 

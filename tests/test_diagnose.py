@@ -248,10 +248,12 @@ def test_every_label_of_the_writelist_is_decoded_or_has_a_reason():
     assert seen == set(REASONS) - {"decoded"}
 
 
-def test_a_class_that_is_never_decoded_has_no_figure():
+def test_a_class_that_is_never_decoded_reaches_nothing():
     ceiling = ceiling_of([[car(600, 70, **TALL)], [], [], []])
-    assert np.isnan(ceiling.ap).all() and ceiling.not_reached("far")[1] == 1
-    assert "nan" in ceiling.table() and json.dumps(without_nan(ceiling.to_json()), allow_nan=False)
+    assert ceiling.ap == (0, 0, 0) and ceiling.not_reached("far")[1] == 1
+    ceiling = ceiling_of([[car(600, 30, **(TALL | {"occluded": 3}))], [], [], []])  # nothing counts
+    assert np.isnan(ceiling.ap).all() and ceiling.table().splitlines()[1].split() == ["ceiling", "[%]", "-", "-", "-"]
+    assert json.dumps(without_nan(ceiling.to_json()), allow_nan=False)
 
 
 # ---- the real labels ----

@@ -25,14 +25,14 @@ def test_few_objects_bound_the_ap(n):
     result = evaluate([car(100 * k) for k in range(n)])
     bound = min(100.0, 100 * (n - 1) / 40)
     assert all(result.ap("Car", metric) == pytest.approx(bound) for metric in METRICS)
-    said = [note for note in result.notes if f"{bound:.2f} at moderate ({n} objects)" in note]
+    said = [note for note in result.notes if f"{bound:.2f} at moderate ({n} object{'s'[: n > 1]})" in note]
     assert len(said) == (n < 41)
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"bbox_img": (-1, -1, -1, -1)}, "2 not higher than 25 px"),
+        ({"bbox_img": (-1, -1, -1, -1)}, "2 without a 2D box"),
         ({"truncated": 0.9}, "2 truncated more than 0.5"),
         ({"occluded": 3}, "2 occluded 3"),
     ],
@@ -64,7 +64,7 @@ def test_an_unknown_alpha_of_a_label_has_no_orientation():
     labels = [car(100 * k, alpha=-10.0 * (k == 1)) for k in range(3)]
     result = evaluate(labels, [replace(o, alpha=0.0, score=1) for o in labels])
     assert cells_of(result, "AOS") == [["-"] * 6] and cells_of(result) != [["-"] * 6]
-    assert "Car: AOS is not computed where labels have the unknown alpha -10 (1 labels)" in result.notes
+    assert "Car: AOS is not computed, since alpha of 1 labels is -10, unknown" in result.notes
     stuff = car(500, type="DontCare", alpha=-10.0)  # as in all of KITTI's labels
     assert cells_of(evaluate([car(), car(100), stuff], [car(score=1)]), "AOS") != [["-"] * 6]
 

@@ -57,7 +57,7 @@ def test_an_unknown_alpha_is_taken_from_rotation_y_and_the_position(tmp_path, mo
     for got, expected in zip(targets(without), targets(right), strict=True):
         assert expected["mask_3d"].sum() == 4
         assert all(np.allclose(got[name], expected[name], atol=1e-6) for name in expected)
-    assert "alpha of 12 labels of split train is taken from rotation_y" in caplog.text
+    assert "split train: alpha of 12 labels is taken from rotation_y" in caplog.text
     assert ceiling(without, tmp_path, monkeypatch) == best
     assert ceiling(right, tmp_path, monkeypatch, *folders(without)) == best
 
@@ -77,7 +77,7 @@ def test_an_alpha_of_0_among_others_is_a_heading(tmp_path, caplog):
 def test_a_16th_column_is_said_at_the_start(tmp_path, caplog):
     root = grow(tmp_path / "set", [[line(solid(), 0.25), line(solid(z=30)), line(solid(z=40), 1)]])
     assert len(KITTI(root, "train").annotation(0)[1]) == 3
-    assert "label_2: 2 labels have a 16th column, a score; it is not used" in caplog.text
+    assert "label_2, split train: 2 labels have a 16th column, a score; it is not used" in caplog.text
 
 
 # ---- columns against each other ----

@@ -76,7 +76,7 @@ class Ceiling:
         counts = [self.not_reached(reason) for reason in REASONS]
         return text_table([
             [f"{self.cls}, 3D AP40, overlap > {self.min_overlap:.2f}", *DIFFICULTIES],
-            ["ceiling [%]", *(f"{ap:.2f}" for ap in self.ap)],
+            ["ceiling [%]", *("-" if np.isnan(ap) else f"{ap:.2f}" for ap in self.ap)],
             ["labels that count", *self.ground_truth],
             ["labels not reached", *map(sum, zip(*counts, strict=True))],
             *([f"  {title}", *numbers] for title, numbers in zip(REASONS.values(), counts, strict=True)),
@@ -116,7 +116,8 @@ def measure_ceiling(frames: Iterable[LabelledFrame], config: Config) -> list[Cei
         counts = np.array([label_states(true, cls, name) == VALID for name in DIFFICULTIES])
         high = np.array([heights >= MIN_HEIGHT[name] for name in DIFFICULTIES])
         failed = counts & ~((overlaps > min_overlap) & high)
-        ap = tuple(result.ap(cls, "3d", name) for name in DIFFICULTIES)
+        measured = [result.ap(cls, "3d", name) for name in DIFFICULTIES]
+        ap = tuple(0.0 if np.isnan(v) and own.any() else v for v, own in zip(measured, counts, strict=True))
         missed = tuple(
             Missed(*places[row], round(overlaps[row], 4), " ".join(compress(DIFFICULTIES, failed[:, row])))
             for row in np.flatnonzero(failed.any(axis=0)).tolist()

@@ -6,7 +6,7 @@ by their box. A larger share means that a converter wrote another convention, wh
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, combinations, permutations
+from itertools import combinations, permutations
 
 import numpy as np
 
@@ -60,8 +60,8 @@ class Columns:
         in_front = self.location[:, 2] > np.hypot(self.dimensions[:, 1], self.dimensions[:, 2]) / 2 + 0.5
         return self.untruncated & (x2 > x1) & (y2 > y1) & in_front & (self.dimensions > 0).all(axis=1)
 
-    def differs_in_box(self) -> np.ndarray:
-        """(N,) bool: the overlap of the two boxes, inside the image, is too small; False where it is not comparable."""
+    def box_overlaps(self) -> np.ndarray:
+        """(N,) overlap of the two boxes inside the image, 0..1; 1 where they are not comparable."""
         cos, sin = np.cos(self.rotation_y)[:, None], np.sin(self.rotation_y)[:, None]
         height, width, length = self.dimensions.T[:, :, None]
         along, down, right = _SIGNS[0] * length / 2, _SIGNS[1] * height, _SIGNS[2] * width / 2
@@ -74,7 +74,7 @@ class Columns:
         sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
         inner = sides.clip(min=0).prod(axis=1)
         union = sum((box[:, 2:] - box[:, :2]).prod(axis=1) for box in (a, b)) - inner
-        return self.has_whole_box() & (inner < MIN_OVERLAP * union)
+        return np.divide(inner, union, out=np.ones(len(inner)), where=self.has_whole_box() & (union > 0))
 
 
 def _change(**changes: Callable[[Columns], np.ndarray]) -> Callable[[Columns], Columns]:
@@ -162,22 +162,27 @@ def check_consistency(labels: Iterable[tuple[tuple[int, int], Calibration, Objec
         image_size=np.array([size for _, size, _, _ in placed]),
         untruncated=np.array([obj.truncated <= 0 for *_, obj in placed]),
     )
-    alpha, box = np.flatnonzero(columns.differs_in_alpha()), np.flatnonzero(columns.differs_in_box())
+    alpha, box = np.flatnonzero(columns.differs_in_alpha()), np.flatnonzero(columns.box_overlaps() < MIN_OVERLAP)
     result = Consistency(len(rows), rows[alpha], int(columns.has_whole_box().sum()), rows[box], "")
     return replace(result, cause=_find_cause(columns)) if result.systematic else result
 
 
 def _find_cause(columns: Columns) -> str:
-    """The fewest changes, at most three, after which few labels contradict themselves."""
+    """The fewest changes, at most three, after which few labels contradict themselves; of those the best."""
     columns = columns.take(slice(None, None, -(-len(columns.alpha) // _TRIED)))
-    for changes in chain(*(combinations(CAUSES, number) for number in (1, 2, 3))):
-        changed = columns
-        for name in changes:
-            changed = CAUSES[name](changed)
-        boxes = max(1, int(changed.has_whole_box().sum()))
-        if changed.differs_in_alpha().mean() <= SURE_SHARE and changed.differs_in_box().sum() / boxes <= SURE_SHARE:
-            return " and ".join(changes)
-    return "none of the usual ones; compare with KITTI's devkit/readme.txt"
+    for number in (1, 2, 3):
+        found: dict[tuple[str, ...], float] = {}
+        for changes in combinations(CAUSES, number):
+            changed = columns
+            for name in changes:
+                changed = CAUSES[name](changed)
+            wrong, overlaps = changed.differs_in_alpha().mean(), changed.box_overlaps()
+            boxes = max(1, int(changed.has_whole_box().sum()))
+            if wrong <= SURE_SHARE and (overlaps < MIN_OVERLAP).sum() <= SURE_SHARE * boxes:
+                found[changes] = wrong - overlaps.mean()
+        if found:
+            return " and ".join(min((score, names) for names, score in found.items())[1])
+    return "none of the usual ones; docs/other_data.md describes the columns"
 
 
 def _is_sure(number: int, of: int) -> bool:

@@ -40,11 +40,12 @@ def review_labels(
     number = sum(_lacks_alpha(obj, constant) for obj in placed)
     if number:
         reason = "alpha is 0 in all of them" if constant else "their alpha is outside -pi .. pi"
-        text = "%s: alpha of %d labels of split %s is taken from rotation_y and the position, since %s"
-        logger.warning(text, label_dir, number, split, reason)
+        text = "%s, split %s: alpha of %d labels is taken from rotation_y and the position, since %s"
+        logger.warning(text, label_dir, split, number, reason)
     scored = sum(obj.score is not None for *_, obj in labels)
     if scored:
-        logger.warning("%s: %d labels have a 16th column, a score; it is not used", label_dir, scored)
+        text = "%s, split %s: %d labels have a 16th column, a score; it is not used"
+        logger.warning(text, label_dir, split, scored)
     return [
         tuple(replace(obj, alpha=_observe(obj)) if _lacks_alpha(obj, constant) else obj for obj in objects)
         for _, _, objects in images

@@ -51,6 +51,7 @@ def evaluate_kitti(
 
     Raises FileNotFoundError for a missing folder or file and ValueError, with file and line, for a malformed one.
     """
+    of_results = ids is None
     if ids is None:
         ids = list_ids(result_dir)
         if not ids:
@@ -64,7 +65,11 @@ def evaluate_kitti(
         raise ValueError(f"ids: frame {repeated!r} is listed twice")
     names = type_names_for(normalise_classes(classes))
     detections = read_annotations(result_dir, ids, True, names)
-    labels = read_annotations(label_dir, ids, False, names)
+    try:
+        labels = read_annotations(label_dir, ids, False, names)
+    except FileNotFoundError as error:
+        hint = f"; these are files of {result_dir}, unless ids (--ids) names the frames" if of_results else ""
+        raise FileNotFoundError(f"{error}{hint}") from None
     return evaluate_annotations(labels, detections, classes, distance_bands, own_overlaps)
 
 

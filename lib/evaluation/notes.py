@@ -31,17 +31,20 @@ def explain_figures(
     few = {name: n for name, n in counts.items() if 0 < n < N_SAMPLES}
     if few:
         # The devkit samples recall at the scores of matches; the first sample, recall 0, is not part of AP40.
-        bounds = (f"{100 * (n - 1) / (N_SAMPLES - 1):.2f} at {name} ({n} objects)" for name, n in few.items())
+        share = 100 / (N_SAMPLES - 1)
+        bounds = (f"{(n - 1) * share:.2f} at {name} ({n} object{'s'[: n > 1]})" for name, n in few.items())
         notes.append(f"{cls}: with so few objects no result can have an AP40 of more than {', '.join(bounds)}")
     found = detections.types == detections.type_names.index(cls)
     if found.any() and (detection_states(detections, cls, DIFFICULTIES[-1])[found] == IGNORED).all():
         notes.append(f"{cls}: all {found.sum()} detections are ignored: lower than {MIN_HEIGHT[DIFFICULTIES[-1]]} px")
+    metrics = {key[2] for key in curves if key[1] == cls}
+    if "bbox" in metrics and "3d" not in metrics:
+        notes.append(f"{cls}: BEV or 3D is not computed, since no detection has a size above 0 and a position")
     if any(curve.orientation is None for key, curve in curves.items() if key[1:3] == (cls, "bbox")):
         unknown = int((labels.values[own, ALPHA] == -10).sum())
-        of_labels = f"where labels have the unknown alpha -10 ({unknown} labels)"
-        of_detections = "since a detection has the unknown alpha -10"
         known = (detections.values[:, ALPHA] != -10).all()
-        notes.append(f"{cls}: AOS is not computed{' ' if known else ', '}{of_labels if known else of_detections}")
+        reason = f"alpha of {unknown} labels" if known else "alpha of a detection"
+        notes.append(f"{cls}: AOS is not computed, since {reason} is -10, unknown")
     return notes
 
 
@@ -74,10 +77,12 @@ def _list_types(counts: Mapping[str, int]) -> str:
 def _explain_ignored(values: np.ndarray) -> str:
     """Why labels do not count even at 'hard', each by its first reason."""
     hard = DIFFICULTIES[-1]
-    low = values[:, Y2] - values[:, Y1] <= MIN_HEIGHT[hard]
-    truncated = ~low & (values[:, TRUNCATED] > MAX_TRUNCATED[hard])
-    others = len(values) - int(low.sum()) - int(truncated.sum())
+    height = values[:, Y2] - values[:, Y1]
+    absent, low = height <= 0, (height > 0) & (height <= MIN_HEIGHT[hard])
+    truncated = ~absent & ~low & (values[:, TRUNCATED] > MAX_TRUNCATED[hard])
+    others = len(values) - int(absent.sum()) - int(low.sum()) - int(truncated.sum())
     reasons = {
+        "without a 2D box": int(absent.sum()),
         f"not higher than {MIN_HEIGHT[hard]} px": int(low.sum()),
         f"truncated more than {MAX_TRUNCATED[hard]:g}": int(truncated.sum()),
         f"occluded {int(values[:, OCCLUDED].max())}": others,

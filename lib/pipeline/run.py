@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..config import CLASS_NAMES, Config, flatten
 from ..datasets import build_dataset
+from ..datasets.kitti import KITTI
 from ..datasets.samples import training_loader
 from ..engine.checkpoint import load_model_state, read_checkpoint
 from ..engine.distributed import join, leave, lost_contact, own_rank
@@ -69,6 +70,7 @@ def run_experiment(
         try:
             dataset = build_dataset(config, config.tester.split)
             logger.info("evaluation split %s: %d frames below %s", dataset.split, len(dataset), dataset.data_dir)
+            warn_of_absent_classes(config, dataset)
             evaluator = Evaluator(config, dataset, run_dir, device, ranks)
             if evaluate_only:
                 evaluate_checkpoints(evaluator)
@@ -89,6 +91,15 @@ def run_experiment(
             raise ConnectionError(
                 f"rank {ranks.rank} of {ranks.size} lost contact with another one; continue with --resume"
             ) from error
+
+
+def warn_of_absent_classes(config: Config, dataset: KITTI) -> None:
+    """Log the classes of the writelist that no label of the evaluation split has."""
+    labelled = {obj.type for _, _, objects in dataset.labelled_images() for obj in objects}
+    absent = [name for name in config.dataset.writelist if dataset.has_labels and name not in labelled]
+    if absent:
+        names, split = ", ".join(absent), dataset.split
+        logger.warning("split %s has no label of %s (dataset.writelist): no AP can be measured", split, names)
 
 
 def build_trainer(

@@ -16,6 +16,7 @@ from ..structures import KITTI_TYPES, Calibration, Object3d, scan_objects
 from ..structures.split import scan_split
 
 BOX_SLACK = 1.0  # [px] that a 2D box may exceed the image: annotation tools differ in where a pixel ends
+UNKNOWN_ALPHA = -10.0
 
 
 @dataclass(frozen=True, order=True)
@@ -98,10 +99,9 @@ def object_faults(
     """(kind, message) of everything that is wrong with the values of a label."""
     x1, y1, x2, y2 = obj.bbox_img
     found = []
-    if obj.score is not None:
-        found.append(("16th column", f"{obj.score:g}: taken as a score, which training and evaluation do not use"))
     if obj.type not in types:
-        found.append(("unknown type", f"{obj.type!r} is none of {', '.join(types)}"))
+        known = f"{', '.join(types)}; --config or --types names your own"
+        found.append(("unknown type", f"{obj.type!r} is none of {known}"))
     if x2 <= x1 or y2 <= y1:
         found.append(("box without area", f"2D box {obj.bbox_img}"))
     width, height = size or (math.inf, math.inf)
@@ -116,7 +116,7 @@ def object_faults(
     if obj.occluded not in (0, 1, 2, 3):
         found.append(("value out of range", f"occluded is {obj.occluded}, expected 0, 1, 2 or 3"))
     for name, angle in (("alpha", obj.alpha), ("rotation_y", obj.rotation_y)):
-        if abs(angle) > math.pi + 0.01:  # labels have two decimals
+        if abs(angle) > math.pi + 0.01 and (name, angle) != ("alpha", UNKNOWN_ALPHA):  # labels have two decimals
             found.append(("value out of range", f"{name} is {angle:g}, expected -pi .. pi"))
     if obj.location_cam[2] <= 0 and obj.truncated < 0.95:  # the centre of a long vehicle may be behind the camera
         found.append(("behind the camera", f"z is {obj.location_cam[2]:g} m, but it is not truncated"))

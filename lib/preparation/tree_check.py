@@ -18,7 +18,16 @@ from ..system.commands import progress_interval
 from ..system.machine import available_cores
 from ..system.threads import map_ahead
 from .census import TRAINED, LabelledImage, take_census
-from .file_checks import Fault, check_calibration, check_depth_map, check_image, check_label, check_overlap, check_split
+from .file_checks import (
+    UNKNOWN_ALPHA,
+    Fault,
+    check_calibration,
+    check_depth_map,
+    check_image,
+    check_label,
+    check_overlap,
+    check_split,
+)
 
 SPLITS = ("train", "val", "trainval", "test")
 TRAINING_SPLITS = ("train", "trainval")
@@ -94,7 +103,8 @@ def check_dataset(
         labelled = [frame_id for frame_id in ids[name] if name != "test" and frame_id in labelled_images]
         if labelled:
             images = {frame_id: labelled_images[frame_id] for frame_id in labelled}
-            _check_labels_together(result, name, lists / f"{name}.txt", images, config, name == train_split)
+            labels_dir = find_label_dir(find_data_dir(root, "training"))
+            _check_labels_together(result, name, labels_dir, images, config, name == train_split)
     return result
 
 
@@ -121,14 +131,23 @@ def _check_labels_together(
     consistency = check_consistency(label[:3] for label in labels)
     message = consistency.describe()
     if consistency.systematic:
-        result.faults.append(Fault("columns contradict each other", path, 0, message))
+        result.faults.append(Fault("columns contradict each other", path, 0, f"split {split}: {message}"))
     elif message:
         first = labels[min((*consistency.alpha, *consistency.box))][3]
         result.notes.append(f"split {split}: {message}; the first in {first}")
+    unknown = sum(obj.alpha == UNKNOWN_ALPHA and min(obj.dimensions) > 0 for _, _, obj, _ in labels)
+    if unknown:
+        result.notes.append(
+            f"split {split}: alpha of {unknown} labels is {UNKNOWN_ALPHA:g}, unknown: training takes it from "
+            "rotation_y and the position, AOS is not computed"
+        )
+    scored = sum(obj.score is not None for _, _, obj, _ in labels)
+    if scored:
+        result.notes.append(f"split {split}: {scored} labels have a 16th column, a score; it is not used")
     census = take_census(split, images.values(), config)
     empty = [name for name, counts in census.counts.items() if not counts[TRAINED]]
     if empty and (require_all or (split in TRAINING_SPLITS and len(empty) == len(census.counts))):
-        result.faults.append(Fault("nothing to train on", path, 0, "; ".join(map(census.describe, empty))))
+        result.faults.append(Fault("nothing to train on", path, 0, f"split {split}: {census.summary()}"))
     result.notes.append(f"\n{census.table()}")
 
 
