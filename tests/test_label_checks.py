@@ -69,19 +69,21 @@ LOST = {
     "outside the network input": solid(location_cam=(-30, 1.7, 20)),
     "lower than 25 px": solid(bbox_img=(600, 180, 640, 203)),
     "truncated more than 0.5": solid(truncated=0.51),
-    "occluded 3": solid(occluded=3),
+    "occluded more than 2": solid(occluded=3),
+    "without a 2D box (x2 > x1, y2 > y1)": solid(bbox_img=(0, 0, 0, 0)),
+    "without a 3D size": solid(size=(-1, -1, -1), bbox_img=(600, 180, 640, 240)),
 }
 """a label that is not trained on, for each reason but its line"""
 
 
 def test_each_label_is_counted_by_what_becomes_of_it():
-    objects = [*LOST.values(), solid(kind="Van"), *[solid(kind="Misc")] * 42, *[solid()] * 3]
+    objects = [*LOST.values(), solid(kind="Van"), *[solid(kind="Misc")] * 40, *[solid()] * 3]
     census = take_census("train", [(SIZE, CAMERA, objects), (SIZE, CAMERA, [solid(kind="Forklift")])], Dataset(**OWN))
     late = "after line 50 (dataset.max_objects)"
     assert census.counts == {"Car": dict.fromkeys(LOST, 1) | {TRAINED: 1, late: 2}, "Forklift": {TRAINED: 1}}
-    assert census.other_types == {"Van": 1, "Misc": 42}
+    assert census.other_types == {"Van": 1, "Misc": 40}
     summary = census.summary()
-    assert "Car: 1 of 9 labels are trained on (not 2 after line 50" in summary and "Misc 42, Van 1" in summary
+    assert "Car: 1 of 11 labels are trained on (left out: 2 after line 50" in summary and "Misc 40, Van 1" in summary
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,7 @@ def test_the_log_has_the_census_and_warns_above_the_limits(tmp_path, monkeypatch
 
 
 def test_a_class_that_is_not_trained_on_ends_the_run_before_it_starts(tmp_path, monkeypatch, capsys):
-    root = grow(tmp_path / "set", [[solid(), solid(kind="pallet"), solid(kind="Van"), LOST["occluded 3"]]])
+    root = grow(tmp_path / "set", [[solid(), solid(kind="pallet"), solid(kind="Van"), LOST["occluded more than 2"]]])
     classes = "=[Car, Pallet, Crane]"
     assert start(root, tmp_path, monkeypatch, f"dataset.class_names{classes}", f"dataset.writelist{classes}") == 2
     said = capsys.readouterr().err.splitlines()[-1]
@@ -148,6 +150,14 @@ def test_a_class_that_is_not_trained_on_ends_the_run_before_it_starts(tmp_path, 
     assert said.endswith("types found: 'Car' 2, 'Pallet' 1, 'Van' 1") and not (tmp_path / "outputs").exists()
     own = ["--types", "Pallet", "Crane"]
     assert check_dataset.main(["--dataroot", str(root), *own]) == 0  # a class that is missing need not be wrong
+
+
+def test_frames_that_cannot_be_read_are_named_where_nothing_is_trained(tmp_path, monkeypatch, capsys):
+    root = grow(tmp_path / "set", [[solid()]])
+    (root / "training/label_2/train-0.txt").write_bytes(line(solid()).encode("utf-16"))
+    assert start(root, tmp_path, monkeypatch, "dataset.on_bad_frame=skip") == 2
+    said = capsys.readouterr().err
+    assert "not one object of Car" in said and "1 frames cannot be read, the first: " in said and "UTF-16" in said
 
 
 def test_a_class_without_a_label_to_evaluate_has_no_figure(tmp_path, monkeypatch, capsys):

@@ -99,13 +99,14 @@ def raise_to_centre(obj):
 
 WRITTEN = {
     "angles are in degrees": lambda o: replace(o, alpha=math.degrees(o.alpha), rotation_y=math.degrees(o.rotation_y)),
-    "rotation_y is in degrees": lambda o: replace(o, rotation_y=math.degrees(o.rotation_y)),
     "rotation_y is a yaw about the upward axis": lambda o: replace(o, rotation_y=-math.pi / 2 - o.rotation_y),
     "rotation_y has the opposite sign": lambda o: replace(o, rotation_y=-o.rotation_y),
+    "rotation_y is half a turn off": lambda o: replace(o, rotation_y=o.rotation_y - math.pi),
     "rotation_y has another zero": lambda o: replace(o, rotation_y=o.rotation_y - math.pi / 2),
     "y is the centre of the box": raise_to_centre,
     "alpha is the same in all labels": lambda o: replace(o, alpha=1.2),
     "alpha is a copy of rotation_y": lambda o: replace(o, alpha=o.rotation_y),
+    "alpha has the opposite sign": lambda o: replace(o, alpha=-o.alpha),
 }
 
 
@@ -125,7 +126,19 @@ def test_what_a_converter_does_differently_is_named(cause, tmp_path, capsys, cap
     said = capsys.readouterr().out
     assert "columns contradict each other: 2" in said and f"; likely cause: {cause}\n" in said
     KITTI(root, "train")
-    assert f"likely cause: {cause}" in caplog.text
+    replaced = "alpha of 60 labels is taken from rotation_y and the position, since it is 1.2 in all of them"
+    assert (replaced if cause.startswith("alpha is the same") else f"likely cause: {cause}") in caplog.text
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_angles_without_meaning_have_none_of_the_usual_causes(seed):
+    rng = np.random.default_rng(seed)
+    cars = [solid(rng.uniform(-3, 3), 12 + k, rng.uniform(-3, 3)) for k in range(60)]
+    for change in ({"rotation_y": None}, {"alpha": None}, {"location_cam": None}):
+        (name,) = change
+        value = {"location_cam": lambda: (0.0, 1.7, rng.uniform(5, 60))}.get(name, lambda: rng.uniform(-3, 3))
+        wrong = [replace(obj, **{name: value()}) for obj in cars]
+        assert check_consistency((SIZE, CAMERA, obj) for obj in wrong).cause.startswith("none of the usual ones")
 
 
 def test_a_few_contradictions_are_only_counted(tmp_path, capsys, caplog):

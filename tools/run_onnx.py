@@ -224,11 +224,12 @@ def check_p2(values: Sequence[float], where: str) -> np.ndarray:
     pixels = abs(matrix[[0, 1, 0, 1], [0, 1, 2, 2]]) / matrix[2, 2]
     if not (pixels[:2].min() >= 1 and pixels.max() <= 1e6):
         raise ValueError(f"{where}: P2 must be in pixels, with focal lengths in 1 .. 1e6, got {values}")
-    if (abs(matrix / scale)[[0, 1, 2, 2], [1, 0, 0, 1]] > 1e-6).any():
+    if (abs(matrix[[0, 1, 2, 2], [1, 0, 0, 1]]) > np.array([0.1, 0.1, 1e-4, 1e-4]) * matrix[2, 2]).any():
         raise ValueError(f"{where}: P2 must be that of a rectified camera without skew, got {values}")
     shift = abs(matrix / scale)[:, 3].max()
     if shift > MAX_SHIFT:
-        raise ValueError(f"{where}: P2 shifts the camera by {shift:.3g} m, more than {MAX_SHIFT:g} m: in millimetres?")
+        reason = "is it in millimetres, or the pose of the camera?"
+        raise ValueError(f"{where}: P2 shifts the camera by {shift:.3g} m, more than {MAX_SHIFT:g} m: {reason}")
     return (matrix / matrix[2, 2]).astype(np.float32)
 
 

@@ -24,6 +24,7 @@ from .ideal_outputs import ideal_outputs
 REASONS = {
     "line": "label line after the first dataset.max_objects",
     "difficulty": "difficulty 'UnKnown'",
+    "size": "a dimension that is not positive",
     "near": "nearer than dataset.min_depth",
     "far": "beyond dataset.max_depth",
     "outside": "centre outside the map",

@@ -63,4 +63,4 @@ def frames_of_folders(
     names = config.dataset.class_names
     labels = [read_objects(label_dir / f"{i}.txt", class_names=names) for i in ids]
     images = [(info.image_size, info.calibration, objects) for info, objects in zip(infos, labels, strict=True)]
-    return [LabelledFrame(*frame) for frame in zip(infos, review_labels(images, label_dir, split), strict=True)]
+    return [LabelledFrame(*frame) for frame in zip(infos, review_labels(images, ids, label_dir, split), strict=True)]

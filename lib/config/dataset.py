@@ -72,7 +72,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         self._spell_names()
-        require_minimum("dataset", self, batch_size=1, num_workers=0, min_depth=0, max_objects=1)
+        require_minimum("dataset", self, batch_size=1, num_workers=0, max_objects=1)
+        require(self.min_depth > 0, "dataset.min_depth", self.min_depth, "> 0")
         require(self.max_depth > self.min_depth, "dataset.max_depth", self.max_depth, f"> min_depth ({self.min_depth})")
         require_one_of("dataset.train_split", self.train_split, ("train", "trainval", "val"))
         fits = len(self.resolution) == 2 and all(v >= 32 and v % 32 == 0 for v in self.resolution)
@@ -100,6 +101,10 @@ class Dataset:
 
     def _spell_names(self) -> None:
         """Give KITTI's types KITTI's spelling, and the names of the other keys that of ``class_names``."""
+        for key in ("class_names", "writelist", "mean_sizes"):
+            names = list(getattr(self, key))
+            different = {name.lower() for name in names}
+            require(len(different) == len(names), f"dataset.{key}", names, "without repeats")
         known = canonical_names()
         class_names = tuple(known.get(name.lower(), name) for name in self.class_names)
         known = canonical_names(class_names)
@@ -118,8 +123,6 @@ class Dataset:
         for key in ("class_names", "writelist"):
             names = list(getattr(self, key))
             require(len(names) > 0, f"dataset.{key}", names, "a list with at least one class")
-            different = {name.lower() for name in names}
-            require(len(different) == len(names), f"dataset.{key}", names, "without repeats")
         for name in self.class_names:
             valid = re.fullmatch(r"[A-Za-z][\w-]*", name, re.ASCII) and name != "DontCare"
             require(bool(valid), "dataset.class_names", name, "a word of letters, digits, _ and -, and not DontCare")

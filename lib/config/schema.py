@@ -184,6 +184,7 @@ class Config:
     def __post_init__(self) -> None:
         names = canonical_names(self.dataset.class_names)
         overlaps = {names.get(name.lower(), name): pair for name, pair in self.tester.overlaps.items()}
+        require(len(overlaps) == len(self.tester.overlaps), "tester.overlaps", self.tester.overlaps, "without repeats")
         for name in overlaps:
             require_one_of("tester.overlaps", name, self.dataset.class_names)
         object.__setattr__(self, "tester", replace(self.tester, overlaps=overlaps))

@@ -97,6 +97,7 @@ class KITTI:
         """calibration and labels of each frame, or the error that :meth:`read` raises for it"""
         self._turned: list[str] = []
         self._dark: list[str] = []
+        self._decoded = 0
         self.image_sizes: list[tuple[int, int]] = []
         """(width, height) [px] of each image; (0, 0) for a frame with an error"""
         for frame_id in self.frame_ids:
@@ -109,7 +110,8 @@ class KITTI:
                     raise
                 self.image_sizes.append((0, 0))
                 self.annotations.append(error)
-        known = iter(review_labels(list(self.labelled_images()), self.label_dir, self.split))
+        readable = [i for i, a in zip(self.frame_ids, self.annotations, strict=True) if not isinstance(a, Exception)]
+        known = iter(review_labels(list(self.labelled_images()), readable, self.label_dir, self.split))
         self.annotations = [a if isinstance(a, Exception) else (a[0], next(known)) for a in self.annotations]
         self._warn_of_images()
         self.cache = ImageCache(self.image_sizes) if cache else None
@@ -192,8 +194,10 @@ class KITTI:
         size = header.size
         if header.orientation != 1:
             self._turned.append(path.name)
-        if header.bits == 16 and len(self._dark) < _DECODED and uses_12_of_16_bits(header, read_image(path)):
-            self._dark.append(path.name)
+        if header.bits == 16 and self._decoded < _DECODED:
+            self._decoded += 1
+            if uses_12_of_16_bits(header, read_image(path)):
+                self._dark.append(path.name)
         if self.obj_depth_dir is not None:
             read_object_depth(find_object_depth(self.obj_depth_dir, frame_id), size)
         calibration = Calibration.from_file(self.calib_dir / f"{frame_id}.txt")

@@ -14,32 +14,36 @@ logger = logging.getLogger(__name__)
 
 
 def review_labels(
-    images: Sequence[tuple[tuple[int, int], Calibration, Sequence[Object3d]]], label_dir: Path, split: str
+    images: Sequence[tuple[tuple[int, int], Calibration, Sequence[Object3d]]],
+    frame_ids: Sequence[str],
+    label_dir: Path,
+    split: str,
 ) -> list[tuple[Object3d, ...]]:
     """The labels of each image, with an unknown alpha replaced by that of rotation_y and the position.
 
-    Converters write -10 (nuScenes, CARLA) or 0 everywhere (labelCloud, FiftyOne) for an unknown alpha. This is logged,
+    Converters write -10 (nuScenes, CARLA) or the same number everywhere (labelCloud and FiftyOne: 0). This is logged,
     and so are columns that contradict each other, angles that seem to be in degrees, and scores.
 
     Args:
         images: size (width, height) [px], calibration and labels of each image.
+        frame_ids: of the images.
         label_dir, split: named in the log.
     """
     labels = [(size, camera, obj) for size, camera, objects in images for obj in objects]
     placed = [obj for *_, obj in labels if obj.location_cam[2] > 0]
-    constant = not any(obj.alpha for obj in placed) and any(abs(_observe(o)) > ALPHA_TOLERANCE for o in placed)
+    constant = len({obj.alpha for obj in placed}) == 1 and any(_contradicts(obj) for obj in placed)
     if constant:
         labels = [(size, camera, replace(obj, alpha=-10.0)) for size, camera, obj in labels]
     consistency = check_consistency(labels)
     if consistency.systematic:
         logger.warning("%s, split %s: %s", label_dir, split, consistency.describe())
-    turned = [obj for obj in placed if abs(obj.rotation_y) > 2 * math.pi + 0.01]
+    turned = [i for i, (*_, objects) in zip(frame_ids, images, strict=True) for obj in objects if _is_in_degrees(obj)]
     if turned:
-        text = "%s, split %s: rotation_y of %d labels is beyond 2 pi, such as %g: are they in degrees?"
-        logger.warning(text, label_dir, split, len(turned), turned[0].rotation_y)
+        text = "%s, split %s: rotation_y of %d labels is beyond 2 pi, the first in %s.txt: are they in degrees?"
+        logger.warning(text, label_dir, split, len(turned), turned[0])
     number = sum(_lacks_alpha(obj, constant) for obj in placed)
     if number:
-        reason = "alpha is 0 in all of them" if constant else "their alpha is outside -pi .. pi"
+        reason = f"it is {placed[0].alpha:g} in all of them" if constant else "it is outside -pi .. pi"
         text = "%s, split %s: alpha of %d labels is taken from rotation_y and the position, since %s"
         logger.warning(text, label_dir, split, number, reason)
     scored = sum(obj.score is not None for *_, obj in labels)
@@ -52,9 +56,17 @@ def review_labels(
     ]
 
 
+def _is_in_degrees(obj: Object3d) -> bool:
+    return obj.location_cam[2] > 0 and abs(obj.rotation_y) > 2 * math.pi + 0.01
+
+
 def _lacks_alpha(obj: Object3d, constant: bool) -> bool:
     """``constant``: alpha is 0 in all labels. The slack is that of labels with two decimals."""
     return obj.location_cam[2] > 0 and (constant or abs(obj.alpha) > math.pi + 0.01)
+
+
+def _contradicts(obj: Object3d) -> bool:
+    return abs(wrap_angle(obj.alpha - _observe(obj))) > ALPHA_TOLERANCE
 
 
 def _observe(obj: Object3d) -> float:

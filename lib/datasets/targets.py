@@ -24,8 +24,8 @@ def encode_targets(
     """Targets of one frame, in K = ``max_objects`` slots. The slot of an object is its line number in the label file.
 
     As in the published code, lines are counted before filtering, so objects after the first K lines are left out. An
-    object is encoded if its type is in the writelist, its difficulty is not 'UnKnown', its depth z is in
-    ``min_depth`` .. ``max_depth`` and its cell lies in the map.
+    object is encoded if its type is in the writelist, its difficulty is not 'UnKnown', its dimensions are positive, its
+    depth z is in ``min_depth`` .. ``max_depth`` and its cell lies in the map.
 
     Returns, for a map of h x w cells:
         heatmap (classes, h, w) float32; indices (K,) int64, y * w + x;
@@ -73,7 +73,7 @@ def explain_exclusion(line: int, obj: Object3d, config: Dataset) -> str | None:
 
     Returns:
         'line': after the first ``max_objects`` lines; 'class': not in the writelist; 'difficulty': 'UnKnown'; 'near':
-        nearer than ``min_depth``; 'far': beyond ``max_depth``.
+        nearer than ``min_depth``; 'far': beyond ``max_depth``; 'size': a dimension that is not positive.
     """
     if line >= config.max_objects:
         return "line"
@@ -81,6 +81,8 @@ def explain_exclusion(line: int, obj: Object3d, config: Dataset) -> str | None:
         return "class"
     if obj.difficulty == "UnKnown":
         return "difficulty"
+    if min(obj.dimensions) <= 0:
+        return "size"
     depth = obj.location_cam[2]
     return "near" if depth < config.min_depth else "far" if depth > config.max_depth else None
 

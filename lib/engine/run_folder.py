@@ -109,7 +109,11 @@ def require_same_decoding(path: Path, stored: object, config: Config) -> None:
     if not isinstance(section, dict):
         return
     new = _decoding_values(own)
-    for key, value in _decoding_values(section).items():
+    try:
+        trained = _decoding_values(section)
+    except (TypeError, ValueError, AttributeError):
+        raise ValueError(f"{path}: the section 'dataset' of its configuration is damaged") from None
+    for key, value in trained.items():
         if value != new[key]:
             raise ValueError(
                 f"{path} was trained with dataset.{key} {section.get(key, value)}, the configuration has {own[key]}: "

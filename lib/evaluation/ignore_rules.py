@@ -63,5 +63,11 @@ def detected_metrics(detections: Annotations, cls: str) -> list[str]:
     return [metric for metric, has_fields in valid.items() if (own & has_fields).any()]
 
 
+def has_sizes(labels: Annotations, cls: str) -> bool:
+    """Whether a label of the class has a 3D size, or there is none of the class; else BEV and 3D have no AP."""
+    sizes = labels.values[labels.types == labels.type_names.index(cls)][:, [HEIGHT, WIDTH, LENGTH]]
+    return len(sizes) == 0 or bool((sizes > 0).all(axis=1).any())
+
+
 def _is_inside(depth: np.ndarray, band: Band) -> np.ndarray:
     return (depth >= band[0]) & (depth < band[1])

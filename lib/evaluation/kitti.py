@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .annotations import ALPHA, BBOX, BOX_3D, DONT_CARE, SCORE, Annotations, KittiObject, read_annotations
-from .ignore_rules import OTHER_CLASS, VALID, detected_metrics, detection_states, label_states
+from .ignore_rules import OTHER_CLASS, VALID, detected_metrics, detection_states, has_sizes, label_states
 from .iou import bbox_overlaps, candidate_pairs
 from .matching import MatchInputs, precision_recall
 from .notes import explain_figures, find_doubts
@@ -163,11 +163,14 @@ def _evaluate(pairs: PairOverlaps, classes: Sequence[str], overlaps: MinOverlaps
     labels, detections = pairs.labels, pairs.detections
     oriented = not (detections.values[:, ALPHA] == -10).any()  # of whatever class, as in the devkit
     curves: dict[tuple[str, str, str, str], Curve] = {}
+    without_size = {cls for cls in classes if not has_sizes(labels, cls)}
     for cls, difficulty in product(classes, DIFFICULTIES):
         gt_states = label_states(labels, cls, difficulty, band)
         known = oriented and not (labels.values[gt_states == VALID, ALPHA] == -10).any()
         det_states = detection_states(detections, cls, difficulty, band)
         for metric in detected_metrics(detections, cls):
+            if metric != "bbox" and cls in without_size:
+                continue
             computed: dict[float, Curve] = {}  # official and loose 2D overlaps are the same
             for overlap, minimums in overlaps.items():
                 minimum = minimums[cls][metric]

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from .annotations import ALPHA, DONT_CARE, OCCLUDED, ROTATION_Y, TRUNCATED, Y1, Y2, Annotations, X, Z
-from .ignore_rules import IGNORED, VALID, detection_states, label_states
+from .ignore_rules import IGNORED, VALID, detection_states, has_sizes, label_states
 from .protocol import DIFFICULTIES, MAX_TRUNCATED, MIN_HEIGHT, N_SAMPLES
 from .result import Curve
 
-_LARGEST_ANGLE = 2 * math.pi + 0.01
-"""[rad] in files with two decimals"""
+_LARGEST_ANGLE = {"labels": 2 * math.pi + 0.01, "detections": 4 * math.pi}
+"""[rad] the alpha of an untrained network, a bin's centre plus any residual, may pass one turn"""
 
 
 def explain_figures(
@@ -39,7 +39,8 @@ def explain_figures(
         notes.append(f"{cls}: all {found.sum()} detections are ignored: lower than {MIN_HEIGHT[DIFFICULTIES[-1]]} px")
     metrics = {key[2] for key in curves if key[1] == cls}
     if "bbox" in metrics and "3d" not in metrics:
-        notes.append(f"{cls}: BEV or 3D is not computed, since no detection has a size above 0 and a position")
+        which = "detection has a size above 0 and a position" if has_sizes(labels, cls) else "label has a size above 0"
+        notes.append(f"{cls}: BEV or 3D is not computed, since no {which}")
     if any(curve.orientation is None for key, curve in curves.items() if key[1:3] == (cls, "bbox")):
         unknown = int((labels.values[own, ALPHA] == -10).sum())
         known = (detections.values[:, ALPHA] != -10).all()
@@ -53,7 +54,7 @@ def find_doubts(annotations: Annotations, kind: str) -> list[str]:
     notes = []
     real = annotations.types != DONT_CARE  # DontCare areas have the angles -10
     angles = annotations.values[:, (ALPHA, ROTATION_Y)]
-    wrong = ((abs(angles) > _LARGEST_ANGLE) & (angles != -10)).any(axis=1) & real
+    wrong = ((abs(angles) > _LARGEST_ANGLE[kind]) & (angles != -10)).any(axis=1) & real
     if wrong.any():
         first = int(np.searchsorted(annotations.offsets, np.flatnonzero(wrong)[0], side="right")) - 1
         place = f"{annotations.frame_ids[first]}.txt" if annotations.frame_ids else f"frame {first}"

@@ -152,4 +152,5 @@ def _check_columns(columns: list[bytes], scored: bool) -> None:
 
 
 def _shown(text: bytes, length: int = 40) -> str:
-    return repr(text[:length].decode(errors="backslashreplace"))
+    shown = text[:length].decode(errors="backslashreplace")
+    return f"'{shown}'" if shown.isprintable() else repr(shown)

@@ -111,7 +111,7 @@ def build_trainer(
     check_nothing_is_lost(run_dir, resume, overwrite)
     frames = build_dataset(config, config.dataset.train_split, training=True)
     census = take_census(frames.split, frames.labelled_images(), config.dataset)
-    census.require_objects()
+    census.require_objects([error for error in frames.annotations if isinstance(error, Exception)])
     model = build_initial_model(config, run_dir, resume)
     optimizer = build_optimizer(model, config.optimizer, fused=device.type == "cuda")
     share = -(-config.dataset.batch_size // ranks.size)

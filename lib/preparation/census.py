@@ -13,9 +13,10 @@ from ..structures.object3d import TRAINING_DIFFICULTIES
 
 _, _MIN_HEIGHT, _MAX_TRUNCATED, _MAX_OCCLUDED = TRAINING_DIFFICULTIES[-1]
 TRAINED = "trained on"
+WITHOUT_BOX = "without a 2D box (x2 > x1, y2 > y1)"
 PROTOCOL = (
-    *("without a 2D box", f"lower than {_MIN_HEIGHT} px"),
-    *(f"truncated more than {_MAX_TRUNCATED:g}", f"occluded {_MAX_OCCLUDED + 1}"),
+    *(f"lower than {_MIN_HEIGHT} px", f"truncated more than {_MAX_TRUNCATED:g}"),
+    f"occluded more than {_MAX_OCCLUDED}",
 )
 """reasons that KITTI's protocol has as well: such labels are ignored in an evaluation too"""
 
@@ -32,22 +33,27 @@ class Census:
     other_types: Counter[str]  # of the types that are not in the writelist
 
     def describe(self, name: str) -> str:
-        """'Car: 23000 of 28742 labels are trained on (not 5742 lower than 25 px)'."""
+        """'Car: 23000 of 28742 labels are trained on (left out: 5742 lower than 25 px)'."""
         counts = self.counts[name]
-        lost = f" (not {self._list_reasons(name)})" if counts.total() > counts[TRAINED] else ""
+        lost = f" (left out: {self._list_reasons(name)})" if counts.total() > counts[TRAINED] else ""
         return f"{name}: {counts[TRAINED]} of {counts.total()} labels are {TRAINED}{lost}"
 
     def _list_reasons(self, name: str) -> str:
         return ", ".join(f"{n} {reason}" for reason, n in self.counts[name].most_common() if reason != TRAINED)
 
-    def require_objects(self) -> None:
-        """Raise ValueError for a class of the writelist of which no label is trained on."""
+    def require_objects(self, unreadable: Sequence[Exception] = ()) -> None:
+        """Raise ValueError for a class of the writelist of which no label is trained on.
+
+        ``unreadable``: the errors of frames that cannot be read, whose labels are not counted.
+        """
+        lost = f"; {len(unreadable)} frames cannot be read, the first: {unreadable[0]}" if unreadable else ""
         for name, counts in self.counts.items():
             if not counts[TRAINED]:
                 found = ", ".join(f"{kind!r} {number}" for kind, number in self.types_found().most_common(12))
+                reasons = f"{counts.total()} labels: {self._list_reasons(name) or 'none'}"
                 raise ValueError(
-                    f"not one object of {name} in split {self.split!r} is trained on (dataset.writelist); "
-                    f"{counts.total()} labels: {self._list_reasons(name) or 'none'}; types found: {found or 'none'}"
+                    f"not one object of {name} in split {self.split!r} is trained on (dataset.writelist); {reasons}; "
+                    f"types found: {found or 'none'}{lost}"
                 )
 
     def types_found(self) -> Counter[str]:
@@ -77,7 +83,8 @@ class Census:
         return f"{table}\n{self._list_other_types()}"
 
     def _list_other_types(self) -> str:
-        others = ", ".join(f"{name} {number}" for name, number in self.other_types.most_common())
+        shown = {name: name if name.isidentifier() else repr(name) for name in self.other_types}
+        others = ", ".join(f"{shown[name]} {number}" for name, number in self.other_types.most_common())
         return f"other types: {others or 'none'}"
 
 
@@ -87,6 +94,7 @@ def take_census(split: str, images: Iterable[LabelledImage], config: Dataset) ->
     others: Counter[str] = Counter()
     texts = {
         "line": f"after line {config.max_objects} (dataset.max_objects)",
+        "size": "without a 3D size",
         "near": f"nearer than {config.min_depth:g} m (dataset.min_depth)",
         "far": f"beyond {config.max_depth:g} m (dataset.max_depth)",
         "outside": "outside the network input",
@@ -107,9 +115,9 @@ def take_census(split: str, images: Iterable[LabelledImage], config: Dataset) ->
 
 def _explain_difficulty(obj: Object3d) -> str:
     """Which limit of 'Hard' a label of difficulty 'UnKnown' exceeds."""
-    without, low, truncated, occluded = PROTOCOL
+    low, truncated, occluded = PROTOCOL
     if obj.bbox_img[2] <= obj.bbox_img[0] or obj.bbox_img[3] <= obj.bbox_img[1]:
-        return without
+        return WITHOUT_BOX
     if obj.bbox_img[3] - obj.bbox_img[1] + 1 < _MIN_HEIGHT:
         return low
     return truncated if obj.truncated > _MAX_TRUNCATED else occluded

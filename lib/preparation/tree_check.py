@@ -101,7 +101,8 @@ def check_dataset(
     result.n_frames = len(frames)
     for name in splits:
         labelled = [frame_id for frame_id in ids[name] if name != "test" and frame_id in labelled_images]
-        if labelled:
+        joined = name == "trainval" != train_split and {"train", "val"} <= set(splits)  # its halves are checked
+        if labelled and not joined:
             images = {frame_id: labelled_images[frame_id] for frame_id in labelled}
             labels_dir = find_label_dir(find_data_dir(root, "training"))
             _check_labels_together(result, name, labels_dir, images, config, name == train_split)

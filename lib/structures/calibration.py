@@ -46,7 +46,8 @@ class Calibration:
         self.tx, self.ty = float(-P2[0, 3] / self.fu), float(-P2[1, 3] / self.fv)
         shift = max(abs(self.tx), abs(self.ty), abs(P2[2, 3]))
         if shift > MAX_SHIFT:
-            raise ValueError(f"P2 shifts the camera by {shift:.3g} m, more than {MAX_SHIFT:g} m: is it in millimetres?")
+            reason = "is it in millimetres, or the pose of the camera?"
+            raise ValueError(f"P2 shifts the camera by {shift:.3g} m, more than {MAX_SHIFT:g} m: {reason}")
 
     @classmethod
     def from_file(cls, path: str | Path) -> Calibration:
@@ -116,8 +117,8 @@ def _check_projection(P2: np.ndarray) -> None:
     if not (pixels[:2].min() >= 1 and pixels.max() <= MAX_PIXELS):
         accepted = f"focal lengths of at least 1 and no value above {MAX_PIXELS:g}"
         raise ValueError(f"P2 must be in pixels, with {accepted}, got {P2.tolist()}")
-    for row, column in ((0, 1), (1, 0), (2, 0), (2, 1)):
-        if abs(P2[row, column]) > 1e-6 * P2[row, row]:
+    for row, column, most in ((0, 1, 0.1), (1, 0, 0.1), (2, 0, 1e-4), (2, 1, 1e-4)):  # errors of at most 0.1 px
+        if abs(P2[row, column]) > most * P2[2, 2]:
             found = f"got {P2[row, column]:g}"
             raise ValueError(f"P2[{row}, {column}] must be 0, as of a rectified camera without skew, {found}")
 
