@@ -149,7 +149,7 @@ BROKEN = {
     "15 columns": (b"Car 0.0 0 1 1 2 3 4 5 6 7 8 9 10 11", "15 columns: the score is missing"),
     "17 columns": (b"Car 0.0 0 1 1 2 3 4 5 6 7 8 9 10 11 0.5 1", "got 17"),
     "binary": (b"\x89PNG\x00\x01", "not a text file"),
-    "latin": (b"Car\xe9 0.0 0 1 1 2 3 4 5 6 7 8 9 10 11 0.5", r"the type 'Car\\\\xe9' is not UTF-8 text"),
+    "latin": (b"Car\xe9 0.0 0 1 1 2 3 4 5 6 7 8 9 10 11 0.5", r"the type 'Car\\xe9' is not UTF-8 text"),
 }
 
 

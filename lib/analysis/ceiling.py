@@ -87,7 +87,7 @@ class Ceiling:
 def measure_ceiling(frames: Iterable[LabelledFrame], config: Config) -> list[Ceiling]:
     """Encode, decode and evaluate the labels; one ceiling for each class of the writelist.
 
-    Raises ValueError for a label with a negative size, and as ``evaluate_annotations``.
+    Raises ValueError as ``evaluate_annotations``.
     """
     classes, settings = config.dataset.writelist, decode_settings(config)
     objects, decoded = [], []
@@ -96,8 +96,6 @@ def measure_ceiling(frames: Iterable[LabelledFrame], config: Config) -> list[Cei
     for info, labels in frames:
         outputs, lines, lost = ideal_outputs(info, labels, config.dataset, config.tester.topk)
         (detections,) = decode_detections(outputs, [info], settings)
-        if len(detections) != len(lines):
-            raise ValueError(f"frame {info.frame_id}: a label ({', '.join(classes)}) has a negative size")
         rows += [len(places) + line for line in lines]
         for line, obj in enumerate(labels):
             reason = lost.get(line, "decoded")

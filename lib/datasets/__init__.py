@@ -13,8 +13,7 @@ from .object_depth import folder_for
 
 logger = logging.getLogger(__name__)
 
-DATASETS: dict[str, type[KITTI]] = {"kitti": KITTI}
-"""name in ``dataset.type`` -> class"""
+DATASETS: dict[str, type[KITTI]] = {"kitti": KITTI}  # name in ``dataset.type`` -> class
 
 __all__ = ["DATASETS", "KITTI", "build_dataset"]
 

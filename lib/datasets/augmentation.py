@@ -17,16 +17,11 @@ from ..structures import Object3d
 class Augmentation:
     """From the original image to the network input: an optional flip, then a window is cut out and scaled."""
 
-    image_size: tuple[int, int]
-    """(width, height) of the original image [px]"""
-    flip: bool
-    """left to right"""
-    crop: bool
-    """the window was drawn at random; such samples train the heatmap, 2D and heading losses only"""
-    window_scale: float
-    """window width / image width; depths are multiplied by it"""
-    window_center: tuple[float, float]
-    """(x, y) [px], in the (flipped) image"""
+    image_size: tuple[int, int]  # (width, height) of the original image [px]
+    flip: bool  # left to right
+    crop: bool  # the window was drawn at random; such samples train the heatmap, 2D and heading losses only
+    window_scale: float  # window width / image width; depths are multiplied by it
+    window_center: tuple[float, float]  # (x, y) [px], in the (flipped) image
 
     @classmethod
     def identity(cls, image_size: tuple[int, int]) -> Augmentation:

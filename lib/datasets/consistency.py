@@ -12,14 +12,10 @@ import numpy as np
 
 from ..structures import Calibration, Object3d
 
-ALPHA_TOLERANCE = 0.1
-"""[rad]"""
-MIN_OVERLAP = 0.5
-"""of the labelled 2D box and the box around the projected corners"""
-SURE_SHARE, SURE_COUNT = 0.1, 5
-"""more contradictions than both are a systematic error"""
-_TRIED = 500
-"""objects with which causes are tried"""
+ALPHA_TOLERANCE = 0.1  # [rad]
+MIN_OVERLAP = 0.5  # of the labelled 2D box and the box around the projected corners
+SURE_SHARE, SURE_COUNT = 0.1, 5  # more contradictions than both are a systematic error
+_TRIED = 500  # objects with which causes are tried
 _SIGNS = np.array([[1, 1, -1, -1, 1, 1, -1, -1], [0, 0, 0, 0, -1, -1, -1, -1], [-1, 1, 1, -1, -1, 1, 1, -1]])
 """(3, 8) corners: along the heading, down, to the right"""
 
@@ -29,20 +25,13 @@ class Columns:
     """Columns of N labels that have a 3D box, and their cameras."""
 
     alpha: np.ndarray
-    rotation_y: np.ndarray
-    """(N,) both [rad]"""
-    dimensions: np.ndarray
-    """(N, 3) height, width, length [m]"""
-    location: np.ndarray
-    """(N, 3) centre of the bottom face [m, rectified camera]"""
-    bbox: np.ndarray
-    """(N, 4) 2D box [px]"""
-    P2: np.ndarray
-    """(N, 3, 4)"""
-    image_size: np.ndarray
-    """(N, 2) width, height [px]"""
-    untruncated: np.ndarray
-    """(N,) bool"""
+    rotation_y: np.ndarray  # (N,) both [rad]
+    dimensions: np.ndarray  # (N, 3) height, width, length [m]
+    location: np.ndarray  # (N, 3) centre of the bottom face [m, rectified camera]
+    bbox: np.ndarray  # (N, 4) 2D box [px]
+    P2: np.ndarray  # (N, 3, 4)
+    image_size: np.ndarray  # (N, 2) width, height [px]
+    untruncated: np.ndarray  # (N,) bool
 
     def take(self, rows: np.ndarray | slice) -> "Columns":
         """The labels of some rows."""
@@ -130,13 +119,10 @@ class Consistency:
     """Contradictions of N labels."""
 
     labels: int
-    alpha: np.ndarray
-    """rows of the contradictions by alpha, among the labels that were passed in"""
+    alpha: np.ndarray  # rows of the contradictions by alpha, among the labels that were passed in
     compared_boxes: int
-    box: np.ndarray
-    """rows of the contradictions by box"""
-    cause: str
-    """what explains them; empty where nothing is systematic"""
+    box: np.ndarray  # rows of the contradictions by box
+    cause: str  # what explains them; empty where nothing is systematic
 
     @property
     def systematic(self) -> bool:

@@ -22,8 +22,7 @@ try:
 except ImportError:  # optional; faster than OpenCV for PNGs like KITTI's (tools/bench/samples.py)
     imagecodecs = None
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-"""in any case: .JPG and .Jpg as well"""
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")  # in any case: .JPG and .Jpg as well
 _SPELLINGS = sorted(
     {"".join(letters) for suffix in IMAGE_SUFFIXES for letters in product(*zip(suffix, suffix.upper(), strict=True))},
     key=lambda suffix: (not suffix.islower(), not suffix.isupper(), IMAGE_SUFFIXES.index(suffix.lower()), suffix),
@@ -33,19 +32,15 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _RGB_OF_8_BITS = bytes([8, 2, 0, 0, 0])
 """a PNG's bit depth, colour type, compression, filter and interlace method; OpenCV converts other kinds to RGB"""
 _END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
-_TAIL_BYTES = 1 << 12
-"""part of a file's end in which the end mark is searched first"""
+_TAIL_BYTES = 1 << 12  # part of a file's end in which the end mark is searched first
 
 
 class ImageHeader(NamedTuple):
     """What the header of an image file states."""
 
-    size: tuple[int, int]
-    """(width, height) of the stored pixels [px]"""
-    orientation: int
-    """EXIF orientation 1 .. 8 (CIPA DC-008); 1, upright, where there is none"""
-    bits: int
-    """per channel"""
+    size: tuple[int, int]  # (width, height) of the stored pixels [px]
+    orientation: int  # EXIF orientation 1 .. 8 (CIPA DC-008); 1, upright, where there is none
+    bits: int  # per channel
 
     @property
     def upright_size(self) -> tuple[int, int]:

@@ -15,8 +15,7 @@ from .object_depth import PAINTED_TYPES, SUFFIXES, find_object_depth, paint_obje
 from .split_labels import review_labels
 
 logger = logging.getLogger(__name__)
-_DECODED = 3
-"""dark 16-bit images after which no more images are decoded at the start"""
+_DECODED = 3  # dark 16-bit images after which no more images are decoded at the start
 
 
 @dataclass(frozen=True, slots=True)

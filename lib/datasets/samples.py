@@ -47,8 +47,7 @@ class Batch(NamedTuple):
     images: Tensor
     targets: dict[str, Tensor]
     frames: list[FrameInfo]
-    skipped: list[Unreadable]
-    """frames of this batch that cannot be read"""
+    skipped: list[Unreadable]  # frames of this batch that cannot be read
 
 
 class TrainingSamples(Dataset[Sample | Unreadable]):

@@ -107,14 +107,10 @@ def empty_targets(map_width: int, map_height: int, config: Dataset) -> dict[str,
 class Place(NamedTuple):
     """Where an object lies on the map, in cells."""
 
-    cell: np.ndarray
-    """(2,) int64, (x, y) of the heatmap's peak"""
-    box_map: np.ndarray
-    """(4,) 2D box"""
-    center_2d: np.ndarray
-    """(2,) its centre"""
-    center_3d: np.ndarray
-    """(2,) projected 3D centre"""
+    cell: np.ndarray  # (2,) int64, (x, y) of the heatmap's peak
+    box_map: np.ndarray  # (4,) 2D box
+    center_2d: np.ndarray  # (2,) its centre
+    center_3d: np.ndarray  # (2,) projected 3D centre
 
 
 def locate(obj: Object3d, calibration: Calibration, augmentation: Augmentation, config: Dataset) -> Place | None:

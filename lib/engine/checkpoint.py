@@ -23,8 +23,7 @@ _MOMENTS: dict[type, set[str]] = {
     torch.optim.AdamW: {"exp_avg", "exp_avg_sq"},
     torch.optim.SGD: {"momentum_buffer"},
 }
-OPTIONAL_HEAD = "obj_depth."
-"""beginning of the names of the parameters that only training uses"""
+OPTIONAL_HEAD = "obj_depth."  # beginning of the names of the parameters that only training uses
 
 
 def save_checkpoint(

@@ -27,8 +27,7 @@ logger = logging.getLogger(__name__)
 
 _TIMEOUT = timedelta(minutes=30)
 """for one collective operation: the other ranks wait while the first one computes the average precision"""
-_SHUTDOWN_SECONDS = 120
-"""between torchrun's SIGTERM to a rank and its SIGKILL: enough for a step and a checkpoint"""
+_SHUTDOWN_SECONDS = 120  # between torchrun's SIGTERM to a rank and its SIGKILL: enough for a step and a checkpoint
 
 
 @dataclass(frozen=True)

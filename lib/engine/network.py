@@ -15,12 +15,9 @@ from .run_folder import EVALUATION_KEYS, require_same_decoding, warn_of_differen
 class TrainedNetwork(NamedTuple):
     """What a checkpoint holds."""
 
-    config: Config
-    """the checkpoint's own, or the one that was given"""
-    model: Any
-    """CenterNet3D without the obj_depth head, which only training uses"""
-    state: dict[str, Any]
-    """the whole checkpoint"""
+    config: Config  # the checkpoint's own, or the one that was given
+    model: Any  # CenterNet3D without the obj_depth head, which only training uses
+    state: dict[str, Any]  # the whole checkpoint
 
 
 def load_network(

@@ -10,8 +10,7 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-_RENAMED = {"pictures": "images"}
-"""names in checkpoints of version 0.1"""
+_RENAMED = {"pictures": "images"}  # names in checkpoints of version 0.1
 
 
 @dataclass

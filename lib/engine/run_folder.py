@@ -13,8 +13,7 @@ from .checkpoint import read_checkpoint
 
 logger = logging.getLogger(__name__)
 
-LAST = "checkpoint_last.pth"
-"""written after every epoch, and every ``trainer.save_interval_minutes`` inside one"""
+LAST = "checkpoint_last.pth"  # written after every epoch, and every ``trainer.save_interval_minutes`` inside one
 EVALUATION_KEYS = ("dataset.resolution", "dataset.use_3d_center")
 """keys that an evaluation should share with the training; others than ``require_same_decoding`` demands"""
 _MAY_CHANGE = ("general.exp_name", "general.dataroot", "dataset.num_workers", "trainer.", "tester.", "model.pretrained")

@@ -31,8 +31,7 @@ Criterion = Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]
 """(outputs, targets) -> losses by name, already weighted"""
 Evaluate = Callable[[nn.Module, str], dict[str, float]]
 """(model, name of its results folder) -> AP by name; the first one decides which checkpoint is best"""
-MAX_SKIPPED_SHARE = 0.01
-"""of the training frames, with ``dataset.on_bad_frame: skip``"""
+MAX_SKIPPED_SHARE = 0.01  # of the training frames, with ``dataset.on_bad_frame: skip``
 
 
 class Trainer:

@@ -135,12 +135,9 @@ class PairOverlaps:
 
     labels: Annotations
     detections: Annotations
-    gt_rows: np.ndarray
-    """(P,) int64, see :func:`candidate_pairs`"""
-    det_rows: np.ndarray
-    """(P,) int64"""
-    overlaps: dict[str, np.ndarray]
-    """for 'bbox', 'bev' and '3d' (P,)"""
+    gt_rows: np.ndarray  # (P,) int64, see :func:`candidate_pairs`
+    det_rows: np.ndarray  # (P,) int64
+    overlaps: dict[str, np.ndarray]  # for 'bbox', 'bev' and '3d' (P,)
 
 
 def compute_overlaps(labels: Annotations, detections: Annotations) -> PairOverlaps:

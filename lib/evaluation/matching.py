@@ -20,26 +20,16 @@ _NO_DETECTION = -10000000.0
 class MatchInputs(NamedTuple):
     """One class, metric, difficulty and overlap over all frames; a NamedTuple is what numba accepts."""
 
-    gt_offsets: np.ndarray
-    """(F + 1,) int64, first ground truth of each frame"""
-    gt_states: np.ndarray
-    """(N,) int8, see ``ignore_rules``"""
-    gt_alpha: np.ndarray
-    """(N,) float64 [rad]"""
-    det_offsets: np.ndarray
-    """(F + 1,) int64"""
-    det_states: np.ndarray
-    """(M,) int8"""
-    det_alpha: np.ndarray
-    """(M,) float64 [rad]"""
-    scores: np.ndarray
-    """(M,) float64"""
-    starts: np.ndarray
-    """(N + 1,) int64, first pair of each ground truth"""
-    rows: np.ndarray
-    """(P,) int64, the detection of each pair, in file order"""
-    overlaps: np.ndarray
-    """(P,) float64; over the detection's area where the ground truth is DONT_CARE_AREA"""
+    gt_offsets: np.ndarray  # (F + 1,) int64, first ground truth of each frame
+    gt_states: np.ndarray  # (N,) int8, see ``ignore_rules``
+    gt_alpha: np.ndarray  # (N,) float64 [rad]
+    det_offsets: np.ndarray  # (F + 1,) int64
+    det_states: np.ndarray  # (M,) int8
+    det_alpha: np.ndarray  # (M,) float64 [rad]
+    scores: np.ndarray  # (M,) float64
+    starts: np.ndarray  # (N + 1,) int64, first pair of each ground truth
+    rows: np.ndarray  # (P,) int64, the detection of each pair, in file order
+    overlaps: np.ndarray  # (P,) float64; over the detection's area where the ground truth is DONT_CARE_AREA
 
 
 def precision_recall(inputs: MatchInputs, with_orientation: bool) -> Curve:

@@ -19,8 +19,7 @@ COLUMN_NAMES = (
 )
 """The numbers of a line, in file order: bbox [px], sizes and location [m], angles [rad]."""
 
-Row = tuple[str, list[float]]
-"""Type name and the 14 (without score) or 15 numbers of a line."""
+Row = tuple[str, list[float]]  # Type name and the 14 (without score) or 15 numbers of a line.
 
 
 def canonical_names(class_names: Iterable[str] = ()) -> dict[str, str]:

@@ -17,10 +17,8 @@ from ..ops.angles import wrap_angle
 Real = TypeVar("Real", float, np.ndarray)
 MATRIX_KEYS = ("P2", "P_rect_02", "P_rect_00", "K")
 """KITTI's object and odometry files; calib_cam_to_cam.txt of raw drives; KITTI-360's perspective.txt; a 3x3 matrix"""
-MAX_PIXELS = 1e6
-"""largest focal length and principal point [px]"""
-MAX_SHIFT = 2.0
-"""[m] a camera's largest distance from the origin of its frame; KITTI's colour cameras: 0.47 m"""
+MAX_PIXELS = 1e6  # largest focal length and principal point [px]
+MAX_SHIFT = 2.0  # [m] a camera's largest distance from the origin of its frame; KITTI's colour cameras: 0.47 m
 
 
 class Calibration:

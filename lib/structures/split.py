@@ -9,11 +9,9 @@ from ..evaluation.reading import is_frame_id, read_lines
 class SplitFault(NamedTuple):
     """What is wrong with a line of a split file."""
 
-    line: int
-    """from 1; 0: the file as a whole"""
+    line: int  # from 1; 0: the file as a whole
     message: str
-    repeated: bool = False
-    """the line is well-formed, but its frame is already listed"""
+    repeated: bool = False  # the line is well-formed, but its frame is already listed
 
 
 def read_split(path: str | Path) -> tuple[str, ...]:
