@@ -100,6 +100,8 @@ CHANGED = {
     "occluded": ("Car 0.00 0", "Car 0.00 7", "value out of range"),
     "an angle in degrees": ("1.94", "111.2", "value out of range"),
     "behind the camera": ("9.44", "-9.44", "behind the camera"),
+    "a size without sense": ("3.48", "1e30", "value out of range"),
+    "a position without sense": ("9.44", "1e39", "value out of range"),
 }
 PLANTED = WRITTEN | {
     name: (LABEL, CAR.replace(old, new, 1) + "\n", kind, 1) for name, (old, new, kind) in CHANGED.items()

@@ -9,6 +9,7 @@ import tarfile
 from itertools import product
 from pathlib import Path
 
+import numba
 import pytest
 
 import lib.evaluation
@@ -25,6 +26,7 @@ from lib.evaluation import (
     evaluate_objects,
     read_annotations,
 )
+from lib.evaluation.compilation import compiled
 from lib.evaluation.protocol import DIFFICULTIES, MAX_OCCLUDED, MAX_TRUNCATED, MIN_HEIGHT
 from lib.structures import KITTI_TYPES, read_objects
 from lib.structures.object3d import TRAINING_DIFFICULTIES
@@ -215,6 +217,24 @@ def test_separators_and_numbers(tmp_path: Path) -> None:
     read = read_annotations(tmp_path, ["000000"], scored=True)
     assert read.values.tolist() == [[*map(float, tokens), 1e-320, 1, 0.5]] * 2 and read.types.tolist() == [4, 4]
     assert read_objects(tmp_path / "000000.txt")[1].location_cam == (1e308, 1e308, 1e-320)
+
+
+def test_without_a_place_for_its_cache_numba_compiles_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a read-only container."""
+    compile_one = numba.njit
+
+    def refuse_cache(*arguments, **options):
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return compile_one(*arguments, **options)
+
+    monkeypatch.setattr(numba, "njit", refuse_cache)
+
+    @compiled
+    def double(value):
+        return 2 * value
+
+    assert double(21) == 42 and double.signatures
 
 
 # ---- the command ----

@@ -211,6 +211,17 @@ def test_a_second_ctrl_c_quits_at_once(tmp_path):
     process.communicate()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_is_stored_even_where_python_drops_the_exception():
+    class Closed:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    with Interruption(announce=False) as interruption:
+        Closed()
+        assert interruption.signum == signal.SIGTERM
+
+
 def test_signals_wait_inside_and_raise_outside():
     with Interruption() as interruption:
         with interruption.deferred():

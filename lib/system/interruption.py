@@ -77,10 +77,10 @@ class Interruption:
             return
         if signum == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+        self.signum = signum  # first: Python drops an exception that is raised in a destructor or a fork's hook
         if not self._deferring:
             raise Interrupted(signum)
         again = "; Ctrl-C again quits at once" if signum == signal.SIGINT else ""
-        self.signum = signum
         if self.announce:  # not by logging: the signal may have interrupted a logging call
             with contextlib.suppress(OSError):  # the terminal may be closed
                 os.write(2, f"\n{signal_name(signum)}: finishing this step, then saving{again}\n".encode())
