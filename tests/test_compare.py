@@ -444,11 +444,20 @@ def descendants(pid: int) -> list[int]:
     return own + [k for child in own for k in descendants(child)]
 
 
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def kill_tree(process: subprocess.Popen) -> None:
     """As in a power cut: no process can react."""
-    for pid in [process.pid, *descendants(process.pid)]:
+    pids = [process.pid, *descendants(process.pid)]
+    for pid in pids:
         os.kill(pid, signal.SIGKILL)
     process.wait()
+    wait_until(lambda: not any(map(is_running, pids)))  # a process that still ends holds its locks
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
