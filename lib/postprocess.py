@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .ops.affine import STRIDE
+from .ops.affine import STRIDE, official_map_fits
 from .ops.angles import BIN_SIZE, NUM_HEADING_BINS
 from .ops.depth import decode_depth
 from .ops.heads import OBJECT_HEADS
@@ -37,7 +37,7 @@ class DecodeSettings:
     map_to_image: str = "auto"
     """rows of the map to rows of the image. 'official': by the ratio of the heights, as the published code does;
     'exact': by the inverse of the map from the image to the network input; 'auto': the first for images whose ratio
-    width / height differs from the input's by at most 1 % (KITTI at 1280 x 384: 0.98 %), for others the second"""
+    width / height is the input's (``official_map_fits``), for others the second"""
 
 
 def decode_detections(
@@ -145,9 +145,8 @@ def _map_to_image(points_map: Tensor, image_size: Tensor, settings: DecodeSettin
     exact = (points_map * STRIDE - shift[:, None]) / scale[:, None]
     if settings.map_to_image == "exact":
         return exact
-    across, down = image_size[:, 0] * resolution[1], image_size[:, 1] * resolution[0]
-    same_shape = (across - down).abs() * 100 <= down  # whole numbers: equal in float32 (ONNX) and float64
-    return torch.where(same_shape[:, None, None], official, exact)
+    fits = official_map_fits(image_size[:, 0], image_size[:, 1], resolution)
+    return torch.where(fits[:, None, None], official, exact)
 
 
 def _decode_heading(heading: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ def test_detections_without_a_2d_box_have_no_ap():
     labels = [car(100 * k) for k in range(3)]
     result = evaluate(labels, [replace(o, bbox_img=(-1, -1, -1, -1), score=1) for o in labels])
     assert result.never_detected == ("Car",)
-    assert "Car: all 3 detections are ignored: lower than 25 px" in result.notes
+    assert "Car: all 3 detections are ignored: lower than 25 px, or without a 2D box" in result.notes
 
 
 def test_angles_in_degrees_are_named_with_their_file(tmp_path, capsys):
@@ -87,7 +87,7 @@ def test_angles_in_degrees_are_named_with_their_file(tmp_path, capsys):
     said = capsys.readouterr().out
     assert said.startswith("3 frames")  # ids with letters too
     assert "note: 1 of 3 labels have an angle beyond 2 pi, the first in b_2.txt: are they in degrees?" in said
-    assert "note: 1 of 3 detections have an angle beyond 2 pi, the first in 000003.txt" in said
+    assert "note: 1 of 3 detections have an angle beyond 4 pi, the first in 000003.txt" in said
 
 
 def test_the_kitti_classes_of_a_sound_evaluation_have_no_notes():

@@ -23,12 +23,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anyw
 from lib.evaluation import CLASSES
 from lib.evaluation.reading import read_lines
 from lib.ops.angles import wrap_angle
-from lib.structures import Object3d, scan_objects
+from lib.structures import UNKNOWN_ALPHA, Object3d, scan_objects
 from lib.system.commands import progress_interval, run_command
 from lib.system.files import atomic_write
 
 TEST_FRAMES = 7518
-LARGEST_ANGLE = 4 * math.pi  # [rad] larger ones are in degrees; -10 is an unknown alpha
+LARGEST_ANGLE = 4 * math.pi  # [rad] larger ones are in degrees
 _TIME = (1980, 1, 1, 0, 0, 0)
 """of every entry, the earliest that a zip can store, so that equal results make equal files"""
 
@@ -112,8 +112,8 @@ def check_results(path: Path) -> tuple[list[Object3d], list[str]]:
 
 
 def _has_turns(*angles: float) -> bool:
-    """Whether an angle [rad] is outside -pi .. pi, with the slack of two decimals; -10 means unknown."""
-    return any(abs(angle) > math.pi + 0.01 and angle != -10 for angle in angles)
+    """Whether an angle [rad] is outside -pi .. pi, with the slack of two decimals; unknown ones are not."""
+    return any(abs(angle) > math.pi + 0.01 and angle != UNKNOWN_ALPHA for angle in angles)
 
 
 def _pack(path: Path, objects: Sequence[Object3d]) -> bytes:

@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from ..config import Config, find_dataroot
-from ..ops.affine import SAME_RATIO, ratio_difference, resolution_for, share_outside
+from ..ops.affine import SAME_RATIO, official_map_fits, resolution_for, share_outside
 from .kitti import KITTI
 from .object_depth import folder_for
 
@@ -57,6 +57,6 @@ def _warn_of_shape(frames: KITTI, config: Config) -> None:
             *(len(cut), where, width, height, 100 * outside[tallest], *tallest),
             list(resolution_for(tallest, (width, height))),
         )
-    other = [size for size in sizes if ratio_difference(size, (width, height)) > 0.01]
+    other = [size for size in sizes if not official_map_fits(*size, (width, height))]
     if other and config.tester.map_to_image == "official":
         logger.warning("%d %s: tester.map_to_image 'official' puts their boxes at wrong rows", len(other), where)

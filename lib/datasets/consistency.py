@@ -10,7 +10,7 @@ from itertools import combinations, permutations
 
 import numpy as np
 
-from ..structures import Calibration, Object3d
+from ..structures import UNKNOWN_ALPHA, Calibration, Object3d
 
 ALPHA_TOLERANCE = 0.1  # [rad]
 MIN_OVERLAP = 0.5  # of the labelled 2D box and the box around the projected corners
@@ -38,16 +38,16 @@ class Columns:
         return Columns(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
     def differs_in_alpha(self) -> np.ndarray:
-        """(N,) bool: alpha is not rotation_y - atan2(x, z); False where alpha is unknown (-10)."""
+        """(N,) bool: alpha is not rotation_y - atan2(x, z); False where alpha is unknown."""
         difference = self.alpha - (self.rotation_y - np.arctan2(self.location[:, 0], self.location[:, 2]))
         wrapped = abs((difference + np.pi) % (2 * np.pi) - np.pi)
-        return (wrapped > ALPHA_TOLERANCE) & (self.alpha != -10)
+        return (wrapped > ALPHA_TOLERANCE) & (self.alpha != UNKNOWN_ALPHA)
 
     def has_whole_box(self) -> np.ndarray:
         """(N,) bool: the two boxes can be compared, since the object is untruncated, in front and has both."""
         x1, y1, x2, y2 = self.bbox.T
         in_front = self.location[:, 2] > np.hypot(self.dimensions[:, 1], self.dimensions[:, 2]) / 2 + 0.5
-        return self.untruncated & (x2 > x1) & (y2 > y1) & in_front & (self.dimensions > 0).all(axis=1)
+        return self.untruncated & (x2 > x1) & (y2 > y1) & in_front
 
     def box_overlaps(self) -> np.ndarray:
         """(N,) overlap of the two boxes inside the image, 0..1; 1 where they are not comparable."""
@@ -72,7 +72,7 @@ def _change(**changes: Callable[[Columns], np.ndarray]) -> Callable[[Columns], C
 
 def _to_radians(angles: np.ndarray) -> np.ndarray:
     """Unchanged where no angle is beyond a full turn, since then they are no degrees."""
-    known = angles[angles != -10]
+    known = angles[angles != UNKNOWN_ALPHA]
     return np.radians(angles) if len(known) and abs(known).max() > 2 * np.pi + 0.01 else angles
 
 
@@ -82,7 +82,7 @@ def _reorder(order: Sequence[int]) -> Callable[[Columns], Columns]:
 
 CAUSES: dict[str, Callable[[Columns], Columns]] = {
     "angles are in degrees": _change(
-        alpha=lambda c: np.where(c.alpha == -10, -10, _to_radians(c.alpha)),
+        alpha=lambda c: np.where(c.alpha == UNKNOWN_ALPHA, c.alpha, _to_radians(c.alpha)),
         rotation_y=lambda c: _to_radians(c.rotation_y),
     ),
     "rotation_y is a yaw about the upward axis, 0 where the front points away (expected: about the downward axis, 0 "
@@ -109,7 +109,7 @@ CAUSES: dict[str, Callable[[Columns], Columns]] = {
             c.alpha - np.arctan2(*c.location[:, [0, 2]].T) if np.allclose(c.alpha, c.rotation_y, atol=0.02) else c.alpha
         )
     ),
-    "alpha has the opposite sign": _change(alpha=lambda c: np.where(c.alpha == -10, -10, -c.alpha)),
+    "alpha has the opposite sign": _change(alpha=lambda c: np.where(c.alpha == UNKNOWN_ALPHA, c.alpha, -c.alpha)),
 }
 """What converters do differently, and the change that undoes it; applied in this order."""
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..ops.angles import wrap_angle
-from ..structures import Calibration, Object3d
+from ..structures import UNKNOWN_ALPHA, Calibration, Object3d
 from .consistency import ALPHA_TOLERANCE, check_consistency
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def review_labels(
     placed = [obj for *_, obj in labels if obj.location_cam[2] > 0]
     constant = len({obj.alpha for obj in placed}) == 1 and any(_contradicts(obj) for obj in placed)
     if constant:
-        labels = [(size, camera, replace(obj, alpha=-10.0)) for size, camera, obj in labels]
+        labels = [(size, camera, replace(obj, alpha=UNKNOWN_ALPHA)) for size, camera, obj in labels]
     consistency = check_consistency(labels)
     if consistency.systematic:
         logger.warning("%s, split %s: %s", label_dir, split, consistency.describe())
@@ -61,7 +61,7 @@ def _is_in_degrees(obj: Object3d) -> bool:
 
 
 def _lacks_alpha(obj: Object3d, constant: bool) -> bool:
-    """``constant``: alpha is 0 in all labels. The slack is that of labels with two decimals."""
+    """``constant``: alpha is one number in all labels. The slack is that of labels with two decimals."""
     return obj.location_cam[2] > 0 and (constant or abs(obj.alpha) > math.pi + 0.01)
 
 

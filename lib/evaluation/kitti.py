@@ -28,7 +28,7 @@ from .protocol import (
     overlaps_for,
     type_names_for,
 )
-from .reading import list_ids
+from .reading import UNKNOWN_ALPHA, list_ids
 from .result import Curve, KittiResult
 from .rotated_iou import rotated_overlaps
 
@@ -158,12 +158,12 @@ def compute_overlaps(labels: Annotations, detections: Annotations) -> PairOverla
 
 def _evaluate(pairs: PairOverlaps, classes: Sequence[str], overlaps: MinOverlaps, band: Band | None) -> KittiResult:
     labels, detections = pairs.labels, pairs.detections
-    oriented = not (detections.values[:, ALPHA] == -10).any()  # of whatever class, as in the devkit
+    oriented = not (detections.values[:, ALPHA] == UNKNOWN_ALPHA).any()  # of whatever class, as in the devkit
     curves: dict[tuple[str, str, str, str], Curve] = {}
     without_size = {cls for cls in classes if not has_sizes(labels, cls)}
     for cls, difficulty in product(classes, DIFFICULTIES):
         gt_states = label_states(labels, cls, difficulty, band)
-        known = oriented and not (labels.values[gt_states == VALID, ALPHA] == -10).any()
+        known = oriented and not (labels.values[gt_states == VALID, ALPHA] == UNKNOWN_ALPHA).any()
         det_states = detection_states(detections, cls, difficulty, band)
         for metric in detected_metrics(detections, cls):
             if metric != "bbox" and cls in without_size:

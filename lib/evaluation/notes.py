@@ -9,10 +9,11 @@ import numpy as np
 from .annotations import ALPHA, DONT_CARE, OCCLUDED, ROTATION_Y, TRUNCATED, Y1, Y2, Annotations, X, Z
 from .ignore_rules import IGNORED, VALID, detection_states, has_sizes, label_states
 from .protocol import DIFFICULTIES, MAX_TRUNCATED, MIN_HEIGHT, N_SAMPLES
+from .reading import UNKNOWN_ALPHA
 from .result import Curve
 
-_LARGEST_ANGLE = {"labels": 2 * math.pi + 0.01, "detections": 4 * math.pi}
-"""[rad] the alpha of an untrained network, a bin's centre plus any residual, may pass one turn"""
+_LARGEST_TURNS = {"labels": 1, "detections": 2}
+"""full turns: the alpha of an untrained network, a bin's centre plus any residual, may pass one turn"""
 
 
 def explain_figures(
@@ -36,14 +37,15 @@ def explain_figures(
         notes.append(f"{cls}: with so few objects no result can have an AP40 of more than {', '.join(bounds)}")
     found = detections.types == detections.type_names.index(cls)
     if found.any() and (detection_states(detections, cls, DIFFICULTIES[-1])[found] == IGNORED).all():
-        notes.append(f"{cls}: all {found.sum()} detections are ignored: lower than {MIN_HEIGHT[DIFFICULTIES[-1]]} px")
+        reason = f"lower than {MIN_HEIGHT[DIFFICULTIES[-1]]} px, or without a 2D box"
+        notes.append(f"{cls}: all {found.sum()} detections are ignored: {reason}")
     metrics = {key[2] for key in curves if key[1] == cls}
     if "bbox" in metrics and "3d" not in metrics:
         which = "detection has a size above 0 and a position" if has_sizes(labels, cls) else "label has a size above 0"
         notes.append(f"{cls}: BEV or 3D is not computed, since no {which}")
     if any(curve.orientation is None for key, curve in curves.items() if key[1:3] == (cls, "bbox")):
-        unknown = int((labels.values[own, ALPHA] == -10).sum())
-        known = (detections.values[:, ALPHA] != -10).all()
+        unknown = int((labels.values[own, ALPHA] == UNKNOWN_ALPHA).sum())
+        known = (detections.values[:, ALPHA] != UNKNOWN_ALPHA).all()
         reason = f"alpha of {unknown} labels" if known else "alpha of a detection"
         notes.append(f"{cls}: AOS is not computed, since {reason} is -10, unknown")
     return notes
@@ -54,12 +56,13 @@ def find_doubts(annotations: Annotations, kind: str) -> list[str]:
     notes = []
     real = annotations.types != DONT_CARE  # DontCare areas have the angles -10
     angles = annotations.values[:, (ALPHA, ROTATION_Y)]
-    wrong = ((abs(angles) > _LARGEST_ANGLE[kind]) & (angles != -10)).any(axis=1) & real
+    limit = 2 * math.pi * _LARGEST_TURNS[kind] + 0.01  # files have two decimals
+    wrong = ((abs(angles) > limit) & (angles != UNKNOWN_ALPHA)).any(axis=1) & real
     if wrong.any():
         first = int(np.searchsorted(annotations.offsets, np.flatnonzero(wrong)[0], side="right")) - 1
         place = f"{annotations.frame_ids[first]}.txt" if annotations.frame_ids else f"frame {first}"
-        share = f"{wrong.sum()} of {real.sum()} {kind}"
-        notes.append(f"{share} have an angle beyond 2 pi, the first in {place}: are they in degrees?")
+        share, turns = f"{wrong.sum()} of {real.sum()} {kind}", 2 * _LARGEST_TURNS[kind]
+        notes.append(f"{share} have an angle beyond {turns} pi, the first in {place}: are they in degrees?")
     alpha, x, z, rotation_y = annotations.values[real][:, (ALPHA, X, Z, ROTATION_Y)].T
     if len(alpha) and not alpha.any() and np.median(abs(np.sin((rotation_y - np.arctan2(x, z)) / 2))) > 0.05:
         notes.append(f"alpha is 0 in all {len(alpha)} {kind}, but rotation_y is not: AOS compares unknown headings")

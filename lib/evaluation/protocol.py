@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from .reading import canonical_names
 
-CLASSES = ("Car", "Pedestrian", "Cyclist")  # The classes that KITTI evaluates.
+CLASSES = ("Car", "Pedestrian", "Cyclist")  # those that KITTI evaluates
 NEIGHBOURS = {"Car": "Van", "Pedestrian": "Person_sitting"}
 """A type so similar to a class that a detection of it is neither a true nor a false positive."""
 TYPE_NAMES = (*CLASSES, *NEIGHBOURS.values(), "DontCare")
@@ -19,7 +19,7 @@ MAX_TRUNCATED = {"easy": 0.15, "moderate": 0.3, "hard": 0.5}
 METRICS = ("bbox", "aos", "bev", "3d")
 METRIC_TITLES = {"bbox": "2D", "aos": "AOS", "bev": "BEV", "3d": "3D"}
 """2D box, average orientation similarity, bird's eye view, 3D box"""
-N_SAMPLES = 41  # Recall is sampled at 0, 1/40, .. 1.
+N_SAMPLES = 41  # recall is sampled at 0, 1/40, .. 1
 RECALLS = {"R40": tuple(range(1, N_SAMPLES)), "R11": tuple(range(0, N_SAMPLES, 4))}
 """Samples of which an average precision is the mean (R11: before October 2019)."""
 DISTANCE_BANDS = ((0.0, 30.0), (30.0, 50.0), (50.0, 70.0))
@@ -28,9 +28,9 @@ DISTANCE_BANDS = ((0.0, 30.0), (30.0, 50.0), (50.0, 70.0))
 Band = tuple[float, float]
 MinOverlaps = Mapping[str, Mapping[str, Mapping[str, float]]]
 """'official' or 'loose' -> class -> 'bbox', 'bev' or '3d' -> a match needs an overlap above this"""
-OwnOverlaps = Mapping[str, tuple[float, float]]  # Of a class that KITTI does not evaluate: official and loose overlap.
+OwnOverlaps = Mapping[str, tuple[float, float]]  # of a class that KITTI does not evaluate: official and loose overlap
 NO_OVERLAPS: OwnOverlaps = MappingProxyType({})
-DEFAULT_OVERLAPS = (0.5, 0.25)  # Those of Pedestrian and Cyclist, for classes without overlaps of their own.
+DEFAULT_OVERLAPS = (0.5, 0.25)  # those of Pedestrian and Cyclist, for classes without overlaps of their own
 
 
 def _min_overlaps(pairs: OwnOverlaps) -> dict[str, dict[str, dict[str, float]]]:

@@ -147,8 +147,7 @@ def load_pretrained(model: nn.Module, path: Path, class_names: Sequence[str]) ->
     """Load the weights of a checkpoint; where it has other classes, all but the heatmap's last layer.
 
     Classes that a checkpoint does not name are ``CLASS_NAMES`` if they are three, as in official ones, else those of
-    this run if their number is the same. Raises ValueError as
-    ``load_model_state``.
+    this run if their number is the same. Raises ValueError as ``load_model_state``.
     """
     checkpoint = read_checkpoint(path)
     state = {str(name).removeprefix("module."): value for name, value in checkpoint["model_state"].items()}

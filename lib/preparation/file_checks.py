@@ -12,11 +12,10 @@ import numpy as np
 
 from ..datasets.images import read_image, read_image_header, uses_12_of_16_bits
 from ..datasets.object_depth import PAINTED_TYPES, paint_object_depth, read_object_depth
-from ..structures import KITTI_TYPES, Calibration, Object3d, scan_objects
+from ..structures import KITTI_TYPES, UNKNOWN_ALPHA, Calibration, Object3d, scan_objects
 from ..structures.split import scan_split
 
 BOX_SLACK = 1.0  # [px] that a 2D box may exceed the image: annotation tools differ in where a pixel ends
-UNKNOWN_ALPHA = -10.0
 LARGEST_SIZE, LARGEST_DISTANCE = 100.0, 1000.0  # [m]; in KITTI 35.2 m and 146.9 m; -1000 means unknown
 
 
@@ -67,7 +66,7 @@ def check_calibration(path: Path) -> tuple[list[Fault], Calibration | None]:
     if 0.5 < calibration.fu / calibration.fv < 2:
         return [], calibration
     message = f"focal lengths of {calibration.fu:g} and {calibration.fv:g} px differ too much"
-    return [Fault("calibration not projective", path, 0, message)], calibration
+    return [Fault("focal lengths differ", path, 0, message)], calibration
 
 
 def check_label(

@@ -13,21 +13,12 @@ from ..datasets.consistency import check_consistency
 from ..datasets.images import find_image, find_second_images
 from ..datasets.kitti import find_data_dir, find_label_dir
 from ..datasets.object_depth import PAINTED_TYPES, find_object_depth
-from ..structures import KITTI_TYPES
+from ..structures import KITTI_TYPES, UNKNOWN_ALPHA
 from ..system.commands import progress_interval
 from ..system.machine import available_cores
 from ..system.threads import map_ahead
 from .census import TRAINED, LabelledImage, take_census
-from .file_checks import (
-    UNKNOWN_ALPHA,
-    Fault,
-    check_calibration,
-    check_depth_map,
-    check_image,
-    check_label,
-    check_overlap,
-    check_split,
-)
+from .file_checks import Fault, check_calibration, check_depth_map, check_image, check_label, check_overlap, check_split
 
 SPLITS = ("train", "val", "trainval", "test")
 TRAINING_SPLITS = ("train", "trainval")
@@ -101,7 +92,8 @@ def check_dataset(
     result.n_frames = len(frames)
     for name in splits:
         labelled = [frame_id for frame_id in ids[name] if name != "test" and frame_id in labelled_images]
-        joined = name == "trainval" != train_split and {"train", "val"} <= set(splits)  # its halves are checked
+        halves = ids.get("train", {}) | ids.get("val", {})
+        joined = name == "trainval" != train_split and ids[name].keys() <= halves.keys()  # checked as train and val
         if labelled and not joined:
             images = {frame_id: labelled_images[frame_id] for frame_id in labelled}
             labels_dir = find_label_dir(find_data_dir(root, "training"))

@@ -1,6 +1,6 @@
 """The content of KITTI's files: objects (labels and results), calibrations, splits."""
 
-from ..evaluation.reading import KITTI_TYPES, canonical_names, list_ids, read_lines
+from ..evaluation.reading import KITTI_TYPES, UNKNOWN_ALPHA, canonical_names, list_ids, read_lines
 from .calibration import Calibration
 from .camera import focal_net
 from .frame_info import FrameInfo
@@ -11,6 +11,7 @@ __all__ = [
     "KITTI_TYPES",
     "MAX_DEPTH",
     "MIN_DEPTH",
+    "UNKNOWN_ALPHA",
     "Calibration",
     "FrameInfo",
     "Object3d",

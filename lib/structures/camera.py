@@ -23,14 +23,14 @@ def camera_from_intrinsics(
 ) -> Calibration:
     """A camera without distortion; all arguments in pixels, ``image_size`` is (width, height).
 
-    ``fy`` defaults to ``fx``, the principal point to the image's centre. Raises ValueError for focal lengths that
-    are not positive and for values that are not finite.
+    ``fy`` defaults to ``fx``, the principal point to the image's centre. Raises ValueError for focal lengths below
+    1 px and for values that are not finite.
     """
     fy = fx if fy is None else fy
     center = (image_size[0] / 2 if cx is None else cx, image_size[1] / 2 if cy is None else cy)
     for name, value in (("fx", fx), ("fy", fy)):
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be a positive number of pixels, got {value:g}")
+        if not (math.isfinite(value) and value >= 1):
+            raise ValueError(f"{name} must be a number of pixels, at least 1, got {value:g}")
     for name, value in (("cx", center[0]), ("cy", center[1])):
         if not math.isfinite(value):
             raise ValueError(f"{name} must be a number of pixels, got {value:g}")
