@@ -67,12 +67,14 @@ class Dataset:
     on_bad_frame: str = "stop"
     """for a training frame that cannot be read: 'stop' ends the run with an error that names the file, 'skip' logs it
     and continues; more than 1 % bad frames always stop the run"""
+    max_image_pixels: int = 1 << 26
+    """images with more pixels (width times height) are refused: a small file can hold an image that takes all memory"""
     color_jitter: tuple[float, ...] = ()
     """[brightness, contrast, saturation, hue] of torchvision's ColorJitter; [] is off, as in the official code"""
 
     def __post_init__(self) -> None:
         self._spell_names()
-        require_minimum("dataset", self, batch_size=1, num_workers=0, max_objects=1)
+        require_minimum("dataset", self, batch_size=1, num_workers=0, max_objects=1, max_image_pixels=1)
         require(self.min_depth > 0, "dataset.min_depth", self.min_depth, "> 0")
         require(self.max_depth > self.min_depth, "dataset.max_depth", self.max_depth, f"> min_depth ({self.min_depth})")
         require_one_of("dataset.train_split", self.train_split, ("train", "trainval", "val"))

@@ -39,7 +39,8 @@ def build_dataset(config: Config, split: str, *, training: bool = False, max_fra
         "cache": c.cache == "ram",
         "allow_bad_frames": c.on_bad_frame == "skip",
     }
-    frames = dataset(root, split, max_frames=max_frames, class_names=c.class_names, **(options if training else {}))
+    common: dict[str, Any] = {"class_names": c.class_names, "max_image_pixels": c.max_image_pixels}
+    frames = dataset(root, split, max_frames=max_frames, **common, **(options if training else {}))
     _warn_of_shape(frames, config)
     return frames
 

@@ -10,6 +10,7 @@ from typing import IO, NamedTuple
 
 import cv2
 import numpy as np
+import simplejpeg
 from PIL import ExifTags, Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -28,7 +29,7 @@ _SPELLINGS = sorted(
     key=lambda suffix: (not suffix.islower(), not suffix.isupper(), IMAGE_SUFFIXES.index(suffix.lower()), suffix),
 )
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_SIGNATURE, _JPEG_SIGNATURE = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 _RGB_OF_8_BITS = bytes([8, 2, 0, 0, 0])
 """a PNG's bit depth, colour type, compression, filter and interlace method; OpenCV converts other kinds to RGB"""
 _END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
@@ -68,27 +69,34 @@ def read_image(path: Path, upright: bool = False) -> np.ndarray:
     """Decode a PNG or JPEG to (H, W, 3) uint8, RGB.
 
     EXIF orientation is ignored: KITTI labels refer to stored pixels. With ``upright`` the image is turned by it.
-    Raises ValueError for a file that cannot be decoded.
+    Raises OSError, or ValueError for a file that cannot be decoded or whose compressed data is damaged.
     """
-    image = _decode_rgb_png(path)
+    content = path.read_bytes()  # OpenCV cannot open a file whose name is not UTF-8
+    image = _decode_rgb_png(content)
+    if image is None and content.startswith(_JPEG_SIGNATURE):
+        try:  # OpenCV, Pillow and imagecodecs return gray pixels where libjpeg only warns of damage
+            image = simplejpeg.decode_jpeg(content, "RGB", strict=True)
+        except ValueError as error:
+            raise ValueError(f"{path}: this JPEG is damaged ({error}); fetch or unpack it again") from None
     if image is None:
         try:
-            image = cv2.imread(str(path), _AS_STORED)
-        except cv2.error:  # the header states more than 2^30 pixels
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), _AS_STORED)
+        except cv2.error:  # an empty file, or a header that states more than 2^30 pixels
             image = None
     if image is None:
         raise ValueError(f"{path}: this image cannot be decoded; expected a PNG or JPEG")
     return _turn_upright(image, read_image_header(path).orientation) if upright else image
 
 
-def read_image_header(path: Path) -> ImageHeader:
+def read_image_header(path: Path, max_pixels: int | None = None) -> ImageHeader:
     """Read an image's header, and look for the end mark after the start of its pixels.
 
     Whatever follows the end mark, such as the film of a motion photo, is ignored. Raises FileNotFoundError, or
-    ValueError for a file that is no PNG or JPEG, or has no end mark (truncated).
+    ValueError for a file that is no PNG or JPEG, has more than ``max_pixels``, or has no end mark (truncated).
     """
     with path.open("rb") as file:
         header = _parse_header(path, file)
+        check_pixels(path, header.size, max_pixels)
         start, end = file.tell(), file.seek(0, os.SEEK_END)
         for position in (max(start, end - _TAIL_BYTES), start):
             file.seek(position)
@@ -99,6 +107,16 @@ def read_image_header(path: Path) -> ImageHeader:
         file.seek(0)
         bits = file.read(25)[24] if header.format == "PNG" else 8  # of the chunk IHDR, which comes first
         return ImageHeader(header.size, _exif_orientation(header), bits)
+
+
+def check_pixels(path: Path, size: tuple[int, int], max_pixels: int | None) -> None:
+    """Raise ValueError for an image without pixels or with more than ``max_pixels``, which could take all memory."""
+    width, height = size
+    if not width * height:
+        raise ValueError(f"{path}: its header states {width} x {height} pixels")
+    if max_pixels is not None and width * height > max_pixels:
+        accepted = f"more than {max_pixels}; dataset.max_image_pixels raises the limit"
+        raise ValueError(f"{path}: its header states {width} x {height} pixels, {accepted}")
 
 
 def uses_12_of_16_bits(header: ImageHeader, image: np.ndarray) -> bool:
@@ -136,12 +154,9 @@ def _parse_header(path: Path, file: IO[bytes]) -> PngImageFile | JpegImageFile:
         raise ValueError(f"{path}: not a {'PNG' if path.suffix.lower() == '.png' else 'JPEG'} file") from None
 
 
-def _decode_rgb_png(path: Path) -> np.ndarray | None:
+def _decode_rgb_png(content: bytes) -> np.ndarray | None:
     """The same pixels as from OpenCV; None without imagecodecs, for other kinds of PNG, and for broken files."""
-    if imagecodecs is None or path.suffix != ".png" or not path.is_file():
-        return None
-    content = path.read_bytes()
-    if not content.startswith(_PNG_SIGNATURE) or content[24:29] != _RGB_OF_8_BITS:
+    if imagecodecs is None or not content.startswith(_PNG_SIGNATURE) or content[24:29] != _RGB_OF_8_BITS:
         return None
     try:
         image: np.ndarray = imagecodecs.png_decode(content)

@@ -61,6 +61,7 @@ class KITTI:
         allow_bad_frames: missing or broken files of a frame raise an error in :meth:`read`, not in the constructor.
         max_frames: use the first ``max_frames`` frames of the split; 0: all.
         class_names: spelling of classes of one's own, which labels may have with other upper and lower case.
+        max_image_pixels: images with more pixels are refused; None: no limit.
 
     Raises:
         FileNotFoundError, ValueError: naming the first missing or broken file (and line).
@@ -77,6 +78,7 @@ class KITTI:
         allow_bad_frames: bool = False,
         max_frames: int = 0,
         class_names: Sequence[str] = (),
+        max_image_pixels: int | None = None,
     ) -> None:
         self.root, self.split = Path(root), split
         self.frame_ids = read_split(self.root / "ImageSets" / f"{split}.txt")[: max_frames or None]
@@ -89,7 +91,7 @@ class KITTI:
         self.has_obj_depth = obj_depth_folder is not None
         self.painted_types = PAINTED_TYPES[obj_depth_folder] if obj_depth_folder else ()
         self.calib_dir = self.data_dir / "calib"
-        self.class_names = class_names
+        self.class_names, self.max_image_pixels = class_names, max_image_pixels
         if not allow_bad_frames:
             self._require_all()
         self.annotations: list[tuple[Calibration, tuple[Object3d, ...]] | Exception] = []
@@ -189,7 +191,7 @@ class KITTI:
     def _read_headers(self, frame_id: str) -> tuple[tuple[int, int], Calibration, tuple[Object3d, ...]]:
         """Image size, calibration and labels. Images and depth maps are checked by their headers only."""
         path = find_image(self.image_dir, frame_id)
-        header = read_image_header(path)
+        header = read_image_header(path, self.max_image_pixels)
         size = header.size
         if header.orientation != 1:
             self._turned.append(path.name)

@@ -2,25 +2,22 @@
 
 import math
 import multiprocessing
-import os
-import signal
-import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from ..config import Config
 from ..ops.affine import STRIDE
 from ..structures import FrameInfo
-from ..system.machine import available_cores, keep_freed_memory
+from ..system.machine import available_cores
 from .augmentation import Augmentation
 from .kitti import KITTI, Frame
+from .loader import SharedBatches, WatchedLoader, init_worker, require_resources
 from .targets import empty_targets, encode_targets
 
 
@@ -145,7 +142,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return Batch(images, targets, [s.info for s in samples], [])
 
 
-def training_loader(frames: KITTI, config: Config, rank: int = 0, ranks: int = 1) -> DataLoader[Any]:
+def training_loader(frames: KITTI, config: Config, rank: int = 0, ranks: int = 1) -> WatchedLoader:
     """The rank's shares of an epoch's batches. ``loader.batch_sampler.set_epoch(epoch)`` sets the epoch."""
     samples = TrainingSamples(frames, config)
     seed, batch_size = config.general.random_seed, config.dataset.batch_size
@@ -154,7 +151,7 @@ def training_loader(frames: KITTI, config: Config, rank: int = 0, ranks: int = 1
 
 def inference_loader(
     frames: KITTI, config: Config, rank: int = 0, ranks: int = 1, indices: Sequence[int] | None = None
-) -> DataLoader[Any]:
+) -> WatchedLoader:
     """Every ``ranks``-th frame from ``rank`` on, in the split's order; ``indices``: only these frames of the split."""
     chosen = range(len(frames)) if indices is None else indices
     own, size = chosen[rank::ranks], -(-config.dataset.batch_size // ranks)
@@ -164,42 +161,29 @@ def inference_loader(
 
 def _loader(
     samples: TrainingSamples | InferenceSamples, config: Config, batches: Any, collate_fn: Any, ranks: int
-) -> DataLoader[Any]:
+) -> WatchedLoader:
     workers = min(-(-config.dataset.num_workers // ranks), available_cores())
     cached = workers > 0 and samples.frames.cache is not None
     if cached and "fork" not in multiprocessing.get_all_start_methods():
         raise ValueError("dataset.cache=ram needs forked workers, not available on this system; set num_workers: 0")
-    return DataLoader(
+    if workers:
+        samples_of_rank = -(-config.dataset.batch_size // ranks)
+        images, targets, *_ = TrainingSamples(samples.frames, config).empty_batch()
+        tensors = [images, *(targets.values() if isinstance(samples, TrainingSamples) else ())]
+        size = sum(math.prod(tensor.shape[1:]) * tensor.element_size() for tensor in tensors)
+        require_resources(workers, samples_of_rank * size, len(tensors), ranks)
+    return WatchedLoader(
         samples,
         batch_sampler=batches,
         num_workers=workers,
-        collate_fn=collate_fn,
+        collate_fn=SharedBatches(collate_fn) if workers else collate_fn,
         pin_memory=torch.cuda.is_available() and len(config.trainer.gpu_ids) > 0,
         persistent_workers=workers > 0,
         multiprocessing_context="fork" if cached else None,
-        worker_init_fn=_init_worker,
+        worker_init_fn=init_worker,
         # otherwise the loader draws from torch's global generator, at times that depend on workers and epoch
         generator=torch.Generator(),
     )
-
-
-def _init_worker(_: int) -> None:
-    cv2.setNumThreads(0)  # the workers already use all cores
-    keep_freed_memory()  # every sample needs arrays of the same sizes
-    # Terminals and torchrun send signals to the whole process group. The main process then finishes its step, for
-    # which it needs the loader: a worker ignores these signals and accepts SIGTERM from the main process only.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_exit_on_sigterm_from, args=(os.getppid(),), daemon=True).start()
-
-
-def _exit_on_sigterm_from(parent: int) -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
-    os._exit(0)
 
 
 def _size(frame: Frame) -> tuple[int, int]:

@@ -1,6 +1,5 @@
 """Checkpoint files: the three keys of the official code, and what this project adds."""
 
-import errno
 import logging
 import os
 import pickle
@@ -41,8 +40,14 @@ def save_checkpoint(
     Those are config, best AP, version, ``progress`` (see ``Progress.state``), the states of the random generators and,
     under ``camera``, ``focal_net``: the focal length of the training images at network resolution [px].
     The file holds tensors and plain values only. It is written completely or not at all; raises OSError where it cannot
-    be written, and an older file of that name is then unchanged.
+    be written, FloatingPointError for numbers that are not finite, and an older file is then unchanged.
     """
+    broken = find_not_finite({"weights": model.state_dict(), "optimizer": optimizer.state_dict()["state"]})
+    if broken:
+        raise FloatingPointError(
+            f"{broken} is not finite any more, so {path.name} is not written; the last checkpoint is unchanged. Lower "
+            "optimizer.lr and continue with --resume, or look at the last epoch's losses"
+        )
     state = {
         "epoch": epoch,
         "model_state": model.state_dict(),
@@ -61,8 +66,19 @@ def save_checkpoint(
         reason: BaseException | None = error
         while reason is not None and not isinstance(reason, OSError):
             reason = reason.__cause__ or reason.__context__
-        number = getattr(reason, "errno", None) or errno.EIO
+        number = getattr(reason, "errno", None)
+        if number is None:  # not the disk
+            raise
         raise OSError(number, f"this checkpoint could not be written: {os.strerror(number)}", str(path)) from error
+
+
+def find_not_finite(tree: Any, name: str = "") -> str:
+    """Path, such as 'weights.bias', of the first tensor in nested mappings that holds NaN or infinity; '' if none."""
+    if isinstance(tree, Tensor):
+        floating = tree.is_floating_point() or tree.is_complex()
+        return name if floating and not bool(torch.isfinite(tree).all()) else ""
+    parts = tree.items() if isinstance(tree, dict) else ()
+    return next(filter(None, (find_not_finite(part, f"{name}.{key}".lstrip(".")) for key, part in parts)), "")
 
 
 def random_state() -> dict[str, Any]:
@@ -113,6 +129,12 @@ def read_checkpoint(path: Path, metadata_only: bool = False) -> dict[str, Any]:
         raise ValueError(f"{path}: not a readable checkpoint: cut off, or no PyTorch file") from None
     if not isinstance(state, dict) or not isinstance(state.get("model_state"), dict):
         raise ValueError(f"{path}: not a checkpoint of a detector: it has no 'model_state'")
+    if not metadata_only:
+        if not zipped:
+            logger.warning("%s: a format without check sums (torch < 1.6): damage to it cannot be noticed", path)
+        broken = find_not_finite(state["model_state"])
+        if broken:
+            raise ValueError(f"{path}: its weights are not finite, the first is {broken}; use an earlier checkpoint")
     return state
 
 

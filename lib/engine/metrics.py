@@ -22,9 +22,12 @@ class MetricsLog:
     def __init__(self, run_dir: Path | None, epochs_done: int) -> None:
         self.board: Any = None
         self.path = run_dir / "metrics.jsonl" if run_dir else None
+        self.cut: list[dict[str, Any]] = []  # the records of later epochs
         if run_dir is None or self.path is None:
             return
-        _write(self.path, [record for record in read_metrics(self.path) if record["epoch"] <= epochs_done])
+        records = read_metrics(self.path)
+        self.cut = [record for record in records if record["epoch"] > epochs_done]
+        _write(self.path, [record for record in records if record["epoch"] <= epochs_done])
         try:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -35,10 +38,14 @@ class MetricsLog:
     def write(self, record: dict[str, Any]) -> None:
         """Append an epoch: ``{"epoch": 1, "lr": .., "losses": {..}, "samples_per_second": ..}`` and, where they exist,
         ``zero_share`` (of the steps in which a loss was exactly 0, by loss), ``skipped_frames`` and ``ap``.
+
+        Where the same epoch was cut off, its AP is kept: a finished run that goes on has evaluated it.
         """
         if self.path is None:
             return
         record = without_nan(record)
+        same = [cut for cut in self.cut if (cut["epoch"], cut["losses"]) == (record["epoch"], record["losses"])]
+        record = {"ap": same[0]["ap"], **record} if same and "ap" in same[0] else record
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
         if self.board is not None:

@@ -47,7 +47,7 @@ class StepLosses:
     """Losses of one step, copied to the host asynchronously."""
 
     def __init__(self, terms: dict[str, Tensor], counts: Tensor, frames: Sequence[FrameInfo]) -> None:
-        """``terms``: scalars, with their sum as 'total'. ``counts`` (2,): images, and ranks that are asked to stop."""
+        """``terms``: scalars, with their sum as 'total'. ``counts`` (3,): images; ranks asked to stop, and to save."""
         self.names, self.frames = list(terms), frames
         values = torch.cat([torch.stack(list(terms.values())), counts]).detach()
         self.copied: torch.cuda.Event | None = None
@@ -59,14 +59,14 @@ class StepLosses:
         else:
             self.values = values
 
-    def read(self) -> tuple[dict[str, float], int, bool]:
-        """Wait for the copy. Returns the whole batch's terms, its number of images, and whether to stop.
+    def read(self) -> tuple[dict[str, float], int, bool, bool]:
+        """Wait for the copy. Returns the whole batch's terms, its number of images, whether to stop, and to save.
 
         Raises FloatingPointError where the loss is not finite, with the terms and the frame ids.
         """
         if self.copied is not None:
             self.copied.synchronize()
-        *values, images, stop = self.values.tolist()
+        *values, images, stop, due = self.values.tolist()
         terms = dict(zip(self.names, values, strict=True))
         if not math.isfinite(terms["total"]):
             shown = ", ".join(f"{name}={value:g}" for name, value in terms.items())
@@ -74,7 +74,7 @@ class StepLosses:
                 f"the loss is not finite: {shown}; frames {', '.join(f.frame_id for f in self.frames)}; "
                 "nothing of this step is saved. Lower optimizer.lr, or look at these frames' labels"
             )
-        return terms, round(images), stop > 0
+        return terms, round(images), stop > 0, due > 0
 
 
 def jitter_colors(

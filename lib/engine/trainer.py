@@ -5,7 +5,7 @@ import math
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -68,6 +68,10 @@ class Trainer:
         forward = self.ranks.wrap(model, config.trainer.sync_bn)
         self.forward = CompiledForward(forward) if config.trainer.compile else forward
         self.n_frames = len(cast(Any, loader.dataset))
+        # with several ranks all stop together, after a step that has all their batches
+        cast(Any, loader).asked_to_stop = lambda: self.ranks.size == 1 and self.interruption.signum is not None
+        self._saved_at = 0.0  # time of the last checkpoint, by time.perf_counter
+        self._unmerged: list[tuple[str, str]] = []  # (id, reason) of skipped frames that the main rank cannot know yet
         self.progress = Progress(order=(config.general.random_seed, self.n_frames))
 
     def resume(self, path: Path) -> None:
@@ -125,29 +129,49 @@ class Trainer:
         sampler.set_epoch(progress.epoch, progress.frames_done)
         self.model.train()
         queue: deque[StepLosses] = deque()
-        stops: list[bool] = []  # by step: whether a rank had been asked to stop
-        saved = now = time.perf_counter()
+        flags: list[tuple[bool, bool]] = []  # by step, equal on all ranks: whether to stop, whether to save
+        self._saved_at = now = time.perf_counter()
         with self._progress_bar(len(sampler)) as bar:
-            for number, (images, targets, frames, skipped) in enumerate(bar):
+            for number, (images, targets, frames, skipped) in enumerate(self._saving_on_failure(bar, queue)):
                 last, oldest = number + 1 == len(sampler), number - steps_in_flight(self.device)
                 self._record_skipped(skipped)
                 queue.append(self.step(images, targets, frames))
-                while queue and (last or len(stops) <= oldest):
-                    stops.append(self.record_step(queue.popleft()))
+                while queue and (last or len(flags) <= oldest):
+                    flags.append(self.record_step(queue.popleft()))
                 before, now = now, time.perf_counter()
                 progress.seconds += now - before
-                # every rank uses the stop flag of the same step, so that all stop together
-                stop = not last and oldest >= 0 and stops[oldest]
-                due = not last and 0 < config.save_interval_minutes * 60 <= now - saved
-                while queue and (stop or due):
-                    stops.append(self.record_step(queue.popleft()))
+                # every rank uses the flags of the same step, so that all stop and save together
+                stop, save = flags[oldest] if not last and oldest >= 0 else (False, False)
+                while queue and (stop or save):
+                    flags.append(self.record_step(queue.popleft()))
                 bar.set_postfix_str(" ".join(f"{name} {mean:.3f}" for name, mean in progress.means().items()), False)
-                if stop or due:
+                if stop or save:
+                    self._merge_skipped()
                     self.save(LAST)
-                    saved = now
+                    self._saved_at = time.perf_counter()
+                    flags[-1] = (False, False)  # of a step in flight: as due as the one that led here
                 if stop:
                     self._stop()
         self._merge_skipped()
+
+    def _saving_on_failure(self, bar: "tqdm[Any]", queue: deque[StepLosses]) -> Iterator[Any]:
+        """The batches. Where the loader fails, the steps that are done are saved first, if this is the main rank."""
+        try:
+            yield from bar
+        except (ValueError, OSError):
+            while queue:
+                self.record_step(queue.popleft())
+            if self.progress.frames_done:
+                path = self.save(LAST)
+                if self.interruption.signum is not None and self.ranks.size == 1:
+                    self._stop()
+                logger.info("saved as %s; the same command with --resume continues there", path)
+            raise
+
+    def _is_due(self) -> bool:
+        """Whether the main rank's last checkpoint is old enough for another one inside the epoch."""
+        interval = 60 * self.config.trainer.save_interval_minutes
+        return self.ranks.is_main and 0 < interval <= time.perf_counter() - self._saved_at
 
     def step(self, images: Tensor, targets: dict[str, Tensor], frames: Sequence[Any]) -> StepLosses:
         """Forward, backward and optimizer step on a batch, or on this rank's share of it. Does not wait for a GPU.
@@ -164,8 +188,9 @@ class Trainer:
             outputs = self.forward(images, targets["indices"])
         losses = self.criterion(outputs, targets)
         total = torch.stack(list(losses.values())).sum()
-        # transferred with the losses, so that all ranks stop after the same step
-        counts = torch.tensor([len(frames), self.interruption.signum is not None], dtype=total.dtype)
+        # transferred with the losses, so that all ranks stop or save after the same step
+        stop = self.interruption.signum is not None
+        counts = torch.tensor([len(frames), stop, self._is_due()], dtype=total.dtype)
         if device.type == "cuda":
             counts = counts.pin_memory().to(device, non_blocking=True)
         step_losses = StepLosses(losses | {"total": total}, self.ranks.all_reduce_sum(counts), frames)
@@ -174,13 +199,13 @@ class Trainer:
         self.optimizer.step()
         return step_losses
 
-    def record_step(self, step_losses: StepLosses) -> bool:
-        """Add a step's losses to ``progress``; returns whether a rank was asked to stop."""
-        losses, images, stop = step_losses.read()
+    def record_step(self, step_losses: StepLosses) -> tuple[bool, bool]:
+        """Add a step's losses to ``progress``; returns whether a rank was asked to stop, and whether to save."""
+        losses, images, stop, due = step_losses.read()
         self.progress.add(losses, images)
         done = self.progress.frames_done + self.config.dataset.batch_size
         self.progress.frames_done = min(done, self.n_frames)
-        return stop
+        return stop, due
 
     def save(self, name: str) -> Path:
         """Write a checkpoint (on the main rank only); returns its path."""
@@ -261,15 +286,22 @@ class Trainer:
             self.progress.skipped_now += 1
             if frame.frame_id not in self.progress.skipped:
                 self.progress.skipped.append(frame.frame_id)
+                self._unmerged.append((frame.frame_id, frame.reason))
                 logger.warning("frame %s is skipped: %s", frame.frame_id, frame.reason)
         self._check_skipped()
 
     def _merge_skipped(self) -> None:
-        """At an epoch's end the main rank, which writes checkpoint and metrics, gets what all ranks have skipped."""
-        gathered = self.ranks.gather_objects((self.progress.skipped, self.progress.skipped_now))
+        """Give the main rank, which writes log, checkpoint and metrics, what the other ranks have skipped since."""
+        progress = self.progress
+        gathered = self.ranks.gather_objects((self._unmerged, progress.skipped_now))
+        self._unmerged = []
+        progress.skipped_now = sum(count for _, count in gathered)  # 0 on the other ranks
+        for frame_id, reason in (frame for frames, _ in gathered[1:] for frame in frames):
+            if frame_id not in progress.skipped:
+                progress.skipped.append(frame_id)
+                logger.warning("frame %s is skipped: %s", frame_id, reason)
         if gathered:
-            self.progress.skipped = sorted({frame_id for frame_ids, _ in gathered for frame_id in frame_ids})
-            self.progress.skipped_now = sum(count for _, count in gathered)
+            progress.skipped.sort()
             self._check_skipped()
 
     def _check_skipped(self) -> None:

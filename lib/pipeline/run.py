@@ -75,6 +75,9 @@ def run_experiment(
             if evaluate_only:
                 evaluate_checkpoints(evaluator)
                 return
+            if ranks.is_main:  # before looking for checkpoints: another process may be about to end
+                cleanup.enter_context(lock(run_dir))
+            ranks.barrier()
             trainer = build_trainer(evaluator, interruption, overwrite, resume)
             ranks.barrier()  # every rank has read the folder before the main rank changes it
             if ranks.is_main:
@@ -167,14 +170,13 @@ def load_pretrained(model: nn.Module, path: Path, class_names: Sequence[str]) ->
 
 
 def prepare_run_folder(config: Config, run_dir: Path, overwrite: bool, cleanup: ExitStack) -> None:
-    """Move an earlier run aside if ``overwrite``, lock the folder until ``cleanup``, begin the log."""
-    if overwrite and run_dir.exists():
+    """Move an earlier run aside if ``overwrite``, and begin the log. ``run_dir`` is locked already."""
+    if overwrite and [entry.name for entry in run_dir.iterdir()] != ["lock"]:
         names = (f"{run_dir.name}.old{number if number > 1 else ''}" for number in count(1))
-        with lock(run_dir):
-            aside = next(place for place in map(run_dir.with_name, names) if not place.exists())
-            run_dir.rename(aside)
+        aside = next(place for place in map(run_dir.with_name, names) if not place.exists())
+        run_dir.rename(aside)
+        cleanup.enter_context(lock(run_dir))
         logger.info("the earlier run is now %s", aside)
-    cleanup.enter_context(lock(run_dir))
     remove_leftovers(run_dir)
     setup_logging(run_dir / "train.log")
     log_versions()

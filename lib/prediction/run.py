@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 
 from .. import __version__
+from ..datasets.images import check_pixels
 from ..structures import Calibration, FrameInfo, canonical_names
 from .cameras import find_cameras
 from .detector import SAME_FOCAL, Detector, load_detector
@@ -69,9 +70,10 @@ def _build_detector(options: PredictOptions) -> Detector:
 def _make_frames(
     detector: Detector, images: Sequence[ImageFile | Video], cameras: Sequence[Calibration]
 ) -> list[FrameInfo]:
-    """Raises ValueError naming an image that is too large for the network."""
+    """Raises ValueError naming an image that is too large for the network or has too many pixels."""
     frames = []
     for image, camera in zip(images, cameras, strict=True):
+        check_pixels(image.path, image.image_size, detector.config.dataset.max_image_pixels)
         try:
             frames.append(detector.frame(image.path.stem, image.image_size, camera))
         except ValueError as error:

@@ -32,11 +32,11 @@ class Fault:
         return f"{self.path}{f', line {self.line}' if self.line else ''}: {self.message}"
 
 
-def check_image(path: Path) -> tuple[list[Fault], tuple[int, int] | None]:
+def check_image(path: Path, max_pixels: int | None = None) -> tuple[list[Fault], tuple[int, int] | None]:
     """Faults, and the image's (width, height) [px], None if its header cannot be read."""
     size = None
     try:
-        header = read_image_header(path)
+        header = read_image_header(path, max_pixels)
         size, image = header.size, read_image(path)
     except FileNotFoundError:
         return [Fault("missing file", path, 0, "missing image")], None

@@ -87,7 +87,7 @@ def check_dataset(
                 message = f"{' and '.join(several)} exist; {find_image(folder, frame_id).name} is used"
                 result.faults.append(Fault("two images of a frame", folder, 0, message))
     types = tuple(dict.fromkeys((*KITTI_TYPES, *config.class_names)))
-    faults, labelled_images = _check_frames(frames, types)
+    faults, labelled_images = _check_frames(frames, types, config.max_image_pixels)
     result.faults += sorted(faults)
     result.n_frames = len(frames)
     for name in splits:
@@ -102,11 +102,11 @@ def check_dataset(
 
 
 def _check_frames(
-    frames: Sequence[tuple[Path, str]], types: Sequence[str]
+    frames: Sequence[tuple[Path, str]], types: Sequence[str], max_pixels: int
 ) -> tuple[list[Fault], dict[str, LabelledImage]]:
     """All faults, and by frame id what could be read of frames with labels."""
     threads = min(available_cores(), 16)
-    checked = map_ahead(lambda frame: check_frame(*frame, types), frames, threads, 2 * threads)
+    checked = map_ahead(lambda frame: check_frame(*frame, types, max_pixels), frames, threads, 2 * threads)
     bar = tqdm(checked, "checking", len(frames), unit="frame", mininterval=progress_interval(), leave=False)
     faults, images = [], {}
     for (_, frame_id), (found, image) in zip(frames, bar, strict=True):
@@ -145,14 +145,14 @@ def _check_labels_together(
 
 
 def check_frame(
-    data_dir: Path, frame_id: str, types: Sequence[str] = KITTI_TYPES
+    data_dir: Path, frame_id: str, types: Sequence[str] = KITTI_TYPES, max_pixels: int | None = None
 ) -> tuple[list[Fault], LabelledImage | None]:
     """Check every file of a frame in ``training`` or ``testing``, which has no labels.
 
     The image is decoded, and depth maps are compared with newly painted ones. Also returns image size, camera and
     labels that can be read, None where the first two are not known and for ``testing``.
     """
-    faults, size = check_image(find_image(data_dir / "image_2", frame_id))
+    faults, size = check_image(find_image(data_dir / "image_2", frame_id), max_pixels)
     found, calibration = check_calibration(data_dir / "calib" / f"{frame_id}.txt")
     faults += found
     if data_dir.name == "testing":

@@ -5,10 +5,9 @@ from collections.abc import Callable
 import numpy as np
 
 from ..structures import Object3d
-from .heavy_vehicles import trailer, tram, truck
 from .people import Clothes, cyclist, pedestrian, sitting_person
 from .solids import Colour, Size, Solid
-from .vehicles import CAR_SHAPES, VAN_SHAPES, passenger_vehicle
+from .vehicles import CAR_SHAPES, VAN_SHAPES, passenger_vehicle, trailer, tram, truck
 
 # share of the vehicles, BGR: white, greys and black, then blue, red, green, ochre and turquoise
 _PAINTS = np.array(

@@ -3,22 +3,13 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from ..structures import Object3d
 
 
 def footprints_overlap(a: Object3d, b: Object3d, margin: float = 0.25) -> bool:
     """Whether two boxes, seen from above and each grown by ``margin`` / 2 [m], overlap (separating axes)."""
-    reach = 0.5 * (math.hypot(*a.dimensions[1:]) + math.hypot(*b.dimensions[1:])) + 2 * margin
-    if math.dist(a.location_cam[::2], b.location_cam[::2]) > reach:
-        return False
-    corners = [item.corners_cam()[:4, ::2] for item in (a, b)]
-    for axis, _ in (*_axes(a), *_axes(b)):
-        first, second = (points @ np.array(axis) for points in corners)
-        if first.max() + margin <= second.min() or second.max() + margin <= first.min():
-            return False
-    return True
+    both = ((a, b), (b, a))
+    return all(_side_of_walls(item, other.corners_cam()[:4, ::2].tolist(), -margin) is None for item, other in both)
 
 
 def far_to_near(objects: list[tuple[int, Object3d]]) -> list[int]:
@@ -47,12 +38,6 @@ def _distance(item: Object3d) -> float:
     return math.hypot(*item.location_cam[::2])
 
 
-def _axes(item: Object3d) -> tuple[tuple[tuple[float, float], float], ...]:
-    """Directions (x, z) of the box's length and width, each with half the extent along it [m]."""
-    cos, sin = math.cos(item.rotation_y), math.sin(item.rotation_y)
-    return ((cos, -sin), 0.5 * item.dimensions[2]), ((sin, cos), 0.5 * item.dimensions[1])
-
-
 def _hides(near: Object3d, far: Object3d) -> bool:
     """Whether ``near`` is surely on the camera's side of ``far``."""
     reach = 0.5 * (near.dimensions[2] + near.dimensions[1] + far.dimensions[2] + far.dimensions[1])
@@ -69,10 +54,11 @@ def _hides(near: Object3d, far: Object3d) -> bool:
 def _side_of_walls(item: Object3d, points: Sequence[Sequence[float]], slack: float) -> int | None:
     """+1 when all points (x, z) are on the camera's side of a wall, -1 when they are behind one, None if neither.
 
-    ``slack``: distance [m] by which the points may be inside the wall.
+    ``slack``: distance [m] by which the points may be inside the wall, or must be outside where it is negative.
     """
-    x, _, z = item.location_cam
-    for (ax, az), half in _axes(item):
+    (x, _, z), (_, width, length) = item.location_cam, item.dimensions
+    cos, sin = math.cos(item.rotation_y), math.sin(item.rotation_y)
+    for ax, az, half in ((cos, -sin, 0.5 * length), (sin, cos, 0.5 * width)):  # along the box's length and width
         camera = -x * ax - z * az
         spans = [(px - x) * ax + (pz - z) * az for px, pz in points]
         for side in (1, -1):

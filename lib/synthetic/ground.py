@@ -149,7 +149,6 @@ def draw_shadows(image: np.ndarray, scene: Scene) -> None:
                 _darken(mask, _tree_shadow(scene, prop), scene.calibration, darkness)
     for item in scene.objects:
         _darken(mask, _cast_outline(item, sun), scene.calibration, darkness)
-    for item in scene.objects:
         bottom = item.corners_cam()[:4]
         centre = bottom.mean(axis=0)
         _darken(mask, centre + 1.06 * (bottom - centre), scene.calibration, _CONTACT)

@@ -5,16 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .solids import Colour, Point, Size, Solid, SolidBuilder, Span, band, circle, points
-from .vehicle_parts import wheel_circle
+from .solids import Colour, Point, Size, Solid, SolidBuilder, Span, band, circle, points, wheel_circle
 
 _BICYCLE_TYRE_COLOUR = (0.07, 0.07, 0.07)
 
 
 @dataclass(frozen=True, slots=True)
 class Clothes:
-    """Colours of one person."""
-
     shirt: Colour
     trousers: Colour
     skin: Colour

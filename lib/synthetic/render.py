@@ -25,8 +25,6 @@ _BOX_FACES = np.array([(0, 1, 2, 3), (4, 5, 6, 7), (0, 1, 5, 4), (1, 2, 6, 5), (
 
 @dataclass(frozen=True, slots=True)
 class RenderedFrame:
-    """One rendered frame."""
-
     image_bgr: np.ndarray  # (H, W, 3) uint8
     instances: np.ndarray  # (H, W) uint16: k where ``scene.objects[k - 1]`` is visible, else 0
     objects: tuple[Object3d, ...]  # labels with measured boxes, truncation and occlusion; DontCare last

@@ -53,10 +53,8 @@ def _draw_far_lines(image: np.ndarray, horizon: float, scale: float, rng: np.ran
 
 def draw_prop(canvas: Canvas, scene: Scene, prop: Prop) -> None:
     """Paint one prop over the canvas."""
-    if prop.kind == "house":
-        _draw_house(canvas, scene, prop)
-    elif prop.z >= 2:
-        draw = _draw_tree if prop.kind in ("tree", "bush") else _draw_post
+    draw = {"house": _draw_house, "tree": _draw_tree, "bush": _draw_tree}.get(prop.kind, _draw_post)
+    if prop.kind == "house" or prop.z >= 2:
         draw(canvas, scene, prop)
 
 
@@ -98,8 +96,8 @@ def _draw_post(canvas: Canvas, scene: Scene, prop: Prop) -> None:
     parts = [(quad(x - radius, x, 0, prop.size), 0.8 * grey), (quad(x, x + radius, 0, prop.size), 1.15 * grey)]
     if prop.kind == "lamp":
         arm, head = sorted((x, x + 1.8 * to_road)), sorted((x + 1.2 * to_road, x + 1.9 * to_road))
-        parts.append((quad(arm[0], arm[1], prop.size - 0.1, prop.size), grey))
-        parts.append((quad(head[0], head[1], prop.size - 0.2, prop.size - 0.05), 1.3 * grey))
+        parts.append((quad(*arm, prop.size - 0.1, prop.size), grey))
+        parts.append((quad(*head, prop.size - 0.2, prop.size - 0.05), 1.3 * grey))
     if prop.kind == "sign":
         parts += _sign_board(prop, ground, light)
     fill_prop(canvas, scene, parts)
@@ -114,11 +112,8 @@ def _sign_board(prop: Prop, ground: float, light: float) -> list[tuple[np.ndarra
         (12, 0.0, (0.65, 0.3, 0.1), (0.7, 0.35, 0.15)),
     )[prop.variant % 4]
     cos, sin = circle(corners, start).T
-    parts = []
-    for radius, colour in ((0.35, outer), (0.24, inner)):
-        board = points(prop.x + radius * cos, ground - prop.size + 0.3 + radius * sin, prop.z - 0.08)
-        parts.append((board, np.asarray(colour) * light * 255))
-    return parts
+    boards = (points(prop.x + r * cos, ground - prop.size + 0.3 + r * sin, prop.z - 0.08) for r in (0.35, 0.24))
+    return [(board, np.asarray(colour) * light * 255) for board, colour in zip(boards, (outer, inner), strict=True)]
 
 
 def _draw_house(canvas: Canvas, scene: Scene, prop: Prop) -> None:

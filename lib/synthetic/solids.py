@@ -120,6 +120,12 @@ def circle(count: int, start: float = 0.0) -> np.ndarray:
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
+def wheel_circle(count: int) -> np.ndarray:
+    """Points around a wheel of 12 corners, (count, 2), scaled so that its lowest edge touches the ground."""
+    corners = np.resize(circle(12, np.pi / 12), (count, 2))
+    return corners / np.abs(corners[:, 1]).max()
+
+
 def band(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Quadrilaterals between two polylines (K, 3), from corner to corner: (K - 1, 4, 3)."""
     return np.stack([first[:-1], first[1:], second[1:], second[:-1]], axis=1)
@@ -138,10 +144,3 @@ def side_quad(along: Span, up: Span, side: float) -> np.ndarray:
 def level_quad(along: Span, up: float, side: float) -> np.ndarray:
     """A horizontal rectangle of half-width ``side``, (4, 3): right edge forwards, left edge backwards."""
     return points(np.array([along[0], along[1], along[1], along[0]]), up, side * np.array([-1, -1, 1, 1]))
-
-
-def sub_quad(quad: np.ndarray, u: Span, v: Span) -> np.ndarray:
-    """The part of a quad (4, 3) between bilinear coordinates u (corner 0 -> 1) and v (corner 0 -> 3), as (4, 3)."""
-    corners = [(u[0], v[0]), (u[1], v[0]), (u[1], v[1]), (u[0], v[1])]
-    a, b, c, d = quad
-    return np.stack([(1 - s) * (1 - t) * a + s * (1 - t) * b + s * t * c + (1 - s) * t * d for s, t in corners])

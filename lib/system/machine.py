@@ -22,6 +22,29 @@ def available_memory() -> int | None:
     return found[0] if found else None
 
 
+def free_shared_memory() -> int | None:
+    """Free bytes of /dev/shm, through which processes exchange tensors; None where there is none, or no limit."""
+    try:
+        status = os.statvfs("/dev/shm")
+    except (OSError, AttributeError):
+        return None
+    return status.f_bavail * status.f_frsize if status.f_blocks else None
+
+
+def allow_open_files(number: int) -> int:
+    """Raise this process's soft limit of open files to ``number`` where it is lower; returns the limit that holds."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return number
+    unlimited = resource.RLIM_INFINITY
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != unlimited and soft < number:
+        soft = number if hard == unlimited else min(number, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return number if soft == unlimited else soft
+
+
 def leave_ctrl_c_to_parent() -> None:
     """Ignore SIGINT in a worker process: a terminal sends it to all processes, and each would print a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,144 @@
+"""Loader processes: what they need of the machine, and an end to every wait for one that is dead or silent."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import cv2
+from torch.utils.data import DataLoader
+
+from ..system.machine import allow_open_files, free_shared_memory, keep_freed_memory
+
+_POLL_SECONDS = 1.0
+_MOST_POLLS = 600  # without a batch; polls and not the clock, which goes on while a whole job is suspended
+_POLLS_AFTER_SIGNAL = 5
+_BATCHES_IN_USE = 3  # in the training process, beside the two that each worker has ready
+_OPEN_FILES = 64  # of a process without workers: libraries, log, checkpoint
+_CURE = "set dataset.num_workers to a smaller number (0: no loader processes)"
+
+
+class WatchedLoader(DataLoader[Any]):
+    """A DataLoader that raises ConnectionError where a worker has died, or where no batch arrives in ten minutes.
+
+    torch waits without end for a silent worker. The next batch is therefore awaited in a thread.
+    """
+
+    asked_to_stop: Callable[[], bool] = staticmethod(lambda: False)
+    """whether a signal has arrived: then five seconds without a batch are enough"""
+    processes: tuple[BaseProcess, ...] = ()
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        if not self.num_workers:
+            yield from super().__iter__()
+            return
+        others = multiprocessing.active_children()
+        with _own_sigchld_handler():
+            iterator = super().__iter__()
+        started = tuple(process for process in multiprocessing.active_children() if process not in others)
+        self.processes = started or self.processes  # an epoch after the first one uses the same
+        with ThreadPoolExecutor(1) as thread:
+            while True:
+                batch = thread.submit(next, iterator, None)
+                try:
+                    polls = 0
+                    while not wait([batch], _POLL_SECONDS).done:
+                        polls += 1
+                        self._check_workers(polls)
+                    item = batch.result()
+                except BaseException as error:
+                    if not wait([batch], _POLL_SECONDS).done:  # the thread would wait on, and this one for it
+                        for process in self.processes:
+                            process.kill()
+                    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+                        self._check_workers(0)
+                    raise
+                if item is None:
+                    return
+                yield item
+
+    def _check_workers(self, polls: int) -> None:
+        for process in self.processes:
+            if not process.is_alive():
+                code = process.exitcode or 0
+                how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+                memory = ", which the system sends when memory runs out" if code == -signal.SIGKILL else ""
+                raise ConnectionError(f"a loader process (pid {process.pid}) {how}{memory}; {_CURE}")
+        if polls >= _MOST_POLLS or (polls >= _POLLS_AFTER_SIGNAL and self.asked_to_stop()):
+            seconds = f"{polls * _POLL_SECONDS:.0f} s"
+            raise ConnectionError(f"no batch from the loader processes for {seconds}: can the data set be read? {_CURE}")
+
+
+@contextlib.contextmanager
+def _own_sigchld_handler() -> Iterator[None]:
+    """Keep the present handler. torch's raises an error amid an optimizer step or a checkpoint when a worker dies."""
+    handler = signal.getsignal(signal.SIGCHLD)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, handler)
+
+
+class SharedBatches:
+    """Collates samples to a batch in shared memory, in a worker.
+
+    torch does the second in a thread whose errors lose the batch; here they reach the training process.
+    """
+
+    def __init__(self, collate: Callable[[Any], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, samples: Any) -> Any:
+        """Raises ConnectionError where the shared memory is full."""
+        batch = self.collate(samples)
+        try:
+            for tensor in (batch.images, *batch.targets.values()):
+                tensor.share_memory_()
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            raise ConnectionError(f"no shared memory for a batch ({reason}); {_CURE}") from None
+        return batch
+
+
+def require_resources(workers: int, batch_bytes: int, tensors: int, ranks: int) -> None:
+    """Raise ValueError where shared memory or open files are too few for the workers of ``ranks`` processes.
+
+    ``batch_bytes``: of one rank's share of a batch, in ``tensors`` tensors. Raises the soft limit of open files.
+    """
+    batches = 2 * workers + _BATCHES_IN_USE
+    needed, free = batches * batch_bytes * ranks, free_shared_memory()
+    if free is not None and needed > free:
+        raise ValueError(
+            f"{workers * ranks} loader processes need {needed / 1e6:.0f} MB of shared memory, /dev/shm has "
+            f"{free / 1e6:.0f} MB; start the container with a larger --shm-size (docker), or {_CURE}"
+        )
+    files = _OPEN_FILES + 4 * workers + tensors * (_BATCHES_IN_USE + 2)
+    allowed = allow_open_files(files)
+    if allowed < files:
+        raise ValueError(
+            f"{workers} loader processes need {files} open files, the limit is {allowed} (ulimit -n); raise it, or {_CURE}"
+        )
+
+
+def init_worker(_: int) -> None:
+    """Settings of a worker: one thread, and signals of the training process only."""
+    cv2.setNumThreads(0)  # the workers already use all cores
+    keep_freed_memory()  # every sample needs arrays of the same sizes
+    # Terminals and torchrun send signals to the whole process group. The main process then finishes its step, for
+    # which it needs the loader: a worker ignores these signals and accepts SIGTERM from the main process only.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_exit_on_sigterm_from, args=(os.getppid(),), daemon=True).start()
+
+
+def _exit_on_sigterm_from(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
