@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -37,30 +37,32 @@ class WatchedLoader(DataLoader[Any]):
         if not self.num_workers:
             yield from super().__iter__()
             return
-        others = multiprocessing.active_children()
-        with _own_sigchld_handler():
-            iterator = super().__iter__()
-        started = tuple(process for process in multiprocessing.active_children() if process not in others)
-        self.processes = started or self.processes  # an epoch after the first one uses the same
         with ThreadPoolExecutor(1) as thread:
-            while True:
-                batch = thread.submit(next, iterator, None)
-                try:
-                    polls = 0
-                    while not wait([batch], _POLL_SECONDS).done:
-                        polls += 1
-                        self._check_workers(polls)
-                    item = batch.result()
-                except BaseException as error:
-                    if not wait([batch], _POLL_SECONDS).done:  # the thread would wait on, and this one for it
-                        for process in self.processes:
-                            process.kill()
-                    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
-                        self._check_workers(0)
-                    raise
-                if item is None:
-                    return
-                yield item
+            if self.processes:  # waits until the workers of the last epoch begin this one
+                iterator = self._await(thread.submit(super().__iter__))
+            else:
+                others = multiprocessing.active_children()
+                with _own_sigchld_handler():
+                    iterator = super().__iter__()
+                self.processes = tuple(child for child in multiprocessing.active_children() if child not in others)
+            while (batch := self._await(thread.submit(next, iterator, None))) is not None:
+                yield batch
+
+    def _await(self, result: "Future[Any]") -> Any:
+        """What the thread returns or raises; ConnectionError where it waits for a worker in vain."""
+        try:
+            polls = 0
+            while not wait([result], _POLL_SECONDS).done:
+                polls += 1
+                self._check_workers(polls)
+            return result.result()
+        except BaseException as error:
+            if not wait([result], _POLL_SECONDS).done:  # the thread would wait on, and this one for it
+                for process in self.processes:
+                    process.kill()
+            if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+                self._check_workers(0)
+            raise
 
     def _check_workers(self, polls: int) -> None:
         for process in self.processes:

@@ -161,11 +161,10 @@ class Trainer:
         except (ValueError, OSError):
             while queue:
                 self.record_step(queue.popleft())
-            if self.progress.frames_done:
-                path = self.save(LAST)
-                if self.interruption.signum is not None and self.ranks.size == 1:
-                    self._stop()
-                logger.info("saved as %s; the same command with --resume continues there", path)
+            path = self.save(LAST)
+            if self.interruption.signum is not None and self.ranks.size == 1:
+                self._stop()
+            logger.info("saved as %s; the same command with --resume continues there", path)
             raise
 
     def _is_due(self) -> bool:
