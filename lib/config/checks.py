@@ -1,13 +1,23 @@
 """Checks of single values. The error names the key, the value and what is accepted."""
 
 import difflib
+import reprlib
 from collections.abc import Sequence
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 120, 120
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 20
+
+
+def shown(value: object) -> str:
+    """``repr`` for messages: long texts, lists and mappings are shortened, which YAML aliases can make huge."""
+    return _SHORT.repr(value)
 
 
 def require(ok: bool, key: str, value: object, accepted: str) -> None:
     """Raise ValueError unless ``ok``; ``accepted`` describes the values that are allowed."""
     if not ok:
-        raise ValueError(f"{key} must be {accepted}, got {value!r}")
+        raise ValueError(f"{key} must be {accepted}, got {shown(value)}")
 
 
 def require_one_of(key: str, value: str, accepted: Sequence[str]) -> None:
@@ -15,7 +25,7 @@ def require_one_of(key: str, value: str, accepted: Sequence[str]) -> None:
     if value not in accepted:
         near = difflib.get_close_matches(value, accepted, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{key} must be one of {', '.join(accepted)}, got {value!r}{hint}")
+        raise ValueError(f"{key} must be one of {', '.join(accepted)}, got {shown(value)}{hint}")
 
 
 def require_minimum(section: str, values: object, **minimum: float) -> None:

@@ -5,6 +5,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from .checks import shown
+
 _TYPE_TEXTS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
@@ -18,20 +20,20 @@ def convert(value: Any, hint: Any, key: str) -> Any:
         return tuple(convert(item, arguments[0], key) for item in items)
     if origin is dict:
         if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-            raise ValueError(f"{key} must be a mapping such as {{Car: [1.5, 1.6, 3.5]}}, got {value!r}")
+            raise ValueError(f"{key} must be a mapping such as {{Car: [1.5, 1.6, 3.5]}}, got {shown(value)}")
         return {name: convert(item, arguments[1], f"{key}.{name}") for name, item in value.items()}
     if origin is types.UnionType:  # bool | str
         if isinstance(value, arguments):
             return value
-        raise ValueError(f"{key} must be {' or '.join(_TYPE_TEXTS[a] for a in arguments)}, got {value!r}")
+        raise ValueError(f"{key} must be {' or '.join(_TYPE_TEXTS[a] for a in arguments)}, got {shown(value)}")
     if hint is float and isinstance(value, str):
         value = _to_number(value)  # YAML 1.1 reads 1e-5 as a string
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = _to_number(f"{value}.0")
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ValueError(f"{key} must be {_TYPE_TEXTS[hint]}, got {value!r}")
+        raise ValueError(f"{key} must be {_TYPE_TEXTS[hint]}, got {shown(value)}")
     if hint is float and not abs(value) < float("inf"):
-        raise ValueError(f"{key} must be finite, got {value!r}")
+        raise ValueError(f"{key} must be finite, got {shown(value)}")
     return value
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from .checks import shown
 from .conversion import convert
 from .schema import Config
 
@@ -32,6 +33,9 @@ _RETIRED = ("dataset.use_dontcare", "model.type", "model.neck", "model.num_class
 """keys of official files and of version 0.1 that only one value fits: checked by _check_retired and not stored"""
 
 
+_MOST_BYTES, _MOST_LEVELS, _MOST_ALIASES = 1 << 16, 20, 20
+
+
 class _UniqueKeyLoader(yaml.SafeLoader):
     """Safe YAML in which a repeated key is an error, where PyYAML takes the last value."""
 
@@ -43,7 +47,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
             key = key_node.value
             if key != "<<" and key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is written twice", key_node.start_mark
+                    None, None, f"key {shown(key)} is written twice", key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
@@ -51,11 +55,24 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file, None if it is empty. Raises ValueError, also for a key that is written twice."""
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError(f"{path}: {path.stat().st_size} bytes are too many for a configuration; at most {_MOST_BYTES}")
     try:
-        return yaml.load(path.read_bytes(), _UniqueKeyLoader)  # UTF-8 or, with its mark, UTF-16
+        return _parse_yaml(path.read_bytes())  # UTF-8 or, with its mark, UTF-16
     except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are not UTF-8, dates such as 2026-13-45
         reason = " ".join(str(error).split()).replace('in "<byte string>", ', "")
         raise ValueError(f"{path}: not valid YAML in UTF-8: {reason}") from None
+
+
+def _parse_yaml(text: str | bytes) -> Any:
+    """Raises yaml.YAMLError, or ValueError for what would take all memory or all of the stack."""
+    depth = aliases = 0
+    for event in yaml.parse(text, _UniqueKeyLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        aliases += isinstance(event, yaml.AliasEvent)
+        if depth > _MOST_LEVELS or aliases > _MOST_ALIASES:
+            raise ValueError(f"more than {_MOST_LEVELS} levels or {_MOST_ALIASES} aliases")
+    return yaml.load(text, _UniqueKeyLoader)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -108,7 +125,7 @@ def _check_retired(retired: Mapping[str, Any], config: Config) -> None:
     for name, value in retired.items():
         if str(value).lower() not in [str(each).lower() for each in accepted[name]]:
             texts = " or ".join(str(each) for each in accepted[name])
-            raise ValueError(f"{name} must be {texts} or left out, got {value!r}")
+            raise ValueError(f"{name} must be {texts} or left out, got {shown(value)}")
 
 
 def _find_culprit(path: Path, raw: Mapping[str, Any], overrides: Sequence[str], message: str) -> str:
@@ -128,7 +145,7 @@ def _collect_by_section(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
     def put(section: str, key: str, value: Any, written_as: str) -> None:
         if key in values[section] and values[section][key] != value:
-            raise ValueError(f"{written_as}={value!r} contradicts {section}.{key}={values[section][key]!r}")
+            raise ValueError(f"{written_as}={shown(value)} contradicts {section}.{key}={shown(values[section][key])}")
         values[section][key] = value
 
     for name, content in raw.items():
@@ -137,7 +154,7 @@ def _collect_by_section(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         elif name not in _SECTIONS:
             raise ValueError(f"unknown section {name!r}{_hint(name, (*_SECTIONS, *_GENERAL_ALIASES))}")
         elif content is not None and not isinstance(content, Mapping):
-            raise ValueError(f"section {name} must be a mapping of keys, got {content!r}")
+            raise ValueError(f"section {name} must be a mapping of keys, got {shown(content)}")
         else:
             for written, value in (content or {}).items():
                 section, key = _resolve(name, written)
@@ -166,13 +183,13 @@ def _split_override(override: str) -> tuple[str, str, Any]:
             raise ValueError(f"unknown section {section!r}{_hint(section, _SECTIONS)}")
         section, key = _resolve(section, key)
         try:
-            value = yaml.safe_load(text)
+            value = _parse_yaml(text)
         except (yaml.YAMLError, ValueError):
-            raise ValueError(f"{text!r} is not a YAML value") from None
+            raise ValueError(f"{shown(text)} is not a YAML value") from None
         if value is None:
             raise ValueError("a value is missing ([] is an empty list, '' an empty text)")
     except ValueError as error:
-        raise ValueError(f"--set {override!r}: {error}") from None
+        raise ValueError(f"--set {shown(override)}: {error}") from None
     return section, key, value
 
 

@@ -15,7 +15,7 @@ def find_dataroot(config: Config) -> Path:
 
     Raises FileNotFoundError where no such folder contains ImageSets/.
     """
-    given = Path(config.general.dataroot).expanduser()
+    given = _expand(config.general.dataroot, "general.dataroot")
     stripped = Path(*(part for part in given.parts if part != ".."))
     candidates = [given] if given.is_absolute() else [PROJECT_ROOT / given, PROJECT_ROOT / stripped]
     for candidate in candidates:
@@ -34,10 +34,18 @@ def find_file(name: str, key: str) -> Path:
     ``key``: the key or option that names the file, for messages. Raises FileNotFoundError, or ValueError where both
     folders contain such a file.
     """
-    given = Path(name).expanduser()
+    given = _expand(name, key)
     found = [place for place in (PROJECT_ROOT / given, given) if place.is_file()]
     if not found:
         raise FileNotFoundError(f"{key}: no file {name!r}; looked for {PROJECT_ROOT / given}, {given.absolute()}")
     if not found[0].samefile(found[-1]):
         raise ValueError(f"{key}: {name!r} may mean {found[0]} or {found[1].absolute()}; give the full path of one")
     return found[0]
+
+
+def _expand(name: str, key: str) -> Path:
+    """``name`` with the home folder in place of ~."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise FileNotFoundError(f"{key}: {name!r}: there is no such user") from None

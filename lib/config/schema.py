@@ -69,7 +69,7 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         require_one_of("optimizer.type", self.type.lower(), ("adam", "adamw", "sgd"))
-        require(self.lr > 0, "optimizer.lr", self.lr, "> 0")
+        require(0 < self.lr <= 1000, "optimizer.lr", self.lr, "in (0, 1000]")
         require_minimum("optimizer", self, weight_decay=0)
         require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "in [0, 1)")
 

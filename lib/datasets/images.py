@@ -72,12 +72,10 @@ def read_image(path: Path, upright: bool = False) -> np.ndarray:
     Raises OSError, or ValueError for a file that cannot be decoded or whose compressed data is damaged.
     """
     content = path.read_bytes()  # OpenCV cannot open a file whose name is not UTF-8
-    image = _decode_rgb_png(content)
-    if image is None and content.startswith(_JPEG_SIGNATURE):
-        try:  # OpenCV, Pillow and imagecodecs return gray pixels where libjpeg only warns of damage
-            image = simplejpeg.decode_jpeg(content, "RGB", strict=True)
-        except ValueError as error:
-            raise ValueError(f"{path}: this JPEG is damaged ({error}); fetch or unpack it again") from None
+    try:
+        image = _decode_jpeg(content) if content.startswith(_JPEG_SIGNATURE) else _decode_rgb_png(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: this JPEG is damaged ({error}); fetch or unpack it again") from None
     if image is None:
         try:
             image = cv2.imdecode(np.frombuffer(content, np.uint8), _AS_STORED)
@@ -152,6 +150,18 @@ def _parse_header(path: Path, file: IO[bytes]) -> PngImageFile | JpegImageFile:
         return PngImageFile(file) if is_png else JpegImageFile(file)
     except Exception:  # Pillow raises errors of many kinds for broken headers
         raise ValueError(f"{path}: not a {'PNG' if path.suffix.lower() == '.png' else 'JPEG'} file") from None
+
+
+def _decode_jpeg(content: bytes) -> np.ndarray | None:
+    """The same pixels as from OpenCV; None for rare kinds that only OpenCV reads. Raises ValueError for damaged data,
+    where libjpeg warns, but OpenCV, Pillow and imagecodecs return gray pixels."""
+    try:
+        image: np.ndarray = simplejpeg.decode_jpeg(content, "RGB", strict=True)
+    except ValueError as error:
+        if str(error).startswith("tjDecompressHeader"):
+            return None
+        raise
+    return image
 
 
 def _decode_rgb_png(content: bytes) -> np.ndarray | None:

@@ -72,8 +72,8 @@ class WatchedLoader(DataLoader[Any]):
                 memory = ", which the system sends when memory runs out" if code == -signal.SIGKILL else ""
                 raise ConnectionError(f"a loader process (pid {process.pid}) {how}{memory}; {_CURE}")
         if polls >= _MOST_POLLS or (polls >= _POLLS_AFTER_SIGNAL and self.asked_to_stop()):
-            seconds = f"{polls * _POLL_SECONDS:.0f} s"
-            raise ConnectionError(f"no batch from the loader processes for {seconds}: can the data set be read? {_CURE}")
+            silence = f"no batch from the loader processes for {polls * _POLL_SECONDS:.0f} s"
+            raise ConnectionError(f"{silence}: can the data set be read? {_CURE}")
 
 
 @contextlib.contextmanager
@@ -122,7 +122,8 @@ def require_resources(workers: int, batch_bytes: int, tensors: int, ranks: int) 
     allowed = allow_open_files(files)
     if allowed < files:
         raise ValueError(
-            f"{workers} loader processes need {files} open files, the limit is {allowed} (ulimit -n); raise it, or {_CURE}"
+            f"{workers} loader processes need {files} open files, the limit is {allowed} (ulimit -n); raise it, or "
+            f"{_CURE}"
         )
 
 

@@ -1,5 +1,8 @@
 """Object-wise depth maps: every pixel of a label's 2D box has the depth of its object, as in DDML's published code."""
 
+import io
+import math
+import zipfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -59,7 +62,10 @@ def write_object_depth(path: Path, depth_map: np.ndarray) -> None:
     """
     with atomic_write(path, sync=False) as file:
         if path.suffix == ".npy":
-            np.save(file, depth_map)
+            # not to the file itself: numpy's error for a full disk names neither disk nor file
+            content = io.BytesIO()
+            np.save(content, depth_map)
+            file.write(content.getbuffer())
         else:
             # np.unique sorts its input, so it gets one pixel of each run of equal pixels
             flat = depth_map.ravel()
@@ -76,7 +82,8 @@ def read_object_depth(path: Path, image_size: tuple[int, int]) -> np.ndarray:
     Raises FileNotFoundError, or ValueError when the file is no float32 map of ``image_size`` (width, height).
     """
     try:
-        depth_map = _read_npz(path) if path.suffix == ".npz" else np.load(path, mmap_mode="r", allow_pickle=False)
+        packed = path.suffix == ".npz"
+        depth_map = _read_npz(path, image_size) if packed else np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: missing object-wise depth map; make it with make_obj_depth.py") from None
     except Exception as error:  # numpy raises even tokenize.TokenError for a broken header
@@ -88,7 +95,19 @@ def read_object_depth(path: Path, image_size: tuple[int, int]) -> np.ndarray:
     return depth_map
 
 
-def _read_npz(path: Path) -> np.ndarray:
+def _read_npz(path: Path, image_size: tuple[int, int]) -> np.ndarray:
+    shapes = []
+    with zipfile.ZipFile(path) as archive:
+        for name in ("depths", "index"):
+            with archive.open(f"{name}.npy") as member:
+                if np.lib.format.read_magic(member) != (1, 0):
+                    raise ValueError(f"{name} is not in version 1.0 of numpy's format")
+                shapes.append(np.lib.format.read_array_header_1_0(member)[0])
+    # before anything is decompressed: a small file can hold zeros that fill the memory
+    if math.prod(shapes[0]) > 1 << 16:
+        raise ValueError(f"depths has the shape {shapes[0]}, expected at most 65536 values")
+    if shapes[1] != image_size[::-1]:
+        return np.broadcast_to(np.float32(0), shapes[1])  # takes no memory; its shape is refused by the caller
     with np.load(path, allow_pickle=False) as content:
         depths, index = content["depths"], content["index"]
     if depths.ndim != 1 or depths.dtype != np.float32 or index.ndim != 2 or index.dtype not in (np.uint8, np.uint16):

@@ -121,7 +121,7 @@ class Trainer:
 
     def train_epoch(self) -> None:
         """One pass over the loader, or over the frames of the epoch that are left; adds to ``progress``."""
-        progress, config = self.progress, self.config.trainer
+        progress = self.progress
         if not progress.frames_done:
             # random draws of code that extends this project then follow from seed and epoch
             torch.manual_seed(self.config.general.random_seed + progress.epoch)

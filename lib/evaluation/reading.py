@@ -36,8 +36,8 @@ _KITTI_NAMES = canonical_names()
 
 
 def is_frame_id(text: str) -> bool:
-    """Whether ``text`` can be the id of a frame: ASCII letters, digits, _ and -."""
-    return re.fullmatch(r"[0-9A-Za-z_-]+", text) is not None
+    """Whether ``text`` can be the id of a frame: at most 200 ASCII letters, digits, _ and -."""
+    return re.fullmatch(r"[0-9A-Za-z_-]{1,200}", text) is not None
 
 
 def list_ids(folder: str | Path) -> list[str]:

@@ -12,6 +12,7 @@ from ..datasets.kitti import find_data_dir, find_label_dir
 from ..datasets.object_depth import PAINTED_TYPES, SUFFIXES, paint_object_depth, read_object_depth, write_object_depth
 from ..structures import list_ids, read_objects
 from ..system.commands import progress_interval
+from ..system.files import remove_leftovers
 from ..system.machine import available_cores
 from ..system.threads import map_ahead
 
@@ -33,6 +34,7 @@ def write_object_depth_maps(root: Path, force: bool = False, suffix: str = ".npy
         raise FileNotFoundError(f"{images}: no image ({suffixes}) for any of the {len(labels)} label files")
     for name in PAINTED_TYPES:
         (training / name).mkdir(exist_ok=True)
+        remove_leftovers(training / name, min_age=3600)
     threads = min(available_cores(), 16)
     counts = map_ahead(partial(_write_frame, training, force, suffix), usable, threads, 2 * threads)
     written, painted, deleted = Counter[str](), Counter[str](), 0

@@ -4,7 +4,7 @@ import logging
 import math
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
 from multiprocessing import get_context
@@ -173,7 +173,13 @@ def write_frames(plan: Plan, workers: int) -> Iterator[int]:
         # spawn, not fork: OpenCV's threads do not survive a fork
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin_worker) as pool:
             folders, ids = zip(*plan.frames, strict=True)
-            yield from pool.map(write_frame, repeat(plan), folders, ids, chunksize=4)
+            try:
+                yield from pool.map(write_frame, repeat(plan), folders, ids, chunksize=4)
+            except BrokenExecutor:
+                reason = "a process was killed, maybe since memory ran out"
+                raise ConnectionError(f"{plan.out}: {reason}; repeat with --force and fewer --workers") from None
+            finally:
+                pool.shutdown(cancel_futures=True)  # the first error ends the work
     trainval = tuple(sorted(plan.train_ids + plan.val_ids))
     lists = {"train": plan.train_ids, "val": plan.val_ids, "test": plan.test_ids, "trainval": trainval}
     for split, members in lists.items():

@@ -1,7 +1,9 @@
 """Logging, progress bars and exit statuses of commands. Free of torch: some commands do not need it."""
 
 import contextlib
+import errno
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -65,11 +67,28 @@ def run_command(
     Returns:
         the command's status, 0 for None; 2 for bad input and files that cannot be read or written (ValueError,
         OSError); 1 for a failed run (FloatingPointError: a loss is not finite; ConnectionError: another process of the
-        run ended); 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP.
+        run ended; no memory); 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP, 141 where the reader of a pipe
+        has ended.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # file names may hold bytes that are no text
+            stream.reconfigure(errors="backslashreplace")
     try:
         with interruption or contextlib.nullcontext():
-            return command() or 0
+            status = command() or 0
+            sys.stdout.flush()
+            return status
+    except BrokenPipeError:
+        drop_output()
+        return 128 + 13  # as after SIGPIPE
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        logger.debug("out of memory:", exc_info=error)
+        report(error)
+        reason = str(error).strip().partition("\n")[0]
+        sys.stderr.write(f"error: the memory does not suffice ({reason}); try a smaller dataset.batch_size\n")
+        return 1
     except (ValueError, OSError, FloatingPointError) as error:
         logger.debug("the error's origin:", exc_info=error)
         report(error)
@@ -84,8 +103,26 @@ def run_command(
         return interrupted.status
 
 
+def drop_output() -> None:
+    """Send all further output of this process nowhere: the program that read it has ended."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """numpy and Python raise MemoryError, torch a RuntimeError."""
+    if isinstance(error, MemoryError):
+        return True
+    texts = ("not enough memory", "can't allocate memory", "out of memory", "Cannot allocate memory")
+    return any(text in str(error) for text in texts)
+
+
 def _one_line(error: Exception) -> str:
     text = str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+        text = f"{error.strerror}; the file is not known, maybe the output of this command"
     if isinstance(error, OSError) and error.filename is not None and error.strerror:  # str(error): '[Errno 2] ..'
         text = f"{error.filename}: {error.strerror}"
     if text.startswith("Caught "):  # raised in a loader worker: torch puts the traceback before the message

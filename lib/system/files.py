@@ -6,6 +6,7 @@ import math
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -20,17 +21,29 @@ def atomic_write(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
     ``sync``: wait until the data is on the disk, so that a power cut cannot leave half a file. This takes too long for
     thousands of files that can be made again.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    with named_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Add ``path`` to an OSError that names no file, as that of a full disk while a file is written."""
     try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            if sync:
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
         raise
 
 
@@ -60,10 +73,23 @@ def without_nan(tree: Any) -> Any:
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files and folders, in ``folder`` and below, of processes that were killed while writing."""
-    for path in list(folder.rglob(".*.tmp")):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+def remove_leftovers(folder: Path, min_age: float = 0.0) -> None:
+    """Delete temporary files and folders, in ``folder`` and below, of processes that were killed while writing.
+
+    ``min_age``: leave those alone that were changed in the last seconds, where another process may be writing.
+    Subfolders that are links are searched too, unless they lead back to one that is searched already.
+    """
+    now, seen = time.time(), set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        leftovers = [] if real in seen else [n for n in (*folders, *files) if n[0] == "." and n.endswith(".tmp")]
+        folders[:] = [] if real in seen else [name for name in folders if name not in leftovers]
+        seen.add(real)
+        for path in (Path(root, name) for name in leftovers):
+            with contextlib.suppress(OSError):
+                if now - path.lstat().st_mtime < min_age:
+                    continue
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
