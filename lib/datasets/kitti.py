@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..structures import Calibration, Object3d, focal_net, read_objects, read_split
+from ..structures import Calibration, Object3d, focal_net, read_split, scan_objects
 from .image_cache import ImageCache
 from .images import find_image, find_second_images, read_image, read_image_header, uses_12_of_16_bits
 from .object_depth import PAINTED_TYPES, SUFFIXES, find_object_depth, paint_object_depth, read_object_depth
@@ -202,6 +202,14 @@ class KITTI:
         if self.obj_depth_dir is not None:
             read_object_depth(find_object_depth(self.obj_depth_dir, frame_id), size)
         calibration = Calibration.from_file(self.calib_dir / f"{frame_id}.txt")
-        label = self.label_dir / f"{frame_id}.txt"
-        objects = read_objects(label, class_names=self.class_names) if self.has_labels else ()
-        return size, calibration, tuple(objects)
+        return size, calibration, tuple(self._read_labels(frame_id)) if self.has_labels else ()
+
+    def _read_labels(self, frame_id: str) -> Iterator[Object3d]:
+        path = self.label_dir / f"{frame_id}.txt"
+        for line, found in scan_objects(path, class_names=self.class_names):
+            if isinstance(found, ValueError):
+                raise ValueError(f"{path}, line {line}: {found}")
+            senseless = "" if found.type == "DontCare" else found.find_senseless()
+            if senseless:
+                raise ValueError(f"{path}, line {line}: {senseless}")
+            yield found

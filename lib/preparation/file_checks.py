@@ -16,7 +16,6 @@ from ..structures import KITTI_TYPES, UNKNOWN_ALPHA, Calibration, Object3d, scan
 from ..structures.split import scan_split
 
 BOX_SLACK = 1.0  # [px] that a 2D box may exceed the image: annotation tools differ in where a pixel ends
-LARGEST_SIZE, LARGEST_DISTANCE = 100.0, 1000.0  # [m]; in KITTI 35.2 m and 146.9 m; -1000 means unknown
 
 
 @dataclass(frozen=True, order=True)
@@ -111,9 +110,8 @@ def object_faults(
         return found
     if min(obj.dimensions) <= 0:
         found.append(("size not positive", f"height, width, length {obj.dimensions}"))
-    if max(obj.dimensions) > LARGEST_SIZE or max(map(abs, obj.location_cam)) > LARGEST_DISTANCE:
-        limits = f"expected at most {LARGEST_SIZE:g} m and {LARGEST_DISTANCE:g} m"
-        found.append(("value out of range", f"size {obj.dimensions}, position {obj.location_cam}; {limits}"))
+    if senseless := obj.find_senseless():
+        found.append(("value out of range", senseless))
     if not 0 <= obj.truncated <= 1:
         found.append(("value out of range", f"truncated is {obj.truncated:g}, expected 0 .. 1"))
     if obj.occluded not in (0, 1, 2, 3):

@@ -17,6 +17,7 @@ from ..evaluation.reading import Row, canonical_names, parse_line, read_rows, sc
 
 MIN_DEPTH, MAX_DEPTH = 2.0, 65.0
 """depths z [m] of the official code: nearer objects are not painted on depth maps; defaults of the keys for training"""
+SMALLEST_SIZE, LARGEST_SIZE, LARGEST_DISTANCE, LARGEST_PIXEL = 0.01, 100.0, 1000.0, 1e5  # [m], [m], [m], [px]
 TRAINING_DIFFICULTIES = (("Easy", 40, 0.15, 0), ("Moderate", 25, 0.3, 1), ("Hard", 25, 0.5, 2))
 """(name, least height [px], largest truncated, largest occluded) of the official training code."""
 
@@ -85,6 +86,21 @@ class Object3d:
             if height >= min_height and self.truncated <= max_truncated and self.occluded <= max_occluded:
                 return name
         return "UnKnown"
+
+    def find_senseless(self) -> str:
+        """What no object can have: a size, a position or a box beyond these bounds; '' if there is nothing of the kind.
+
+        Sizes of 0 and less, and a position of -1000, mean that they are unknown. KITTI's labels have sizes of 0.2 to
+        35.2 m and positions of up to 147 m.
+        """
+        sizes, position = self.dimensions, self.location_cam
+        if max(sizes) > LARGEST_SIZE or any(0 < size < SMALLEST_SIZE for size in sizes):
+            return f"size {sizes}, expected {SMALLEST_SIZE:g} .. {LARGEST_SIZE:g} m"
+        if max(map(abs, position)) > LARGEST_DISTANCE:
+            return f"position {position}, expected at most {LARGEST_DISTANCE:g} m"
+        if max(map(abs, self.bbox_img)) > LARGEST_PIXEL:
+            return f"2D box {self.bbox_img}, expected at most {LARGEST_PIXEL:g} px"
+        return ""
 
     def corners_cam(self) -> np.ndarray:
         """The 8 corners, (8, 3) [m, rectified camera].
