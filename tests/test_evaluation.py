@@ -21,6 +21,7 @@ from lib.evaluation import (
     TYPE_NAMES,
     Annotations,
     KittiResult,
+    compilation,
     evaluate_annotations,
     evaluate_kitti,
     evaluate_objects,
@@ -221,20 +222,36 @@ def test_separators_and_numbers(tmp_path: Path) -> None:
 
 def test_without_a_place_for_its_cache_numba_compiles_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a read-only container."""
-    compile_one = numba.njit
 
-    def refuse_cache(*arguments, **options):
-        if options.get("cache"):
-            raise RuntimeError("cannot cache function: no locator available")
-        return compile_one(*arguments, **options)
+    def refuse_cache(function):
+        raise RuntimeError("cannot cache function: no locator available")
 
-    monkeypatch.setattr(numba, "njit", refuse_cache)
+    monkeypatch.setattr(compilation, "_Cache", refuse_cache)
 
     @compiled
     def double(value):
         return 2 * value
 
     assert double(21) == 42 and double.signatures
+
+
+@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
+def test_a_damaged_file_of_numbas_cache_is_made_anew(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+    def square(value):
+        return value * value
+
+    qualified = square.__qualname__
+    for cut in (False, True, False):
+        square.__qualname__ = qualified
+        for path in tmp_path.rglob(f"*{suffix}") if cut else ():
+            path.write_bytes(path.read_bytes()[:-20])
+        caplog.clear()
+        assert compiled(square)(7) == 49
+        assert ("compiling anew" in caplog.text) == cut, caplog.text
 
 
 # ---- the command ----

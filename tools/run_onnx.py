@@ -18,8 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
+PIXEL_LIMIT = "OPENCV_IO_MAX_IMAGE_PIXELS"
+os.environ.setdefault(PIXEL_LIMIT, str(1 << 26))  # before OpenCV is loaded: a small file may state a huge size
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
 
 PROVIDERS = ["CPUExecutionProvider"]  # with onnxruntime-gpu, put "CUDAExecutionProvider" first
 FORMAT = "ddml-monodle detector, 1"
@@ -51,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         return run(args)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError) as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 2
     except KeyboardInterrupt:
@@ -259,9 +262,13 @@ def detect(model: Model, paths: Sequence[Path], cameras: Sequence[np.ndarray], t
 def read_image(path: Path) -> np.ndarray:
     """(H, W, 3) uint8, BGR, turned upright by its EXIF orientation, as tools/predict.py does."""
     content = np.frombuffer(path.read_bytes(), np.uint8)
-    image = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
+    try:
+        image = cv2.imdecode(content, cv2.IMREAD_COLOR)
+    except cv2.error:  # an empty file, or too many pixels
+        image = None
     if image is None:
-        raise ValueError(f"{path}: this image cannot be decoded; expected a PNG or JPEG")
+        limit = f"at most {os.environ[PIXEL_LIMIT]} pixels (set {PIXEL_LIMIT} for more)"
+        raise ValueError(f"{path}: this image cannot be decoded; expected a PNG or JPEG with {limit}")
     return image
 
 

@@ -16,7 +16,7 @@ from lib.engine.device import existing_gpus
 from lib.engine.distributed import launch, own_rank, record_error, started_by_torchrun
 from lib.pipeline.checkpoints import NEWEST
 from lib.pipeline.run import run_experiment
-from lib.system.commands import run_command
+from lib.system.commands import outlast_output, run_command
 from lib.system.interruption import Interruption
 
 
@@ -59,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         processes = len(existing_gpus(config.trainer.gpu_ids))
         if processes > 1 and not started_by_torchrun():
             return launch(processes, Path(__file__), sys.argv[1:] if argv is None else argv)
-        run_experiment(config, args.evaluate_only, args.overwrite, args.resume, interruption)
+        with outlast_output():
+            run_experiment(config, args.evaluate_only, args.overwrite, args.resume, interruption)
         return 0
 
     return run_command(train_val, interruption, record_error)

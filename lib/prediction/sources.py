@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from ..datasets.images import IMAGE_SUFFIXES, read_image, read_image_header
+from ..system.files import require_text_name
 
 _SUFFIXES = ", ".join(IMAGE_SUFFIXES)
 
@@ -98,6 +99,7 @@ def _natural_key(path: Path) -> list[int | str]:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[cv2.VideoCapture]:
+    require_text_name(path)
     before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # errors are reported here
     try:
         # FFMPEG explicitly: other backends take the digits of a file's name for an image sequence

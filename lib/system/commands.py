@@ -6,9 +6,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from typing import Any, TextIO, cast
 
 from .interruption import Interrupted, Interruption
 
@@ -27,7 +28,7 @@ def setup_logging(log_file: Path | None = None, level: int = logging.INFO) -> No
     memory: logging.Handler = MemoryHandler(1000, flushLevel=logging.CRITICAL + 1)  # kept for the next call
     if log_file is not None:
         log_file.parent.mkdir(parents=True, exist_ok=True)
-        memory = logging.FileHandler(log_file, encoding="utf-8")
+        memory = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
         memory.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for handler in list(root.handlers):
         if getattr(handler, "_by_setup_logging", False):
@@ -79,7 +80,7 @@ def run_command(
             sys.stdout.flush()
             return status
     except BrokenPipeError:
-        drop_output()
+        _drop_output(sys.stdout, sys.stderr)
         return 128 + 13  # as after SIGPIPE
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
@@ -103,12 +104,48 @@ def run_command(
         return interrupted.status
 
 
-def drop_output() -> None:
-    """Send all further output of this process nowhere: the program that read it has ended."""
+def _drop_output(*streams: TextIO) -> None:
+    """Send all further output nowhere: the program that read it has ended."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for number in (1, 2):
-        os.dup2(nowhere, number)
+    for stream in streams:
+        os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
+
+
+@contextlib.contextmanager
+def outlast_output() -> Iterator[None]:
+    """Go on where the terminal or the program behind a pipe ends, or the disk of a redirected output is full.
+
+    For a training, whose messages are in its log file too.
+    """
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast(TextIO, _LastingStream(stream)) for stream in streams)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
+class _LastingStream:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, function: Callable[[], object]) -> None:
+        try:
+            function()
+        except OSError as error:
+            _drop_output(self._stream)
+            logger.warning("the terminal or file that gets the output cannot be written to any more: %s", error)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -47,6 +47,14 @@ def named_errors(path: Path) -> Iterator[None]:
         raise
 
 
+def require_text_name(path: Path) -> None:
+    """Raise ValueError for a path that is not UTF-8 text: OpenCV crashes where it shall open such a video."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{path}: the name of a video must be UTF-8 text; rename it") from None
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Write a file atomically, without waiting for the disk."""
     with atomic_write(path, sync=False) as file:
