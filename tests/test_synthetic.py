@@ -2,10 +2,10 @@
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from lib.synthetic.layouts import layout_scene, random_scene, scale_P2
 from lib.synthetic.raster import NEAR_M, clip_near, project_faces
 from lib.synthetic.render import clip_box, occlusion_state, render
 from lib.synthetic.scene import Prop, Scene
-from tests.conftest import PROJECT
+from tests.conftest import PATIENCE, PROJECT, descendants, wait_until
 from tools.make_synthetic_kitti import main
 
 CaptureFixture = pytest.CaptureFixture[str]
@@ -321,17 +321,23 @@ def test_broken_layout_names_file_and_line(tmp_path: Path, capsys: CaptureFixtur
     assert "9 train frames wanted" in capsys.readouterr().err
 
 
+def ignores_ctrl_c(pid: int) -> bool:
+    signals = int(re.search(r"SigIgn:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())[1], 16)
+    return bool(signals >> signal.SIGINT - 1 & 1)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_ctrl_c_is_one_line_and_leaves_no_lists(tmp_path: Path, workers: int) -> None:
     out = tmp_path / "out"
     command = f"tools/make_synthetic_kitti.py --out {out} --train 5000 --val 1 --size 414x125 --workers {workers}"
     options = {"cwd": PROJECT, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
     process = subprocess.Popen([sys.executable, *command.split()], stdout=subprocess.PIPE, **options)
-    end = time.monotonic() + 120
-    while not any((out / "training/label_2").glob("*.txt")) and process.poll() is None and time.monotonic() < end:
-        time.sleep(0.05)
+    wait_until(lambda: any((out / "training/label_2").glob("*.txt")), process)
+    if workers > 1:  # a worker may still start when the other one has written; beside them is Python's own helper
+        wait_until(lambda: len(descendants(process.pid)) == workers + 1, process)
+        wait_until(lambda: all(map(ignores_ctrl_c, descendants(process.pid))), process)
     os.killpg(process.pid, signal.SIGINT)  # as from a terminal: to the worker processes too
-    output = process.communicate(timeout=120)[0]
+    output = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 130, output
     assert "Traceback" not in output and output.splitlines()[-1] == "ended by Ctrl-C"
     assert not any((out / "ImageSets").iterdir())

@@ -21,7 +21,7 @@ from ..postprocess import decode_detections
 from ..structures import FrameInfo, Object3d
 from .ideal_outputs import ideal_outputs
 
-REASONS = {
+REASONS = {  # why a label is not reached, and its name in tables
     "line": "label line after the first dataset.max_objects",
     "difficulty": "difficulty 'UnKnown'",
     "size": "a dimension that is not positive",
@@ -33,7 +33,6 @@ REASONS = {
     "topk": "not among the topk peaks",
     "decoded": "decoded, but overlap or 2D box too small",
 }
-"""why a label is not reached, and its name in tables"""
 
 
 class LabelledFrame(NamedTuple):
@@ -85,10 +84,7 @@ class Ceiling:
 
 
 def measure_ceiling(frames: Iterable[LabelledFrame], config: Config) -> list[Ceiling]:
-    """Encode, decode and evaluate the labels; one ceiling for each class of the writelist.
-
-    Raises ValueError as ``evaluate_annotations``.
-    """
+    """Encode, decode and evaluate the labels of each class in the writelist. ValueError as ``evaluate_annotations``."""
     classes, settings = config.dataset.writelist, decode_settings(config)
     objects, decoded = [], []
     places: list[tuple[str, int, str, float, str]] = []  # of all labels: the first fields of Missed

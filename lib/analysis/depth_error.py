@@ -54,8 +54,6 @@ class DepthError:
 
 @dataclass(frozen=True)
 class DepthErrors:
-    """The depth errors of one class."""
-
     cls: str
     bands: tuple[DepthError, ...]  # by ``DEPTH_BANDS``
     total: DepthError  # at any distance, beyond the last band too

@@ -15,7 +15,7 @@ from .depth_space import DescribedObjects
 PENALTIES = tuple(10.0**k for k in range(-6, 2))
 """of the ridge regression on standardised descriptors, for the mean squared error"""
 DEFAULT_PENALTY = 1e-2  # where the fit split has too few objects to choose
-READOUTS = {
+READOUTS = {  # name -> title in tables
     "mean": "mean depth of the fit split",
     "median": "median depth of the fit split",
     "nearest_1": "nearest neighbour",
@@ -24,17 +24,12 @@ READOUTS = {
     "linear_log": "linear, log depth",
     "depth_head": "the network's depth head",
 }
-"""name -> title in tables"""
+Bands = Sequence[tuple[float, float]]  # (near, far) [m] of true depth
 _CHUNK = 256  # held-out objects that are compared with the fit split at a time
 
 
-def measure_readouts(
-    fit: DescribedObjects, held_out: DescribedObjects, bands: Sequence[tuple[float, float]]
-) -> dict[str, Any]:
-    """Errors of each of ``READOUTS`` on the held-out objects, and the penalties that were chosen.
-
-    ``bands``: (near, far) [m] of true depth; see :func:`readout_errors`.
-    """
+def measure_readouts(fit: DescribedObjects, held_out: DescribedObjects, bands: Bands) -> dict[str, Any]:
+    """Errors of each of ``READOUTS`` on the held-out objects (:func:`readout_errors`), and the chosen penalties."""
     nearest = nearest_descriptors(fit.descriptors, held_out.descriptors, 5)
     penalties = {name: choose_penalty(fit, log) for name, log in (("linear", False), ("linear_log", True))}
     training = fit.descriptors, fit.depths, held_out.descriptors
@@ -51,9 +46,7 @@ def measure_readouts(
     return {"errors": errors, "penalties": penalties}
 
 
-def readout_errors(
-    predicted: np.ndarray, depths: np.ndarray, bands: Sequence[tuple[float, float]] = ()
-) -> dict[str, Any]:
+def readout_errors(predicted: np.ndarray, depths: np.ndarray, bands: Bands = ()) -> dict[str, Any]:
     """(N,) [m], (N,) [m] -> count; mean and median absolute error [m]; mean error relative to the true depth.
 
     The same under ``by_distance`` for true depths in [near, far) of each band, by names such as '0-30'. NaN where there

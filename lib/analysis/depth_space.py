@@ -53,8 +53,6 @@ class BoundCounts(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Distances of pairs."""
-
     depth_distance: np.ndarray  # (P,) [m]
     feature_distance: np.ndarray  # (P,)
     total: int  # number of pairs from which these were drawn

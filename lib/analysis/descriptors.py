@@ -46,10 +46,9 @@ def load_subject(name: str, checkpoint: Path, config: Config, split: str, fit_sp
     frames, fit_frames = build_dataset(config, split), build_dataset(config, fit_split)
     shared = set(frames.frame_ids) & set(fit_frames.frame_ids)
     if shared:
-        raise ValueError(
-            f"{frames.root}/ImageSets: --split {split} and --fit-split {fit_split} share {len(shared)} frames, "
-            f"the first is {min(shared)}; read-outs need other frames than those that they are fitted on"
-        )
+        where = f"{frames.root}/ImageSets: --split {split} and --fit-split {fit_split}"
+        advice = "read-outs need other frames than those that they are fitted on"
+        raise ValueError(f"{where} share {len(shared)} frames, the first is {min(shared)}; {advice}")
     return Subject(name, checkpoint, config, model, frames, fit_frames)
 
 
@@ -97,10 +96,8 @@ def describe_objects(
         done += len(batch.frames)
     objects = DescribedObjects(n_frames, *map(np.concatenate, zip(*columns, strict=True)))
     if not len(objects.depths):
-        raise ValueError(
-            f"{frames.label_dir}: the {n_frames} frames of split {frames.split!r} have no object to describe; "
-            f"dataset.writelist is {', '.join(config.writelist)}"
-        )
+        what = f"the {n_frames} frames of split {frames.split!r} have no object to describe"
+        raise ValueError(f"{frames.label_dir}: {what}; dataset.writelist is {', '.join(config.writelist)}")
     if not (np.isfinite(objects.descriptors).all() and np.isfinite(objects.head_depths).all()):
         raise ValueError(f"{subject.checkpoint}: its network's outputs on split {frames.split!r} are not finite")
     return objects

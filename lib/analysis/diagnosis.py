@@ -37,10 +37,8 @@ def diagnose_network(config: Config, checkpoint: str, split: str, max_frames: in
     results = predict(fold_batch_norm(model), loader, decode_settings(config), config.tester.topk, device)
     detections = [objects for _, objects in results]
     frames = labelled_frames(dataset)
-    calibrations, labels = [frame.info.calibration for frame in frames], [frame.objects for frame in frames]
-    oracle = replace_and_evaluate(
-        labels, detections, calibrations, config.dataset.writelist, config.tester.own_overlaps
-    )
+    cameras, labels = [frame.info.calibration for frame in frames], [frame.objects for frame in frames]
+    oracle = replace_and_evaluate(labels, detections, cameras, config.dataset.writelist, config.tester.own_overlaps)
     return path, len(dataset), oracle
 
 

@@ -24,12 +24,8 @@ _STEP = 1e-5
 
 
 class IdealOutputs(NamedTuple):
-    """The ideal outputs of one frame."""
-
-    outputs: dict[str, Tensor]
-    """input of ``decode_detections``, (1, n, ..), nearest object first"""
-    lines: list[int]
-    """the label of each of the n peaks"""
+    outputs: dict[str, Tensor]  # input of ``decode_detections``, (1, n, ..), nearest object first
+    lines: list[int]  # the label of each of the n peaks
     lost: dict[int, str]
     """reason why a label of the writelist is lost, by its line: a value of ``explain_exclusion``, 'outside', 'cell',
     'neighbour' or 'topk'. A 'cell' label can have a peak in another class, with the values of the nearer object"""

@@ -21,7 +21,7 @@ from .depth_error import DepthErrors, depth_errors, match_in_image
 
 PREDICTED, ROUNDED = "predicted", "rounded"
 """no quantity replaced; the same with the two decimals of result files, which ``tools/train_val.py`` evaluates"""
-QUANTITIES = {
+QUANTITIES = {  # what can be replaced, and its name in tables
     "box_2d": "2D box",
     "center": "projected centre",
     "depth": "depth",
@@ -30,7 +30,6 @@ QUANTITIES = {
     "heading": "heading",
     "all": "all",
 }
-"""what can be replaced, and its name in tables"""
 TITLES = {PREDICTED: "as predicted", **QUANTITIES, ROUNDED: "two decimals"}
 METRICS = ("3d", "bev")
 

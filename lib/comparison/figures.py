@@ -41,9 +41,7 @@ def ap_figures(ap: Mapping[str, Any]) -> dict[str, float]:
     try:
         for cls in ap["classes"]:
             for overlap, suffix in (("official", ""), ("loose", " loose")):
-                for metric in ("3d", "bev", "bbox"):
-                    if metric == "bbox" and suffix:
-                        continue
+                for metric in ("3d", "bev") if suffix else ("3d", "bev", "bbox"):
                     values = ap[overlap].get(cls, {}).get(metric, {}).get("R40", [None] * len(DIFFICULTIES))
                     for difficulty, value in zip(DIFFICULTIES, values, strict=True):
                         figures[f"{cls} {METRIC_TITLES[metric]} {difficulty} AP40{suffix}"] = _to_float(value)

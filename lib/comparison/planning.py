@@ -26,8 +26,6 @@ _MAY_DIFFER |= {"trainer.save_interval_minutes", "trainer.keep_last", "trainer.r
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One arm with one seed."""
-
     arm: str
     changes: tuple[str, ...]  # what the arm changes: 'section.key=value'
     seed: int
@@ -72,17 +70,12 @@ class PlannedRun:
             relevant.pop("trainer.gpu_ids", None)
         if relevant:
             changes = ", ".join(f"{key}={stored!r} (now {now!r})" for key, (stored, now) in relevant.items())
-            raise ValueError(
-                f"{self.folder} was made with another configuration: {changes}; choose another --out, "
-                "or move that folder away"
-            )
+            advice = "choose another --out, or move that folder away"
+            raise ValueError(f"{self.folder} was made with another configuration: {changes}; {advice}")
 
 
 def read_arms(path: Path, names: Sequence[str]) -> Arms:
-    """The arms ``names`` of a file, in this order.
-
-    Raises FileNotFoundError, or ValueError naming the file, the arm, and what is accepted.
-    """
+    """The arms ``names`` of a file. Raises FileNotFoundError, or ValueError naming file, arm and what is accepted."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of arms")
     content = read_yaml(path)
@@ -146,10 +139,7 @@ def plan_runs(
 
 
 def check_data(runs: Iterable[PlannedRun]) -> None:
-    """Open the first frame of both splits, as the runs will do: an error now is better than one after days.
-
-    Raises ValueError naming the arm and the file.
-    """
+    """Open a frame of both splits: errors now are better than after days. Raises ValueError naming arm and file."""
     for arm, config in {run.arm: run.config for run in runs}.items():
         try:
             build_dataset(config, config.dataset.train_split, training=True, max_frames=1)

@@ -10,7 +10,6 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -32,7 +31,6 @@ def plot_comparison(comparison: Comparison, figures: Sequence[str]) -> bytes:
     height = len(figures) * (0.6 + 0.28 * len(arms)) + 0.4
     with matplotlib.rc_context({"text.parse_math": False}):  # names are text
         image = Figure(figsize=(_WIDTH_INCH, height), layout="constrained")
-        FigureCanvasAgg(image)
         for k, name in enumerate(figures):
             left = image.add_subplot(len(figures), columns, columns * k + 1)
             _draw_panel(left, comparison, [comparison.values(arm, name) for arm in arms])

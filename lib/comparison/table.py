@@ -16,8 +16,6 @@ from .statistics import LEVEL, Sample, summarize
 
 @dataclass(frozen=True)
 class Comparison:
-    """The figures of all finished runs."""
-
     arms: tuple[str, ...]  # the others are compared with the first
     seeds: tuple[int, ...]
     runs: Mapping[tuple[str, int], Mapping[str, float]]  # (arm, seed) -> figures by name, of finished runs only

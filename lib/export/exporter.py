@@ -17,21 +17,13 @@ logger = logging.getLogger(__name__)
 
 
 def export_checkpoint(
-    checkpoint: Path,
-    out: Path,
-    config: str | None = None,
-    overrides: Sequence[str] = (),
-    opset: int = OLDEST_OPSET,
-    images: Sequence[Path] = (),
-    overwrite: bool = False,
+    path: Path, out: Path, config: str | None, overrides: list[str], opset: int, images: list[Path], overwrite: bool
 ) -> None:
-    """Write the detector of a checkpoint as the ONNX file ``out``.
+    """Write the detector of the checkpoint ``path`` as the ONNX file ``out``.
 
     ``config`` and ``overrides`` are those of ``load_network``; ``images`` are compared in addition to random ones.
-
-    Raises:
-        FileNotFoundError, ValueError: bad input, or a missing package.
-        FloatingPointError: the file does not compute what PyTorch computes.
+    Raises FileNotFoundError or ValueError for bad input or a missing package, and FloatingPointError where the file
+    does not compute what PyTorch computes.
     """
     if out.suffix.lower() != ".onnx":
         raise ValueError(f"--out must end in .onnx, got {out.name!r}")
@@ -40,10 +32,10 @@ def export_checkpoint(
     newest = newest_opset()
     if not OLDEST_OPSET <= opset <= newest:
         raise ValueError(f"--opset must be in {OLDEST_OPSET} .. {newest} (this onnx's newest), got {opset}")
-    config_used, model, _ = load_network(checkpoint, build_model, config, overrides)
+    config_used, model, _ = load_network(path, build_model, config, overrides)
     resolution = config_used.dataset.resolution
     batches = [*random_batches(resolution), *image_batches(images, resolution)]
-    logger.info("exporting %s, %s, %d x %d", checkpoint, config_used.model.backbone, *resolution)
+    logger.info("exporting %s, %s, %d x %d", path, config_used.model.backbone, *resolution)
     detector = ExportableDetector(model, config_used).eval()
     content = to_onnx(detector, opset, describe_detector(config_used))
     logger.info("comparing with PyTorch: %d images in batches of 1 to 3", sum(len(b[0]) for b in batches))

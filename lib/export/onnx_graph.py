@@ -6,6 +6,7 @@ B images, K object slots an image, H x W the network input.
 import json
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,13 +34,9 @@ class ExportableDetector(nn.Module):
     def forward(self, images: Tensor, P2: Tensor, image_size: Tensor) -> tuple[Tensor, ...]:
         """Every slot decoded, best heatmap value first; no threshold is applied, and negative sizes are kept.
 
-        Args:
-            images: (B, H, W, 3) uint8 RGB, at network resolution; OpenCV's memory layout.
-            P2: (B, 3, 4) float32, projection matrix of the original image.
-            image_size: (B, 2) float32, (width, height) of the original image [px].
-
-        Returns:
-            the values of ``lib.postprocess.decode``, in the order of :data:`OUTPUTS`.
+        ``images``: (B, H, W, 3) uint8 RGB, at network resolution, in OpenCV's memory layout; ``P2``: (B, 3, 4) float32
+        and ``image_size``: (B, 2) float32, (width, height) [px], both of the original image. Returns the values of
+        ``lib.postprocess.decode``, in the order of :data:`OUTPUTS`.
         """
         outputs = self.model(images.permute(0, 3, 1, 2), topk=self.topk)
         values = decode(outputs, P2, image_size, self.settings)
@@ -65,20 +62,13 @@ def to_onnx(detector: ExportableDetector, opset: int, metadata: Mapping[str, str
     # two images: with one, the exporter would treat the batch size as a constant
     example = (torch.zeros(2, height, width, 3, dtype=torch.uint8), torch.ones(2, 3, 4), torch.ones(2, 2))
     batch = torch.export.Dim("batch")
+    shapes = {name: {0: batch} for name in INPUTS}
+    names: dict[str, Any] = {"input_names": INPUTS, "output_names": OUTPUTS, "dynamic_shapes": shapes}
+    settings: dict[str, Any] = {"dynamo": True, "opset_version": opset, "optimize": True, "verbose": False}
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of the exporter's own deprecated parts
-            program = torch.onnx.export(
-                detector.eval(),
-                example,
-                dynamo=True,
-                opset_version=opset,
-                input_names=INPUTS,
-                output_names=OUTPUTS,
-                dynamic_shapes={name: {0: batch} for name in INPUTS},
-                optimize=True,
-                verbose=False,
-            )
+            program = torch.onnx.export(detector.eval(), example, **names, **settings)
             assert program is not None, "the new exporter returns a program"
     except torch.onnx.OnnxExporterError as error:
         raise ValueError(f"this PyTorch ({torch.__version__}) cannot export the model: {error}") from error

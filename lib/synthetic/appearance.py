@@ -10,18 +10,16 @@ from .solids import Colour, Size, Solid
 from .vehicles import CAR_SHAPES, VAN_SHAPES, passenger_vehicle, trailer, tram, truck
 
 # share of the vehicles, BGR: white, greys and black, then blue, red, green, ochre and turquoise
-_PAINTS = np.array(
-    [
-        (0.16, 0.85, 0.86, 0.86),
-        (0.18, 0.62, 0.62, 0.61),
-        (0.14, 0.34, 0.34, 0.34),
-        (0.16, 0.09, 0.09, 0.09),
-        (0.12, 0.42, 0.20, 0.09),
-        (0.10, 0.12, 0.12, 0.55),
-        (0.05, 0.20, 0.36, 0.16),
-        (0.05, 0.15, 0.50, 0.72),
-        (0.04, 0.55, 0.42, 0.18),
-    ]
+_PAINTS = (
+    (0.16, 0.85, 0.86, 0.86),
+    (0.18, 0.62, 0.62, 0.61),
+    (0.14, 0.34, 0.34, 0.34),
+    (0.16, 0.09, 0.09, 0.09),
+    (0.12, 0.42, 0.20, 0.09),
+    (0.10, 0.12, 0.12, 0.55),
+    (0.05, 0.20, 0.36, 0.16),
+    (0.05, 0.15, 0.50, 0.72),
+    (0.04, 0.55, 0.42, 0.18),
 )
 _SKIN: tuple[Colour, ...] = ((0.52, 0.63, 0.82), (0.42, 0.54, 0.74), (0.22, 0.32, 0.48))
 _HAIR: tuple[Colour, ...] = ((0.06, 0.07, 0.09), (0.10, 0.16, 0.26), (0.30, 0.45, 0.58), (0.55, 0.55, 0.55))
@@ -37,8 +35,8 @@ def build_solid(item: Object3d, rng: np.random.Generator) -> Solid:
 
 
 def _paint(rng: np.random.Generator) -> Colour:
-    shares = _PAINTS[:, 0]
-    base = _PAINTS[int(rng.choice(len(_PAINTS), p=shares / shares.sum())), 1:]
+    paints = np.array(_PAINTS)
+    base = paints[int(rng.choice(len(paints), p=paints[:, 0] / paints[:, 0].sum())), 1:]
     return tuple(np.clip(base * rng.uniform(0.8, 1.2) + rng.uniform(-0.02, 0.02, 3), 0.03, 0.95).tolist())
 
 

@@ -8,6 +8,9 @@ from ..structures import Object3d
 
 def footprints_overlap(a: Object3d, b: Object3d, margin: float = 0.25) -> bool:
     """Whether two boxes, seen from above and each grown by ``margin`` / 2 [m], overlap (separating axes)."""
+    reach = 0.5 * (math.hypot(*a.dimensions[1:]) + math.hypot(*b.dimensions[1:])) + 2 * margin
+    if math.dist(a.location_cam[::2], b.location_cam[::2]) > reach:
+        return False
     both = ((a, b), (b, a))
     return all(_side_of_walls(item, other.corners_cam()[:4, ::2].tolist(), -margin) is None for item, other in both)
 

@@ -36,11 +36,12 @@ def random_scene(seed: int, frame: int, size: ImageSize = KITTI_SIZE, stream: in
 def layout_scene(label_path: Path, calib_path: Path, seed: int, size: ImageSize | None = None) -> Scene:
     """The objects of a KITTI label file (types, sizes, poses unchanged; DontCare left out) in a random street.
 
-    The ground plane is fitted to the bottoms of the objects. ``size`` None: the size that belongs to the calibration.
+    The ground plane is fitted to the bottoms of the objects. ``size`` None: the size that belongs to the calibration's
+    focal length, the most frequent one if it is unknown.
     Raises FileNotFoundError or ValueError for missing or broken files.
     """
     calibration = Calibration.from_file(calib_path)
-    own_size = image_size_of(calibration)
+    own_size = next((s for focal, s in _SIZES_BY_FOCAL.items() if abs(calibration.fu - focal) < 0.01), KITTI_SIZE)
     size = size or own_size
     calibration = Calibration(scale_P2(calibration.P2, own_size, size))
     objects = [o for o in read_objects(label_path) if o.type in OBJECT_TYPES and o.location_cam[2] > -50]
@@ -95,11 +96,6 @@ def _random_surroundings(
     blur = look.blur * min(1.0, size[0] / KITTI_SIZE[0])
     look = replace(look, blur=blur if blur > 0.3 else 0.0)
     return lighting, look, tuple(random_props(rng, road, objects, reserved or (road.left - 3.2, road.right + 3.2)))
-
-
-def image_size_of(calibration: Calibration) -> ImageSize:
-    """(width, height) [px] of the KITTI images with this focal length; the most frequent size if it is unknown."""
-    return next((size for focal, size in _SIZES_BY_FOCAL.items() if abs(calibration.fu - focal) < 0.01), KITTI_SIZE)
 
 
 def scale_P2(P2: np.ndarray, size: ImageSize, new_size: ImageSize) -> np.ndarray:

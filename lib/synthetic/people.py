@@ -20,11 +20,7 @@ class Clothes:
 
 
 def pedestrian(dimensions: Size, clothes: Clothes, left_leads: bool) -> Solid:
-    """A walking person.
-
-    Hands and feet reach the faces of the 3D box, as in KITTI, where the box contains the swinging limbs: the step is
-    as long as the box.
-    """
+    """A walking person whose hands and feet reach the faces of the 3D box: KITTI's boxes contain the swinging limbs."""
     builder = SolidBuilder(dimensions)
     toe, heel = 0.20 / builder.length, 0.07 / builder.length
     for sign in (-1.0, 1.0):
@@ -112,10 +108,9 @@ def _add_torso_and_head(
 def _add_bicycle_wheel(builder: SolidBuilder, axle: float, radius_m: float) -> None:
     """A ring of square section; hub and spokes are too thin to be seen."""
     cos, sin = wheel_circle(13).T  # the first corner again at the end
-    half, inner_m = 0.02 / builder.width, radius_m - 0.045
+    half, rim_m = 0.02 / builder.width, radius_m - 0.045
     outer, inner = (
-        points(axle + r / builder.length * cos, (radius_m + r * sin) / builder.height, half)
-        for r in (radius_m, inner_m)
+        points(axle + r / builder.length * cos, (radius_m + r * sin) / builder.height, half) for r in (radius_m, rim_m)
     )
     mirror = (1, 1, -1)
     for first, second in ((outer, inner), (outer * mirror, inner * mirror), (outer, outer * mirror)):

@@ -96,10 +96,7 @@ def draw_solid(canvas: Canvas, scene: Scene, item: Object3d, solid: Solid, insta
 def patch_bounds(
     points_img: np.ndarray, image: np.ndarray, margin: tuple[int, int] = (1, 2)
 ) -> tuple[int, int, int, int] | None:
-    """(left, top, right, bottom) [px] around points (..., 2) inside an image (H, W, ..); None when it is empty.
-
-    ``margin``: pixels added before the first and after the last point.
-    """
+    """(left, top, right, bottom) [px] of an image around points (..., 2) and a margin (before, after), or None."""
     points = points_img.reshape(-1, 2)
     left, top = np.maximum(np.floor(points.min(axis=0)) - margin[0], 0).astype(int).tolist()
     right, bottom = np.minimum(np.ceil(points.max(axis=0)) + margin[1], image.shape[1::-1]).astype(int).tolist()

@@ -31,10 +31,7 @@ class RenderedFrame:
 
 
 def render(scene: Scene, dont_care_beyond: float = DONT_CARE_BEYOND_M) -> RenderedFrame:
-    """Draw the scene from far to near and measure its labels. A pure function of its arguments.
-
-    ``dont_care_beyond``: objects at a larger depth [m] become DontCare labels.
-    """
+    """Draw the scene and measure its labels; those beyond ``dont_care_beyond`` [m] become DontCare. A pure function."""
     width, height = scene.size
     canvas = Canvas(np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.uint16))
     draw_sky(canvas.image, scene)
@@ -98,13 +95,8 @@ def measure_label(item: Object3d, visible: int, pixels: int, box_img: Box, size:
     if visible < MIN_PIXELS or x2 - x1 < 1 or y2 - y1 < 1:
         return None
     x, _, z = item.location_cam
-    return replace(
-        item,
-        truncated=round(truncated, 2),
-        occluded=occlusion_state(visible / pixels),
-        alpha=round(wrap_angle(item.rotation_y - math.atan2(x, z)), 2),
-        bbox_img=(x1, y1, x2, y2),
-    )
+    occluded, alpha = occlusion_state(visible / pixels), round(wrap_angle(item.rotation_y - math.atan2(x, z)), 2)
+    return replace(item, truncated=round(truncated, 2), occluded=occluded, alpha=alpha, bbox_img=(x1, y1, x2, y2))
 
 
 def _dont_care(item: Object3d) -> Object3d:

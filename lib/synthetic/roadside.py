@@ -96,8 +96,8 @@ def _draw_post(canvas: Canvas, scene: Scene, prop: Prop) -> None:
     parts = [(quad(x - radius, x, 0, prop.size), 0.8 * grey), (quad(x, x + radius, 0, prop.size), 1.15 * grey)]
     if prop.kind == "lamp":
         arm, head = sorted((x, x + 1.8 * to_road)), sorted((x + 1.2 * to_road, x + 1.9 * to_road))
-        parts.append((quad(*arm, prop.size - 0.1, prop.size), grey))
-        parts.append((quad(*head, prop.size - 0.2, prop.size - 0.05), 1.3 * grey))
+        parts.append((quad(arm[0], arm[1], prop.size - 0.1, prop.size), grey))
+        parts.append((quad(head[0], head[1], prop.size - 0.2, prop.size - 0.05), 1.3 * grey))
     if prop.kind == "sign":
         parts += _sign_board(prop, ground, light)
     fill_prop(canvas, scene, parts)
@@ -122,20 +122,16 @@ def _draw_house(canvas: Canvas, scene: Scene, prop: Prop) -> None:
     along = (end - start) / max(float(np.linalg.norm(end - start)), 1e-6)
     back = np.array([-along[2], 0.0, along[0]]) * (1.0 if prop.x < 0 else -1.0) * _DEPTH_M
     if prop.variant % 3:
-        _draw_roof(canvas, scene, prop, start, end, back)
+        eaves = np.array([0.0, scene.ground.y_at(prop.x, prop.z) - prop.size, 0.0])
+        ridge = eaves - (0.0, 3.2, 0.0)
+        near, far = start + back / 2 + ridge, end + back / 2 + ridge
+        slope = np.array([start + eaves, end + eaves, far, near])
+        triangle = np.array([start + eaves, start + back + eaves, near])
+        light = 0.5 * scene.lighting.ambient + 0.35 * scene.lighting.sun_strength
+        parts = ((triangle, np.array(prop.colour) * 0.9), (slope, np.array(_ROOFS[prop.variant % 3 - 1]) * 1.3))
+        fill_prop(canvas, scene, [(face, colour * light * 255 * 1.4) for face, colour in parts])
     _draw_wall(canvas, scene, prop, start, start + back, prop.variant + 50)
     _draw_wall(canvas, scene, prop, start, end, prop.variant)
-
-
-def _draw_roof(canvas: Canvas, scene: Scene, prop: Prop, start: np.ndarray, end: np.ndarray, back: np.ndarray) -> None:
-    eaves = np.array([0.0, scene.ground.y_at(prop.x, prop.z) - prop.size, 0.0])
-    ridge = eaves - (0.0, 3.2, 0.0)
-    near, far = start + back / 2 + ridge, end + back / 2 + ridge
-    slope = np.array([start + eaves, end + eaves, far, near])
-    triangle = np.array([start + eaves, start + back + eaves, near])
-    light = 0.5 * scene.lighting.ambient + 0.35 * scene.lighting.sun_strength
-    parts = ((triangle, np.array(prop.colour) * 0.9), (slope, np.array(_ROOFS[prop.variant % 3 - 1]) * 1.3))
-    fill_prop(canvas, scene, [(face, colour * light * 255 * 1.4) for face, colour in parts])
 
 
 def _draw_wall(canvas: Canvas, scene: Scene, prop: Prop, start: np.ndarray, end: np.ndarray, variant: int) -> None:

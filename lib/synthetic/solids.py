@@ -64,10 +64,7 @@ class SolidBuilder:
     def loft(
         self, rings: Rings, colour: Colours, layer: int = 0, gloss: float = 0.0, caps: tuple[int, ...] = (0, -1)
     ) -> None:
-        """A skin over rings (K, 3) of K <= 12 corners, unit coordinates, and ``caps`` on the rings of these indices.
-
-        ``colour``: one, or (K, 3): one per strip from ring to ring.
-        """
+        """A skin over rings (K, 3), K <= 12, and ``caps`` on those of these indices. ``colour``: one, or (K, 3)."""
         strips = np.atleast_2d(colour)
         inside = np.mean(rings, axis=(0, 1))
         closed = [np.concatenate([ring, ring[:1]]) for ring in rings]
@@ -98,9 +95,7 @@ class SolidBuilder:
         """The solid of all parts added so far, stretched by the last per cent so that it fills its box exactly."""
         corners, colours, gloss, layers, centres = (np.concatenate(arrays) for arrays in zip(*self._parts, strict=True))
         low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
-        corners, centres = (
-            ((part - low) / (high - low) + (-0.5, 0.0, -0.5)) * self.scale for part in (corners, centres)
-        )
+        corners, centres = (((p - low) / (high - low) + (-0.5, 0.0, -0.5)) * self.scale for p in (corners, centres))
         # Newell's normal: also right for polygons with repeated corners
         normals = np.cross(corners, np.roll(corners, -1, axis=1)).sum(axis=1)
         normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)

@@ -109,16 +109,10 @@ def random_look(rng: np.random.Generator) -> Look:
     blue = rng.uniform(0.55, 1.0)
     overcast = rng.random() < 0.35
     warmth = rng.normal(0, 0.04)
-    return Look(
-        sky_top=(0.88, 0.86, 0.84) if overcast else (0.98 * blue, 0.72 * blue, 0.50 * blue),
-        sky_low=(1.0, 0.97, 0.93),
-        clouds=rng.uniform(0.2, 1.0),
-        exposure=rng.uniform(0.75, 1.25),
-        gamma=rng.uniform(0.8, 1.25),
-        tint=(1.0 - warmth, 1.0, 1.0 + warmth),
-        noise=rng.uniform(1.0, 4.5),
-        blur=float(rng.choice([0.0, 0.0, 0.45, 0.6])),
-    )
+    top, low = (0.88, 0.86, 0.84) if overcast else (0.98 * blue, 0.72 * blue, 0.50 * blue), (1.0, 0.97, 0.93)
+    clouds, exposure, gamma = rng.uniform(0.2, 1.0), rng.uniform(0.75, 1.25), rng.uniform(0.8, 1.25)
+    noise, blur = rng.uniform(1.0, 4.5), float(rng.choice([0.0, 0.0, 0.45, 0.6]))
+    return Look(top, low, clouds, exposure, gamma, (1.0 - warmth, 1.0, 1.0 + warmth), noise, blur)
 
 
 def random_props(rng: np.random.Generator, road: Road, objects: list[Object3d], reserved: Span) -> list[Prop]:

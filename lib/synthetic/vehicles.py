@@ -60,15 +60,10 @@ def passenger_vehicle(dimensions: Size, shape: Shape, paint: Colour) -> Solid:
     proportions = (1.5, 1.65, round(length / height * 4) / 4 * 1.5)
     black, white = (_template(shape, proportions, grey) for grey in (0.0, 1.0))
     stretch = np.array([length, height, width]) / (proportions[2], proportions[0], proportions[1])
-    normals = black.normals / stretch
-    return replace(
-        black,
-        corners=black.corners * stretch,
-        normals=normals / np.linalg.norm(normals, axis=1, keepdims=True),
-        # colours are linear in the paint
-        colours=black.colours + (white.colours - black.colours) * np.asarray(paint),
-        part_centres=black.part_centres * stretch,
-    )
+    corners, centres, normals = black.corners * stretch, black.part_centres * stretch, black.normals / stretch
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    colours = black.colours + (white.colours - black.colours) * np.asarray(paint)  # linear in the paint
+    return replace(black, corners=corners, normals=normals, colours=colours, part_centres=centres)
 
 
 @lru_cache(maxsize=256)
@@ -181,7 +176,8 @@ def truck(dimensions: Size, paint: Colour, cargo: Colour) -> Solid:
     builder.add(end_quad(0.503, (floor * 0.8, middle - 0.08), (-0.25, 0.25)), TRIM_COLOUR, inside, GLASS)
     window = side_quad((joint + 0.3 * cab, 0.48), (middle, top - 0.05), 0.49)
     builder.add_pair(window, GLASS_COLOUR, inside, GLASS, 1.0)
-    _add_corner_lamps(builder, (floor * 0.6, floor * 0.75))
+    for end, colour in ((0.504, HEADLIGHT_COLOUR), (-0.504, TAIL_LIGHT_COLOUR)):
+        add_lamps(builder, end, (floor * 0.6, floor * 0.75), 0.35, colour, GLASS)
     return builder.build()
 
 
@@ -199,7 +195,8 @@ def tram(dimensions: Size, paint: Colour, accent: Colour) -> Solid:
     builder.add_pair(panes, GLASS_COLOUR, _MIDDLE, BODY_DETAIL, 1.0)
     for end in (-0.502, 0.502):
         builder.add(end_quad(end, (0.45, 0.85), (-0.38, 0.38)), GLASS_COLOUR, _MIDDLE, BODY_DETAIL, 1.0)
-    _add_corner_lamps(builder, (0.2, 0.27))
+    for end, colour in ((0.504, HEADLIGHT_COLOUR), (-0.504, TAIL_LIGHT_COLOUR)):
+        add_lamps(builder, end, (0.2, 0.27), 0.35, colour, GLASS)
     return builder.build()
 
 
@@ -213,13 +210,8 @@ def trailer(dimensions: Size, paint: Colour) -> Solid:
     builder.tube((0.36, floor, 0.0), (0.5, floor, 0.0), (0.05, 0.04), TRIM_COLOUR, BODY)
     stripe = side_quad((-0.48, 0.34), (floor + 0.06, floor + 0.12), 0.502)
     builder.add_pair(stripe, TRIM_COLOUR, _MIDDLE, BODY_DETAIL)
-    add_lamp_pair(builder, -0.502, (floor + 0.05, floor + 0.15), 0.4, TAIL_LIGHT_COLOUR)
+    add_lamps(builder, -0.502, (floor + 0.05, floor + 0.15), 0.4, TAIL_LIGHT_COLOUR, BODY_DETAIL)
     return builder.build()
-
-
-def _add_corner_lamps(builder: SolidBuilder, up: tuple[float, float]) -> None:
-    add_lamp_pair(builder, 0.504, up, 0.35, HEADLIGHT_COLOUR, GLASS)
-    add_lamp_pair(builder, -0.504, up, 0.35, TAIL_LIGHT_COLOUR, GLASS)
 
 
 def add_wheels(
@@ -243,9 +235,7 @@ def add_wheels(
                 builder.add(face, colour, (axle, radius_up, 0.0), BODY_DETAIL)
 
 
-def add_lamp_pair(
-    builder: SolidBuilder, along: float, up: Span, side: float, colour: Colour, layer: int = BODY_DETAIL
-) -> None:
+def add_lamps(builder: SolidBuilder, along: float, up: Span, side: float, colour: Colour, layer: int) -> None:
     """Two lamps at one end, centred ``side`` to the left and to the right of the middle."""
     for sign in (-1, 1):
         lamp = end_quad(along, up, (sign * side - 0.06, sign * side + 0.06))

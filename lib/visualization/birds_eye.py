@@ -30,16 +30,11 @@ def draw_birds_eye(
     image_width: int = 1242,
     range_m: float = RANGE_M,
 ) -> np.ndarray:
-    """Footprints with their headings, rings every 10 m, and the camera's field of view.
+    """Footprints with their headings, rings every 10 m, and the camera's field of view: (height, width, 3) uint8, BGR.
 
-    Args:
-        groups: objects with their style, drawn in this order. Objects without a 3D box are left out.
-        size: (width, height) [px].
-        calibration: gives the field of view, with ``image_width`` [px]; None: it is not drawn.
-        range_m: depth at the upper edge [m].
-
-    Returns:
-        (height, width, 3) uint8, BGR. Raises ValueError for a size or range that is not positive.
+    ``groups``: objects with their style, drawn in this order; objects without a 3D box are left out. ``size``: (width,
+    height) [px]. ``calibration``: gives the field of view, with ``image_width`` [px]; None: it is not drawn.
+    ``range_m``: depth at the upper edge [m]. Raises ValueError for a size or range that is not positive.
     """
     width, height = size
     if width < 1 or height < 1 or range_m <= 0:

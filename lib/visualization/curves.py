@@ -11,10 +11,7 @@ _AP_GROUP = 3
 
 
 def metric_panels(runs: Mapping[str, Records]) -> list[Panel]:
-    """A panel for each loss term, learning rate, speed and AP that a run recorded, with one line per run.
-
-    ``runs``: by name, the label of the line.
-    """
+    """A panel for each loss term, learning rate, speed and AP that was recorded; a line for each run, by its name."""
     series = {run: _series(records) for run, records in runs.items()}
     titles = sorted({title: None for own in series.values() for title in own}, key=_group)  # a stable sort
     epochs = [record["epoch"] for records in runs.values() for record in records] or [0]

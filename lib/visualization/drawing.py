@@ -19,6 +19,7 @@ _FRONT_OPACITY = 0.25
 _EDGES = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))
 _FRONT_FACE = (0, 1, 5, 4)
 _FRONT_CROSS = ((0, 5), (1, 4))
+Objects = Sequence[Object3d]
 
 
 def clip_segment(start_cam: np.ndarray, end_cam: np.ndarray, near: float = NEAR_M) -> np.ndarray | None:
@@ -34,11 +35,7 @@ def clip_segment(start_cam: np.ndarray, end_cam: np.ndarray, near: float = NEAR_
 
 
 def draw_boxes_3d(
-    image_bgr: np.ndarray,
-    objects: Sequence[Object3d],
-    calibration: Calibration,
-    style: Style = DETECTION_STYLE,
-    text: bool = True,
+    image_bgr: np.ndarray, objects: Objects, calibration: Calibration, style: Style = DETECTION_STYLE, text: bool = True
 ) -> np.ndarray:
     """The edges of the 3D boxes, front faces tinted and crossed. DontCare is left out.
 
@@ -71,10 +68,7 @@ def draw_boxes_3d(
 
 
 def draw_comparison(
-    image_bgr: np.ndarray,
-    calibration: Calibration,
-    labels: Sequence[Object3d] | None,
-    detections: Sequence[Object3d] | None,
+    image_bgr: np.ndarray, calibration: Calibration, labels: Objects | None, detections: Objects | None
 ) -> np.ndarray:
     """The image with the 3D boxes of labels and detections, and to its right a square bird's-eye view of them.
 
@@ -94,7 +88,7 @@ def draw_comparison(
 
 
 def draw_detections(
-    image_bgr: np.ndarray, calibration: Calibration, detections: Sequence[Object3d], range_m: float = RANGE_M
+    image_bgr: np.ndarray, calibration: Calibration, detections: Objects, range_m: float = RANGE_M
 ) -> np.ndarray:
     """The image with the 3D boxes, and to its right, no wider than the image, the bird's-eye view up to ``range_m``.
 

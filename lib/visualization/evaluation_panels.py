@@ -1,6 +1,7 @@
 """Panels of an evaluation: precision over recall, and depth errors by distance."""
 
 from collections.abc import Sequence
+from itertools import product
 
 from ..analysis.depth_error import DepthErrors
 from ..evaluation import DIFFICULTIES, METRIC_TITLES, METRICS, OVERLAPS, RECALLS, KittiResult
@@ -20,18 +21,13 @@ def precision_panels(result: KittiResult, classes: Sequence[str] | None = None) 
 
     Loose overlaps are dashed, and left out in 2D, where they equal the official ones.
     """
-    return [
-        Panel(
-            *(f"{cls}, {METRIC_TITLES[metric]}", _precision_lines(result, cls, metric), "recall", "precision"),
-            x_limits=(0, 1),
-            y_limits=(0, 1.02),
-            legend_title="AP40",
-            empty_text="nothing was found",
-        )
-        for cls in (result.classes if classes is None else classes)
-        for metric in METRICS
-        if metric != "aos"
-    ]
+    panels = []
+    for cls, metric in product(result.classes if classes is None else classes, METRICS):
+        if metric != "aos":
+            title, lines = f"{cls}, {METRIC_TITLES[metric]}", _precision_lines(result, cls, metric)
+            labels, limits = ("recall", "precision"), ((0, 1), (0, 1.02))
+            panels.append(Panel(title, lines, *labels, *limits, None, "AP40", "nothing was found"))
+    return panels
 
 
 def _precision_lines(result: KittiResult, cls: str, metric: str) -> list[Line]:

@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from ..analysis.oracle import METRICS, PREDICTED, QUANTITIES, TITLES, Oracle
 from ..evaluation import DIFFICULTIES, METRIC_TITLES, OVERLAPS
 
-_COLOURS = ("#56B4E9", "#0072B2", "#000000")
-"""light to dark, which is visible in black and white too"""
+_COLOURS = ("#56B4E9", "#0072B2", "#000000")  # light to dark, which is visible in black and white too
 
 
 def oracle_png(oracle: Oracle) -> bytes:

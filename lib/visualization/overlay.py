@@ -22,12 +22,8 @@ def draw_heatmap(
 ) -> np.ndarray:
     """The heatmap of each class in a colour of its own, with its value as opacity; names and highest values as text.
 
-    Args:
-        heatmap: (C, h, w), 0..1, one channel for each of ``class_names``.
-        map_to_img: (2, 3) affine transform of continuous coordinates (0 at the corner of the first cell or pixel)
-            from the map to the image.
-
-    Raises ValueError for a heatmap of another shape.
+    ``heatmap``: (C, h, w), 0..1, one channel for each of ``class_names``; ValueError for another shape. ``map_to_img``:
+    (2, 3) affine transform of continuous coordinates (0 at the corner of the first cell or pixel) to the image.
     """
     image = checked_copy(image_bgr)
     if heatmap.ndim != 3 or len(heatmap) != len(class_names):
@@ -47,39 +43,36 @@ def draw_heatmap(
     return image
 
 
-def draw_object_depth(image_bgr: np.ndarray, depth_map: np.ndarray, farthest: float = MAX_DEPTH) -> np.ndarray:
+def draw_object_depth(image_bgr: np.ndarray, depth_map: np.ndarray) -> np.ndarray:
     """An object-wise depth map over its image, near bright and far dark, with a scale in metres.
 
-    ``depth_map``: (H, W) [m], 0 where there is no object; ValueError if its size is not the image's. ``farthest``:
-    end of the scale [m].
+    ``depth_map``: (H, W) [m], 0 where there is no object; ValueError if its size is not the image's.
     """
     image = checked_copy(image_bgr)
     if depth_map.shape != image.shape[:2]:
         raise ValueError(f"the depth map is {depth_map.shape}, its image {image.shape[:2]}")
     painted = depth_map > 0
-    colours = _depth_colours(depth_map, farthest)
-    blended = cv2.addWeighted(colours, _DEPTH_OPACITY, image, 1 - _DEPTH_OPACITY, 0)
+    blended = cv2.addWeighted(_depth_colours(depth_map), _DEPTH_OPACITY, image, 1 - _DEPTH_OPACITY, 0)
     image[painted] = blended[painted]
-    _draw_scale(image, farthest)
+    _draw_scale(image)
     return image
 
 
-def _depth_colours(depth: np.ndarray, farthest: float) -> np.ndarray:
-    """Viridis over the logarithm of depth, from yellow at 2 m to dark blue at ``farthest``."""
-    share = np.log(np.clip(depth, MIN_DEPTH, farthest) / MIN_DEPTH) / np.log(farthest / MIN_DEPTH)
+def _depth_colours(depth: np.ndarray) -> np.ndarray:
+    """Viridis over the logarithm of depth, from yellow at 2 m to dark blue at 65 m."""
+    share = np.log(np.clip(depth, MIN_DEPTH, MAX_DEPTH) / MIN_DEPTH) / np.log(MAX_DEPTH / MIN_DEPTH)
     return cv2.applyColorMap((255 - 255 * share).round().astype(np.uint8), cv2.COLORMAP_VIRIDIS)
 
 
-def _draw_scale(image: np.ndarray, farthest: float) -> None:
+def _draw_scale(image: np.ndarray) -> None:
     """Draw a colour bar with marked depths at the lower left, in place."""
     height, width = image.shape[:2]
     length, left, bottom = min(240, width - 60), 8, height - 22
     if length < 60 or bottom < 20:
         return
-    depths = MIN_DEPTH * (farthest / MIN_DEPTH) ** (np.arange(length) / (length - 1))
-    image[bottom - 8 : bottom, left : left + length] = _depth_colours(depths[None], farthest)
+    depths = MIN_DEPTH * (MAX_DEPTH / MIN_DEPTH) ** (np.arange(length) / (length - 1))
+    image[bottom - 8 : bottom, left : left + length] = _depth_colours(depths[None])
     for mark in (2, 5, 10, 20, 40):
-        if mark < farthest:
-            x = left + round((length - 1) * np.log(mark / MIN_DEPTH) / np.log(farthest / MIN_DEPTH))
-            cv2.line(image, (x, bottom - 8), (x, bottom), _TEXT_COLOUR, 1)
-            put_text(image, f"{mark} m", (x, bottom + 16), _TEXT_COLOUR, 0.35)
+        x = left + round((length - 1) * np.log(mark / MIN_DEPTH) / np.log(MAX_DEPTH / MIN_DEPTH))
+        cv2.line(image, (x, bottom - 8), (x, bottom), _TEXT_COLOUR, 1)
+        put_text(image, f"{mark} m", (x, bottom + 16), _TEXT_COLOUR, 0.35)

@@ -46,8 +46,6 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """One small plot."""
-
     title: str
     lines: Sequence[Line]
     x_label: str
@@ -72,9 +70,7 @@ def check_format(path: Path, option: str) -> None:
         raise ValueError(f"{option} must end in {', '.join(FORMATS)}, got {path.name!r}")
 
 
-def render_panels(
-    panels: Sequence[Panel], suffix: str = ".png", columns: int = 3, shared_legend: bool = False
-) -> bytes:
+def render_panels(panels: list[Panel], suffix: str = ".png", columns: int = 3, shared_legend: bool = False) -> bytes:
     """All panels as one figure, ``columns`` in a row; the content of a file with this suffix, one of ``FORMATS``.
 
     ``shared_legend``: one legend below all panels, with each label once.

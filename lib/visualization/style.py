@@ -37,16 +37,11 @@ def checked_copy(image_bgr: np.ndarray) -> np.ndarray:
 
 def select_3d_boxes(objects: Sequence[Object3d]) -> list[Object3d]:
     """The objects with a 3D box: not DontCare, and all values finite."""
-    return [
-        item
-        for item in objects
-        if item.type != "DontCare" and np.isfinite([*item.dimensions, *item.location_cam, item.rotation_y]).all()
-    ]
+    cared = (item for item in objects if item.type != "DontCare")
+    return [item for item in cared if np.isfinite([*item.dimensions, *item.location_cam, item.rotation_y]).all()]
 
 
-def text_area(
-    image_bgr: np.ndarray, text: str, corner: tuple[int, int], scale: float = 0.4
-) -> tuple[int, int, int, int]:
+def text_area(image_bgr: np.ndarray, text: str, corner: tuple[int, int], scale: float) -> tuple[int, int, int, int]:
     """(left, top, right, bottom) [px] of the strip that :func:`put_text` covers: moved to lie inside the image."""
     (width, height), below = cv2.getTextSize(text, _FONT, scale, 1)
     x = min(max(corner[0], 0), max(image_bgr.shape[1] - width - 2, 0))

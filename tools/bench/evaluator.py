@@ -60,7 +60,8 @@ def measure(root: Path, n_frames: int, repeats: int) -> dict[str, float]:
     make_frames(four, 4 * n_frames, seed=1)
     first_s, fresh_s = (_time_command(once, root / "numba") for _ in range(2))
     peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    warm, warm_four = _time_warm(once, repeats + 1)[1:], _time_warm(four, repeats)
+    folders = ((tree / "label_2", tree / "data") for tree in (once, four))
+    (_, *warm), warm_four = (repeat(partial(evaluate_kitti, *pair), number=1, repeat=repeats + 1) for pair in folders)
     figures = (statistics.median(warm), fresh_s, first_s, peak_mb, min(warm_four) / min(warm))
     return dict(zip(_LIMITS, figures, strict=True))
 
@@ -72,10 +73,6 @@ def _time_command(frames: Path, numba_cache: Path) -> float:
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(numba_cache)}
     run = partial(subprocess.run, command, env=environment, stdout=subprocess.DEVNULL, cwd=ROOT, check=True)
     return timeit(run, number=1)
-
-
-def _time_warm(frames: Path, repeats: int) -> list[float]:
-    return repeat(lambda: evaluate_kitti(frames / "label_2", frames / "data"), number=1, repeat=repeats)
 
 
 def make_frames(root: Path, n_frames: int, seed: int) -> None:

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 if __name__ == "__main__":
@@ -54,7 +55,7 @@ class Sizes:
 
 QUICK = Sizes("dla34_narrow", (96, 64), batch=2, steps=2, images=(1, 2), product=64, frames=4)
 
-VARIANTS = {
+VARIANTS = {  # ways to train -> what is switched on
     "plain float32": ("plain",),
     "float32": (),
     "float32, TF32 convolutions": ("tf32",),
@@ -62,7 +63,6 @@ VARIANTS = {
     "float32, TF32 convolutions, compiled": ("tf32", "compile"),
     "bf16, compiled": ("tf32", "amp", "compile"),
 }
-"""ways to train -> what is switched on"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,6 +94,12 @@ def run(args: argparse.Namespace) -> int:
     return int(failed)
 
 
+def time_call(call: Callable[[], object], repeats: int) -> float:
+    """Mean seconds of ``repeats`` calls, after two that do not count; a GPU is not waited for between calls."""
+    timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
+    return timer.timeit(repeats).mean
+
+
 def attempt(name: str, measure: Callable[[], list[Row]], seconds_left: float) -> tuple[list[Row], bool]:
     """The rows of ``measure``, or one row with the reason; and whether it failed. Frees the memory that it took."""
     if seconds_left < 0:
@@ -118,8 +124,7 @@ class DeviceBench:
     def __init__(self, device: torch.device, sizes: Sizes) -> None:
         self.device, self.sizes, self.cuda = device, sizes, device.type == "cuda"
         self.product_rate: float | None = None
-        self.rates: dict[str, float] = {}
-        """images/s by variant"""
+        self.rates: dict[str, float] = {}  # images/s by variant
 
     def measurements(self) -> Iterator[tuple[str, float, Callable[[], list[Row]]]]:
         """(name, seconds that must be left, function): the most important first, compilation last."""
@@ -136,7 +141,7 @@ class DeviceBench:
         n = self.sizes.product
         # random, because products of zeros are faster
         a, b = (torch.randn(n, n, device=self.device, dtype=torch.bfloat16) for _ in range(2))
-        seconds = self.time_call(lambda: a @ b, 100 if self.cuda else 3)
+        seconds = time_call(lambda: a @ b, 100 if self.cuda else 3)
         self.product_rate = 2 * n**3 / seconds / 1e12
         return [Row(f"bf16 matrix product, {n}^3", self.product_rate, "TFLOP/s")]
 
@@ -150,7 +155,7 @@ class DeviceBench:
         step = bench.plain_training() if "plain" in variant else self.make_step(bench)
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
-        seconds = self.time_call(step, self.sizes.steps)
+        seconds = time_call(step, self.sizes.steps)
         rate = self.rates[name] = batch / seconds
         plain = self.rates.get("plain float32")
         note = f"{1000 * seconds:.1f} ms per step of {batch}"
@@ -165,7 +170,7 @@ class DeviceBench:
         bench = Bench(self.make_config(batch), self.device)
         network = torch.inference_mode()(bench.folded_network())
         steps = self.sizes.steps
-        seconds = self.time_call(lambda: network(bench.images.to(self.device, non_blocking=True)), steps)
+        seconds = time_call(lambda: network(bench.images.to(self.device, non_blocking=True)), steps)
         return [Row(f"inference, batch {batch}", batch / seconds, "images/s", note=f"{1000 * seconds:.1f} ms a batch")]
 
     def measure_loader(self) -> list[Row]:
@@ -215,20 +220,6 @@ class DeviceBench:
                 queue.popleft().read()
 
         return step
-
-    def time_call(self, call: Callable[[], object], repeats: int) -> float:
-        """Mean seconds of ``repeats`` calls, after two that do not count; a GPU is not waited for between calls."""
-        for k in range(repeats + 2):
-            if k == 2:
-                self.synchronize()
-                start = time.perf_counter()
-            call()
-        self.synchronize()
-        return (time.perf_counter() - start) / repeats
-
-    def synchronize(self) -> None:
-        if self.cuda:
-            torch.cuda.synchronize()
 
 
 if __name__ == "__main__":

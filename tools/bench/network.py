@@ -37,9 +37,9 @@ from lib.ops.gaussian import draw_gaussian
 from lib.ops.heads import OBJECT_HEADS
 from lib.postprocess import DecodeSettings, decode_detections
 from lib.structures import Calibration, FrameInfo
+from lib.structures.camera import KITTI_P2, KITTI_SIZE
 from tools.bench.timing import Report, Row, Side
 
-P2 = "721.5377 0 609.5593 44.85728 0 721.5377 172.854 0.2163791 0 0 1 0.002745884"
 OBJECTS = 6  # objects per image, about KITTI's mean
 
 
@@ -55,24 +55,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = make_config(args.backbone, tuple(args.resolution), args.batch)
     report = Report(f"{args.backbone}, {args.resolution[0]} x {args.resolution[1]}, batch {args.batch}")
     for kind in ("training", "inference"):
-        _measure_sides(report, kind, config, args.repeats)
+        sides = {name: Side(make_side, config, name) for name in (f"plain_{kind}", kind)}
+        report.time_sides(sides, args.repeats, "s/image", args.batch)
+        plain, ours = (side.measure_peak() / args.batch for side in sides.values())
+        report.rows.append(Row(f"peak memory, plain_{kind}", plain, "MB/image"))
+        report.rows.append(Row(f"peak memory, {kind}", ours, "MB/image", plain / ours))
+        for side in sides.values():
+            side.close()
     decoding = {"decoding of 50 detections": Bench(config).decoding()}
     report.time_sides(decoding, 4 * args.repeats, "ms/image", args.batch)
     report.show(args.json)
     minimum = {"training": 2.0, "inference": 2.0, "peak memory, training": 1.0, "peak memory, inference": 1.0}
     return int(any(row.ratio is not None and row.ratio < minimum.get(row.name, 0.0) for row in report.rows))
-
-
-def _measure_sides(report: Report, kind: str, config: Config, repeats: int) -> None:
-    """Add seconds and peak memory of both sides."""
-    batch = config.dataset.batch_size
-    sides = {name: Side(make_side, config, name) for name in (f"plain_{kind}", kind)}
-    report.time_sides(sides, repeats, "s/image", batch)
-    plain, ours = (side.measure_peak() / batch for side in sides.values())
-    report.rows.append(Row(f"peak memory, plain_{kind}", plain, "MB/image"))
-    report.rows.append(Row(f"peak memory, {kind}", ours, "MB/image", plain / ours))
-    for side in sides.values():
-        side.close()
 
 
 def make_side(config: Config, name: str) -> Callable[[], Any]:
@@ -132,8 +126,8 @@ class Bench:
         if self.device.type == "cuda":  # as the loader returns them
             self.images = self.images.pin_memory()
             self.targets = {name: value.pin_memory() for name, value in self.targets.items()}
-        calibration = Calibration(np.array(P2.split(), dtype=float))
-        self.frames = [FrameInfo(f"{k:06d}", (1242, 375), calibration) for k in range(self.batch)]
+        calibration = Calibration(np.array(KITTI_P2))
+        self.frames = [FrameInfo(f"{k:06d}", KITTI_SIZE, calibration) for k in range(self.batch)]
         self.settings = DecodeSettings(CLASS_NAMES, config.dataset.resolution, 0.0)
 
     def trainer(self) -> Trainer:

@@ -97,17 +97,12 @@ def _decoders(frames: KITTI) -> dict[str, Callable[[], object]]:
 
 
 def _warps(frames: KITTI) -> dict[str, Callable[[], object]]:
-    decoded = [frames.read(k).image for k in range(len(frames))]
-    steps = [Augmentation.identity(size) for size in frames.image_sizes]
-    resolution, inverse = CONFIG.dataset.resolution, np.array([[0.97, 0, 0], [0, 0.97, -5]])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    pil, affine, coefficients = Image.Resampling.BILINEAR, Image.Transform.AFFINE, tuple(inverse.ravel())
+    resolution, decoded = CONFIG.dataset.resolution, [frames.read(k).image for k in range(len(frames))]
+    pairs = [(Augmentation.identity(size), image) for size, image in zip(frames.image_sizes, decoded, strict=True)]
+    pil = Image.Transform.AFFINE, (0.97, 0, 0, 0, 0.97, -5), Image.Resampling.BILINEAR
     return {
-        "warp: PIL": lambda: [Image.fromarray(i).transform(resolution, affine, coefficients, pil) for i in decoded],
-        "warp: OpenCV, three channels": lambda: [cv2.warpAffine(i, inverse, resolution, flags=flags) for i in decoded],
-        "warp: OpenCV, four channels": lambda: [
-            step.image(image, resolution) for step, image in zip(steps, decoded, strict=True)
-        ],
+        "warp: PIL": lambda: [Image.fromarray(image).transform(resolution, *pil) for image in decoded],
+        "warp: OpenCV": lambda: [step.image(image, resolution) for step, image in pairs],
     }
 
 

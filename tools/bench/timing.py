@@ -22,8 +22,6 @@ from lib.system.files import write_json
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of a report."""
-
     name: str
     value: float | None  # None: not measured, for the reason in ``note``
     unit: str = ""
