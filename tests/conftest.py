@@ -1,7 +1,10 @@
 """Fixtures that several rooms share: a small KITTI tree made on the spot, and the real files where they are."""
 
+import contextlib
+import os
 import signal
 import tarfile
+import time
 from pathlib import Path
 
 import cv2
@@ -11,7 +14,9 @@ import pytest
 PROJECT = Path(__file__).resolve().parent.parent
 DATA = Path(__file__).resolve().parent / "data"
 SHARED_KITTI = PROJECT.parent / "shared" / "kitti"
+PATIENCE = 900  # seconds, only to end a test that hangs: the machine may be busy
 
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # as tools/predict.py does; read at a process's first video
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what ends in &; processes made here inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -27,6 +32,30 @@ LABELS = {
     "000002": [],
     "000003": ["Car 0.00 0 -1.91 626.71 177.29 676.63 203.69 1.42 1.62 3.99 2.31 1.69 41.67 -1.86"],
 }
+
+
+def wait_until(condition, *processes, said=lambda: "") -> None:
+    """Wait while the processes run; ``said`` gives their output, for the message of a failure."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert all(process.poll() is None for process in processes), f"ended too early:\n{said()}"
+        assert time.monotonic() < end, f"still not so:\n{said()}"
+        time.sleep(0.02)
+
+
+def descendants(pid: int) -> list[int]:
+    own: list[int] = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it may have ended meanwhile
+            own += map(int, thread.read_text().split())
+    return own + [k for child in own for k in descendants(child)]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 @pytest.fixture

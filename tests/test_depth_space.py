@@ -442,7 +442,7 @@ def test_mistakes_are_one_line_and_leave_nothing(project, tmp_path, capsys):
     assert "--fit-split: the split 'test' has no labels" in error("--fit-split", "test")
     assert "share 3 frames, the first is 000000" in error("--fit-split", "trainval")
     assert "have no object to describe; dataset.writelist is Cyclist" in error("--set", "dataset.writelist=[Cyclist]")
-    model.state_dict()["backbone.base_layer.0.weight"][:] = math.nan
+    model.state_dict()["backbone.base_layer.0.weight"][:] = 1e38  # finite, but not what follows from it
     torch.save({"epoch": 1, "model_state": model.state_dict()}, tmp_path / "nan.pth")
     assert "nan.pth: its network's outputs on split 'val' are not finite" in error(checkpoint="nan.pth")
     assert call(tmp_path, out="c.pth") == 2 and "--out must be a folder" in capsys.readouterr().err

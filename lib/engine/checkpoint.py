@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..system.files import atomic_write
+from .checkpoint_content import check_content, find_not_finite
 
 logger = logging.getLogger(__name__)
 
@@ -72,15 +73,6 @@ def save_checkpoint(
         raise OSError(number, f"this checkpoint could not be written: {os.strerror(number)}", str(path)) from error
 
 
-def find_not_finite(tree: Any, name: str = "") -> str:
-    """Path, such as 'weights.bias', of the first tensor in nested mappings that holds NaN or infinity; '' if none."""
-    if isinstance(tree, Tensor):
-        floating = tree.is_floating_point() or tree.is_complex()
-        return name if floating and not bool(torch.isfinite(tree).all()) else ""
-    parts = tree.items() if isinstance(tree, dict) else ()
-    return next(filter(None, (find_not_finite(part, f"{name}.{key}".lstrip(".")) for key, part in parts)), "")
-
-
 def random_state() -> dict[str, Any]:
     """States of the global random generators of python, numpy, torch and every GPU, as tensors and plain values.
 
@@ -95,14 +87,20 @@ def random_state() -> dict[str, Any]:
     }
 
 
-def set_random_state(state: dict[str, Any]) -> None:
-    """Restore :func:`random_state`; the generators of GPUs only if the machine has as many as before."""
-    random.setstate(state["python"])
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
-    torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
+def set_random_state(state: Any) -> None:
+    """Restore :func:`random_state`; the generators of GPUs only if the machine has as many as before.
+
+    Raises ValueError for anything else than what that function returns.
+    """
+    try:
+        random.setstate(state["python"])
+        kind, keys, *rest = state["numpy"]
+        np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+        torch.set_rng_state(state["torch"])
+        if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda"])
+    except (TypeError, KeyError, IndexError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"its 'random_state' is damaged ({type(error).__name__})") from None
 
 
 def read_checkpoint(path: Path, metadata_only: bool = False) -> dict[str, Any]:
@@ -132,9 +130,10 @@ def read_checkpoint(path: Path, metadata_only: bool = False) -> dict[str, Any]:
     if not metadata_only:
         if not zipped:
             logger.warning("%s: a format without check sums (torch < 1.6): damage to it cannot be noticed", path)
-        broken = find_not_finite(state["model_state"])
-        if broken:
-            raise ValueError(f"{path}: its weights are not finite, the first is {broken}; use an earlier checkpoint")
+        try:
+            check_content(state)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
     return state
 
 
@@ -151,9 +150,10 @@ def load_model_state(model: nn.Module, state: dict[str, Tensor], origin: Path) -
 
     Raises ValueError, naming parameters, for a checkpoint of another model.
     """
-    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()):
-        raise ValueError(f"{origin}: its 'model_state' is not a mapping of names to tensors")
+    names = len(state)
     state = {name.removeprefix("module."): value for name, value in state.items()}
+    if len(state) < names:
+        raise ValueError(f"{origin}: it has weights twice, with and without 'module.' before their name")
     own = model.state_dict()
     surplus = [name for name in state if name.startswith(OPTIONAL_HEAD) and name not in own]
     if surplus:
@@ -164,11 +164,12 @@ def load_model_state(model: nn.Module, state: dict[str, Tensor], origin: Path) -
         logger.info("%s: it has no obj_depth head; the model's keeps its initial weights", origin)
         state |= {name: own[name] for name in absent}
     faults = [f"lacks {name}" for name in own if name not in state]
-    faults += [f"has an unknown {name}" for name in state if name not in own]
+    faults += [f"has an unknown {name[:80]}" for name in state if name not in own]
     faults += [
-        f"has {name} of shape {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in own
-        if name in state and state[name].shape != own[name].shape
+        f"has {name} of {tuple(value.shape)} {value.dtype} instead of {tuple(own[name].shape)} {own[name].dtype}"
+        for name, value in state.items()
+        if name in own
+        and (value.shape != own[name].shape or value.is_floating_point() != own[name].is_floating_point())
     ]
     if faults:
         raise ValueError(

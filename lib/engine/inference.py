@@ -56,6 +56,9 @@ def detect(
 
     def decode(item: tuple[InferenceBatch, dict[str, Tensor]]) -> tuple[InferenceBatch, list[list[Object3d]]]:
         batch, found = item
+        if not bool(torch.isfinite(found["scores"]).all()):
+            frames = ", ".join(frame.frame_id for frame in batch.frames)
+            raise FloatingPointError(f"the network's output is not finite: frames {frames}; its weights are no use")
         return batch, decode_detections(found, batch.frames, batch.settings)
 
     # a thread decodes a batch while the network computes the next one

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
+import types
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from .metrics import is_record
 
 logger = logging.getLogger(__name__)
 
@@ -52,20 +57,27 @@ class Progress:
         """The progress that a checkpoint was saved with; the start of its next epoch for an official checkpoint.
 
         ``order``: of this run; if it is not the checkpoint's, the interrupted epoch starts again. Raises ValueError for
-        a checkpoint without epoch.
+        a checkpoint without epoch or with a progress that no training has written.
         """
         epoch, best = state.get("epoch"), state.get("best")
-        if not isinstance(epoch, int) or epoch < 0:
+        if epoch is None:
             raise ValueError(
                 f"{origin}: no epoch in this checkpoint; use trainer.pretrain_model to start from its weights"
             )
-        stored = state.get("progress") or {}
-        names = {f.name for f in dataclasses.fields(cls)} - {"epoch", "best"}
+        stored = state.get("progress") if state.get("progress") is not None else {}
+        hints = typing.get_type_hints(cls)
         if isinstance(stored, dict):
             stored = {_RENAMED.get(name, name): value for name, value in stored.items()}
-        if not isinstance(stored, dict) or not set(stored) <= names:
+        if not isinstance(stored, dict) or not set(stored) <= set(hints) - {"epoch", "best"}:
             raise ValueError(f"{origin}: its 'progress' is not one that this version knows")
-        progress = cls(epoch, best if isinstance(best, float) else None, **stored)
+        for name, value in stored.items():
+            if not _fits(value, hints[name]):
+                raise ValueError(f"{origin}: its progress.{name} is {str(value)[:80]}, which no training has written")
+        record = stored.get("record")
+        if record is not None and not (is_record(record) and record["epoch"] == epoch > 0):
+            raise ValueError(f"{origin}: its progress.record is not that of its epoch, {epoch}")
+        best = best if isinstance(best, float) and math.isfinite(best) else None
+        progress = cls(epoch, best, **stored)
         if progress.frames_done and tuple(progress.order) != order:
             logger.warning(
                 "%s: the seed or the number of training frames has changed since, so epoch %d restarts",
@@ -73,6 +85,8 @@ class Progress:
                 epoch + 1,
             )
             progress.begin_epoch()
+        if progress.frames_done > order[1]:
+            raise ValueError(f"{origin}: its progress.frames_done is {progress.frames_done}, more than an epoch has")
         progress.order = order
         return progress
 
@@ -91,7 +105,7 @@ class Progress:
             "samples_per_second": self.images / max(self.seconds, 1e-9),
         }
         if self.zeros:
-            self.record["zero_share"] = {name: count / self.steps for name, count in sorted(self.zeros.items())}
+            self.record["zero_share"] = {name: count / max(self.steps, 1) for name, count in sorted(self.zeros.items())}
         if self.skipped_now:
             self.record["skipped_frames"] = self.skipped_now
         self.begin_epoch()
@@ -108,6 +122,23 @@ class Progress:
     def means(self) -> dict[str, float]:
         """Losses of this epoch, averaged over its images so far."""
         return {name: value / max(self.images, 1) for name, value in self.sums.items()}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value from a file has the type of a field; counts are not negative, all numbers of a sensible size."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (list, tuple):
+        right_length = len(value) == len(arguments) or origin is list if isinstance(value, list | tuple) else False
+        return right_length and all(_fits(item, arguments[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(isinstance(k, str) and _fits(v, arguments[1]) for k, v in value.items())
+    if origin is types.UnionType:
+        return any(_fits(value, argument) for argument in arguments)
+    if hint is int:
+        return type(value) is int and 0 <= value < 2**62
+    if hint is float:
+        return type(value) in (int, float) and -1e300 < value < 1e300
+    return hint is Any or isinstance(value, hint)
 
 
 def epoch_summary(record: dict[str, Any], epochs: int) -> str:

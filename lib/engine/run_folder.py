@@ -49,7 +49,7 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
             state = read_checkpoint(path, metadata_only=True)
             frames_done = (state.get("progress") or {}).get("frames_done", 0)
             found.append((int(state["epoch"]), int(frames_done), path.name == LAST, path))
-        except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, OSError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
             _warn_skipped(path, error)
     for *_, path in sorted(found, reverse=True):
         try:

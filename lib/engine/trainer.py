@@ -87,7 +87,10 @@ class Trainer:
         if progress.epoch == last and progress.frames_done:
             raise ValueError(f"{path}: it is inside epoch {last + 1} already, trainer.max_epoch={last}")
         if progress.frames_done:
-            set_random_state(state["random_state"])
+            try:
+                set_random_state(state.get("random_state"))
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
         if progress.epoch == last and progress.record is None:
             logger.info("%s: all %d epochs are done already", path, last)
             return
