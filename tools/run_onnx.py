@@ -296,8 +296,10 @@ def write(path: Path, text: str) -> None:
     try:
         temporary.write_text(text, encoding="ascii")
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk
+            error.filename = str(path)
         raise
 
 

@@ -18,6 +18,7 @@ from ..config import Config
 from ..postprocess import DECODER_INPUTS, DecodeSettings, decode_detections
 from ..structures import FrameInfo, Object3d
 from ..system.commands import progress_interval
+from ..system.files import named_errors
 from ..system.threads import map_ahead
 from .step import to_channels_last
 
@@ -111,7 +112,8 @@ def write_results(folder: Path, results: Iterable[tuple[str, Sequence[Object3d]]
     try:
         fresh.chmod(folder.parent.stat().st_mode)  # mkdtemp gives no rights to other users
         for frame_id, objects in results:
-            (fresh / f"{frame_id}.txt").write_text(result_text(objects), encoding="ascii")
+            with named_errors(folder / f"{frame_id}.txt"):
+                (fresh / f"{frame_id}.txt").write_text(result_text(objects), encoding="ascii")
         _replace(fresh, folder)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)

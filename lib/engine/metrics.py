@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..system.files import atomic_write, without_nan
+from ..system.files import atomic_write, named_errors, without_nan
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class MetricsLog:
         record = without_nan(record)
         same = [cut for cut in self.cut if (cut["epoch"], cut["losses"]) == (record["epoch"], record["losses"])]
         record = {"ap": same[0]["ap"], **record} if same and "ap" in same[0] else record
-        with self.path.open("a", encoding="utf-8") as file:
+        with named_errors(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
         if self.board is not None:
             for group, content in record.items():

@@ -11,6 +11,7 @@ import torch
 from .. import __version__
 from ..datasets.images import check_pixels
 from ..structures import Calibration, FrameInfo, canonical_names
+from ..system.files import require_text_name
 from .cameras import find_cameras
 from .detector import SAME_FOCAL, Detector, load_detector
 from .options import PredictOptions
@@ -29,6 +30,8 @@ def predict(options: PredictOptions) -> None:
     source = find_source(options.input)
     images: Sequence[ImageFile | Video] = [source] if isinstance(source, Video) else source
     cameras = find_cameras(options, images)
+    if isinstance(source, Video):
+        require_text_name(options.out.absolute())  # of the drawn video
     inputs = [options.input, options.checkpoint, options.calib, options.config]
     refuse_to_overwrite(options.out, options.overwrite, [path for path in inputs if path])
     detector = _build_detector(options)

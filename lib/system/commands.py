@@ -28,7 +28,7 @@ def setup_logging(log_file: Path | None = None, level: int = logging.INFO) -> No
     memory: logging.Handler = MemoryHandler(1000, flushLevel=logging.CRITICAL + 1)  # kept for the next call
     if log_file is not None:
         log_file.parent.mkdir(parents=True, exist_ok=True)
-        memory = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
+        memory = _LogFile(log_file, encoding="utf-8", errors="backslashreplace")
         memory.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for handler in list(root.handlers):
         if getattr(handler, "_by_setup_logging", False):
@@ -41,6 +41,16 @@ def setup_logging(log_file: Path | None = None, level: int = logging.INFO) -> No
         root.addHandler(handler)
     root.setLevel(logging.INFO)
     logging.getLogger("lib").setLevel(logging.DEBUG)
+
+
+class _LogFile(logging.FileHandler):
+    _failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """One line where logging prints a traceback for each message, as on a full disk."""
+        if not self._failed:
+            self._failed = True
+            sys.stderr.write(f"warning: {self.baseFilename} is not complete: {sys.exc_info()[1]}\n")
 
 
 class _ConsoleFormatter(logging.Formatter):
