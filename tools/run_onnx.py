@@ -27,13 +27,11 @@ import numpy as np  # noqa: E402
 PROVIDERS = ["CPUExecutionProvider"]  # with onnxruntime-gpu, put "CUDAExecutionProvider" first
 FORMAT = "ddml-monodle detector, 1"
 SUFFIXES = (".png", ".jpg", ".jpeg")
-LARGEST_RATIO_DIFFERENCE = 0.03
-"""between width / height of an image and of the network input, for models with ``map_to_image: official``"""
+LARGEST_RATIO_DIFFERENCE = 0.03  # of width / height between image and input, with ``map_to_image: official``
 MATRIX_KEYS = ("P2", "P_rect_02", "P_rect_00", "K")
 """KITTI's object files; calib_cam_to_cam.txt of raw drives; KITTI-360's perspective.txt; a 3x3 matrix"""
 MAX_SHIFT = 2.0  # [m] a camera's largest distance from the origin of its frame
-NEGATIVE_NUMBER = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
-"""argparse of older Pythons takes -3.4e-01 for an option"""
+NEGATIVE_NUMBER = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")  # older argparse: -3.4e-01 is an option
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -102,11 +100,9 @@ class Model:
 
     session: Any
     class_names: list[str]
-    resolution: tuple[int, int]
-    """network input (width, height) [px]"""
+    resolution: tuple[int, int]  # network input (width, height) [px]
     threshold: float
-    official_vertical: bool
-    """map rows to image rows by the ratio of the heights, which is right only for images of the input's shape"""
+    official_vertical: bool  # rows by the ratio of the heights, right only for images of the input's shape
 
     def warn_of_shape(self, path: Path, image: np.ndarray) -> None:
         """Print a warning where rows of an image are cut off, or its boxes will be at wrong rows."""
@@ -155,9 +151,7 @@ def find_images(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such image or folder")
-    found = sorted(
-        p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")
-    )
+    found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != ".")
     if not found:
         raise FileNotFoundError(f"{path}: no images ({', '.join(SUFFIXES)}) in this folder")
     by_stem: dict[str, Path] = {}
@@ -296,11 +290,10 @@ def write(path: Path, text: str) -> None:
     try:
         temporary.write_text(text, encoding="ascii")
         temporary.replace(path)
-    except BaseException as error:
+    except OSError as error:  # that of a full disk names no file
+        raise OSError(f"{path}: {error.strerror}") from None
+    finally:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # a full disk
-            error.filename = str(path)
-        raise
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from .metrics import MetricsLog
 from .optimizer import learning_rate, set_learning_rate
 from .progress import Progress, epoch_summary
 from .run_folder import LAST, list_checkpoints
+from .skipped import SkippedFrames
 from .step import CompiledForward, StepLosses, jitter_colors, steps_in_flight, to_channels_last
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,6 @@ Criterion = Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]
 """(outputs, targets) -> losses by name, already weighted"""
 Evaluate = Callable[[nn.Module, str], dict[str, float]]
 """(model, name of its results folder) -> AP by name; the first one decides which checkpoint is best"""
-MAX_SKIPPED_SHARE = 0.01  # of the training frames, with ``dataset.on_bad_frame: skip``
 
 
 class Trainer:
@@ -71,8 +71,8 @@ class Trainer:
         # with several ranks all stop together, after a step that has all their batches
         cast(Any, loader).asked_to_stop = lambda: self.ranks.size == 1 and self.interruption.signum is not None
         self._saved_at = 0.0  # time of the last checkpoint, by time.perf_counter
-        self._unmerged: list[tuple[str, str]] = []  # (id, reason) of skipped frames that the main rank cannot know yet
         self.progress = Progress(order=(config.general.random_seed, self.n_frames))
+        self.skipped = SkippedFrames(self.n_frames, self.ranks)
 
     def resume(self, path: Path) -> None:
         """Load weights, optimizer state and progress. Raises FileNotFoundError, or ValueError where they do not fit."""
@@ -137,7 +137,7 @@ class Trainer:
         with self._progress_bar(len(sampler)) as bar:
             for number, (images, targets, frames, skipped) in enumerate(self._saving_on_failure(bar, queue)):
                 last, oldest = number + 1 == len(sampler), number - steps_in_flight(self.device)
-                self._record_skipped(skipped)
+                self.skipped.record(skipped, progress)
                 queue.append(self.step(images, targets, frames))
                 while queue and (last or len(flags) <= oldest):
                     flags.append(self.record_step(queue.popleft()))
@@ -149,13 +149,13 @@ class Trainer:
                     flags.append(self.record_step(queue.popleft()))
                 bar.set_postfix_str(" ".join(f"{name} {mean:.3f}" for name, mean in progress.means().items()), False)
                 if stop or save:
-                    self._merge_skipped()
+                    self.skipped.merge(progress)
                     self.save(LAST)
                     self._saved_at = time.perf_counter()
                     flags[-1] = (False, False)  # of a step in flight: as due as the one that led here
                 if stop:
                     self._stop()
-        self._merge_skipped()
+        self.skipped.merge(progress)
 
     def _saving_on_failure(self, bar: "tqdm[Any]", queue: deque[StepLosses]) -> Iterator[Any]:
         """The batches. Where the loader fails, the steps that are done are saved first, if this is the main rank."""
@@ -282,34 +282,3 @@ class Trainer:
         signum = self.interruption.signum or signal.SIGTERM  # where another rank got the signal
         path = self.run_dir / "checkpoints" / LAST
         raise Interrupted(signum, f"saved as {path}; continue with the same command and --resume")
-
-    def _record_skipped(self, skipped: Sequence[Any]) -> None:
-        for frame in skipped:
-            self.progress.skipped_now += 1
-            if frame.frame_id not in self.progress.skipped:
-                self.progress.skipped.append(frame.frame_id)
-                self._unmerged.append((frame.frame_id, frame.reason))
-                logger.warning("frame %s is skipped: %s", frame.frame_id, frame.reason)
-        self._check_skipped()
-
-    def _merge_skipped(self) -> None:
-        """Give the main rank, which writes log, checkpoint and metrics, what the other ranks have skipped since."""
-        progress = self.progress
-        gathered = self.ranks.gather_objects((self._unmerged, progress.skipped_now))
-        self._unmerged = []
-        progress.skipped_now = sum(count for _, count in gathered)  # 0 on the other ranks
-        for frame_id, reason in (frame for frames, _ in gathered[1:] for frame in frames):
-            if frame_id not in progress.skipped:
-                progress.skipped.append(frame_id)
-                logger.warning("frame %s is skipped: %s", frame_id, reason)
-        if gathered:
-            progress.skipped.sort()
-            self._check_skipped()
-
-    def _check_skipped(self) -> None:
-        skipped = self.progress.skipped
-        if len(skipped) > MAX_SKIPPED_SHARE * self.n_frames:
-            raise ValueError(
-                f"{len(skipped)} of {self.n_frames} training frames cannot be read, more than "
-                f"{MAX_SKIPPED_SHARE:.0%}; the last is {skipped[-1]}. tools/check_dataset.py lists them all"
-            )

@@ -8,8 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..system.files import require_text_name
-
 CODEC = "mp4v"  # MPEG-4 part 2, which every build of OpenCV can write. Media players decode it, browsers do not.
 
 
@@ -19,9 +17,8 @@ def open_video(path: Path, frame_rate: float) -> Iterator[Callable[[np.ndarray],
 
     Frames are (H, W, 3) uint8, BGR, all of one size; an odd side is padded by one black line. If the block raises an
     error or writes no frame, no file appears and an older one stays unchanged. Raises OSError if the video cannot be
-    written, ValueError for a path that is not UTF-8 text.
+    written; the path must be UTF-8 text.
     """
-    require_text_name(path)
     # MPEG-4 divides a second into at most 65535 ticks, so a rate such as 239.9612 has to be rounded
     frame_rate = max(round(frame_rate, 3 if frame_rate < 65 else 2), 0.01)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.mp4")  # OpenCV needs the suffix
