@@ -1,12 +1,40 @@
 """What a small container, a killed process or a damaged file must not do: end in a hang, a traceback or a lost run."""
 
+import contextlib
+import errno
+import json
 import os
+import re
 import signal
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import torch
 
-from tests.conftest import descendants, is_running, wait_until
+from lib.config import Config, Dataset, General, load_config
+from lib.datasets import KITTI, build_dataset, loader
+from lib.datasets.images import read_image
+from lib.datasets.object_depth import read_object_depth
+from lib.datasets.samples import Batch, Unreadable, training_loader
+from lib.engine.checkpoint import read_checkpoint, save_checkpoint
+from lib.engine.distributed import ProcessGroup
+from lib.engine.metrics import MetricsLog, read_metrics
+from lib.engine.progress import Progress
+from lib.engine.skipped import SkippedFrames
+from lib.pipeline import run as run_module
+from lib.prediction.sources import Video
+from lib.preparation.file_checks import check_image
+from lib.system.commands import run_command
+from lib.system.files import remove_leftovers, write_json
+from tests.conftest import PATIENCE, PROJECT, descendants, is_running, wait_until
 from tests.test_interruption import Run, checkpoint, folder  # noqa: F401
+from tools import train_val
 
 
 def start_training(folder, *arguments):  # noqa: F811
@@ -38,3 +66,301 @@ def test_a_silent_loader_process_does_not_outlast_a_signal(folder):  # noqa: F81
     assert run.wait() == 143, run.said()
     assert "Traceback" not in run.said() and "continue with the same command and --resume" in run.said()
     wait_until(lambda: not any(map(is_running, workers)))
+
+
+def test_shared_memory_and_open_files_are_checked_before_the_first_step(tiny_kitti, monkeypatch):
+    frames, config = KITTI(tiny_kitti, "train"), Config(dataset=Dataset(batch_size=16, num_workers=2))
+    for name, value, said in (
+        ("free_shared_memory", 64 << 20, r"need \d+ MB of shared memory, /dev/shm has 67 MB; .*--shm-size"),
+        ("allow_open_files", 40, r"need \d+ open files, the limit is 40 \(ulimit -n\)"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(loader, name, lambda *_, value=value: value)
+            with pytest.raises(ValueError, match=said):
+                training_loader(frames, config)
+    assert training_loader(frames, config).num_workers == min(2, loader_cores())
+
+
+def loader_cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def test_full_shared_memory_is_an_error_of_its_batch():
+    class Full(torch.Tensor):
+        def share_memory_(self):
+            raise RuntimeError("unable to allocate shared memory(shm)\nmore")
+
+    batch = Batch(torch.zeros(1).as_subclass(Full), {}, [], [])
+    with pytest.raises(ConnectionError, match=r"no shared memory for a batch \(unable .*; set dataset.num_workers"):
+        loader.SharedBatches(lambda samples: samples)(batch)
+
+
+def test_the_lock_is_taken_before_a_second_process_looks(folder, capsys):  # noqa: F811
+    """It must not decide "from the beginning" and then wait for the lock, or write over what the first one saved."""
+    run_dir = folder / "outputs/q"
+    arguments = ["--config", "tiny.yaml", "--resume", "--set", f"general.dataroot={folder / 'KITTI'}"]
+    looked = []
+
+    def look(*_):
+        with pytest.raises(FileExistsError, match="another run is writing there"), lock_of_another_process(run_dir):
+            pass
+        looked.append(True)
+        raise ValueError("seen")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "find_resume_checkpoint", look)
+        assert train_val.main([*arguments, "general.exp_name=q"]) == 2
+    assert looked and not (folder / "outputs").exists()  # an error before the first step leaves nothing behind
+    capsys.readouterr()
+
+
+@contextlib.contextmanager
+def lock_of_another_process(run_dir):
+    code = f"from pathlib import Path\nfrom lib.system.lock import lock\nwith lock(Path({str(run_dir)!r})): pass"
+    result = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    if "FileExistsError" in result.stderr:
+        raise FileExistsError(result.stderr.splitlines()[-1])
+    assert result.returncode == 0, result.stderr
+    yield
+
+
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path):
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(model.parameters())
+    path = tmp_path / "checkpoint_last.pth"
+    save_checkpoint(path, model, optimizer, 1, {}, None)
+    good = path.read_bytes()
+    model.weight.data[0, 0] = float("inf")
+    with pytest.raises(FloatingPointError, match=r"weights\.weight is not finite any more, so checkpoint_last.pth"):
+        save_checkpoint(path, model, optimizer, 2, {}, None)
+    assert path.read_bytes() == good and list(tmp_path.iterdir()) == [path]
+    torch.save({"epoch": 1, "model_state": model.state_dict()}, path)
+    with pytest.raises(ValueError, match=r"checkpoint_last.pth: its weights are not finite, the first is weight"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"epoch": True}, "its epoch is True"),
+        ({"epoch": float("inf")}, "its epoch is inf"),
+        ({"camera": {"focal_net": -1.0}}, "its camera.focal_net is -1.0"),
+        ({"model_state": {"a": torch.eye(2).to_sparse()}}, "its weight 'a' is no ordinary tensor"),
+        ({"model_state": {"a": torch.zeros(1).expand(10**12)}}, "its weight 'a' is no ordinary tensor"),
+        ({"model_state": {"bn.running_var": -torch.ones(1)}}, "its bn.running_var is negative"),
+        ({"model_state": {1: torch.ones(1)}}, "not a mapping of names to tensors"),
+    ],
+)
+def test_what_no_training_has_written_is_refused(tmp_path, change, said):
+    torch.save({"epoch": 1, "model_state": {"a": torch.ones(1)}} | change, tmp_path / "c.pth")
+    with pytest.raises(ValueError, match=r"c\.pth: .*" + said):
+        read_checkpoint(tmp_path / "c.pth")
+
+
+@pytest.mark.parametrize(
+    "progress",
+    [
+        {"frames_done": "x"}, {"frames_done": 2.5}, {"frames_done": -1}, {"images": None}, {"sums": {"depth": "a"}},
+        {"sums": []}, {"skipped": [3]}, {"order": [1]}, {"record": {"epoch": 2}}, {"zeros": {"depth": -1}}, 5,
+        {"frames_done": 9, "order": (0, 4)},
+    ],
+)  # fmt: skip
+def test_a_progress_that_no_training_has_written_is_refused(progress):
+    with pytest.raises(ValueError, match=r"c\.pth: .*progress"):
+        Progress.from_checkpoint({"epoch": 1, "progress": progress}, Path("c.pth"), (0, 4))
+
+
+def test_a_finished_run_that_goes_on_keeps_its_ap(tmp_path):
+    record = {"epoch": 2, "lr": 0.1, "losses": {"depth": 1.5}, "samples_per_second": 3.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(record | {"ap": {"Car": 12.5}}) + "\n")
+    for losses, kept in (({"depth": 1.5}, True), ({"depth": 1.25}, False)):
+        with MetricsLog(tmp_path, 1) as log:
+            log.write(record | {"losses": losses})
+        assert ("ap" in read_metrics(tmp_path / "metrics.jsonl")[-1]) == kept
+
+
+def test_frames_that_another_rank_skips_are_named_and_counted_once(caplog):
+    other = [("000007", "cut off")]
+
+    class TwoRanks(ProcessGroup):
+        def gather_objects(self, item):
+            return [item, (other, len(other))]
+
+    progress, skipped = Progress(), SkippedFrames(1000, TwoRanks())
+    skipped.record([Unreadable("000003", "missing")], progress)
+    skipped.merge(progress)
+    other = []
+    skipped.merge(progress)
+    assert progress.skipped == ["000003", "000007"] and progress.skipped_now == 2
+    assert caplog.text.count("frame 000007 is skipped: cut off") == 1 == caplog.text.count("frame 000003 is skipped")
+
+
+def jpeg() -> bytes:
+    image = np.random.default_rng(0).integers(0, 255, (96, 320, 3), dtype=np.uint8)
+    return cv2.imencode(".jpg", cv2.blur(image, (5, 5)))[1].tobytes()
+
+
+@pytest.mark.parametrize("name", ["a zeroed block", "two thirds zeroed", "cut off, with an end mark"])
+def test_a_damaged_jpeg_is_refused(tmp_path, name):
+    """libjpeg only warns, and OpenCV returns gray pixels."""
+    whole = jpeg()
+    half, third = len(whole) // 2, len(whole) // 3
+    damaged = {
+        "a zeroed block": whole[:half] + bytes(400) + whole[half + 400 :],
+        "two thirds zeroed": whole[:third] + bytes(len(whole) - third - 2) + whole[-2:],
+        "cut off, with an end mark": whole[:half] + b"\xff\xd9",
+    }
+    path = tmp_path / "000000.jpg"
+    path.write_bytes(whole)
+    expected = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    assert np.array_equal(read_image(path), expected) and check_image(path) == ([], (320, 96))
+    path.write_bytes(damaged[name])
+    assert cv2.imread(str(path)) is not None
+    with pytest.raises(ValueError, match=r"000000\.jpg: this JPEG is damaged \(.*\); fetch or unpack it again"):
+        read_image(path)
+    assert [fault.kind for fault in check_image(path)[0]] == ["unreadable image"]
+
+
+def png_that_states(width: int, height: int, pixels: bytes = b"") -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+@pytest.mark.parametrize("size", [(0, 0), (5, 0), (2**32 - 1, 2**32 - 1), (25000, 25000)])
+def test_an_image_with_a_senseless_size_is_refused_by_its_header(tiny_kitti, size):
+    path = tiny_kitti / "training/image_2/000000.png"
+    path.write_bytes(png_that_states(*size))
+    config = Config(General(dataroot=str(tiny_kitti)), Dataset(num_workers=0))
+    with pytest.raises(ValueError, match=r"000000\.png: "):
+        build_dataset(config, "train")
+    faults, _ = check_image(path, Dataset.max_image_pixels)
+    assert [fault.kind for fault in faults] == ["unreadable image"]
+
+
+def test_the_limit_of_pixels_can_be_raised(tiny_kitti):
+    general = General(dataroot=str(tiny_kitti))
+    with pytest.raises(
+        ValueError, match=r"1242 x 375 pixels, more than 1000; dataset.max_image_pixels"
+    ):
+        build_dataset(Config(general, Dataset(max_image_pixels=1000)), "train")
+    assert len(build_dataset(Config(general, Dataset(max_image_pixels=1242 * 375)), "train")) == 4
+
+
+@pytest.mark.parametrize(
+    ("depths", "index"), [((1 << 20,), (4, 5)), ((3,), (1 << 14, 1 << 14)), ((3,), (4, 5)), ((1, 1), (4, 5))]
+)
+def test_a_depth_map_is_checked_before_it_is_decompressed(tmp_path, monkeypatch, depths, index):
+    path, kind = tmp_path / "000000.npz", np.uint8 if depths != (3,) or index != (4, 5) else "S8000"
+    np.savez_compressed(path, depths=np.zeros(depths, np.float32), index=np.zeros(index, kind))
+    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("decompressed"))
+    with pytest.raises(ValueError, match=r"000000\.npz: "):
+        read_object_depth(path, (5, 4))
+
+
+@pytest.mark.parametrize(("place", "value"), [(8, 1e30), (10, 1e-46), (13, 1e39), (11, -1001.0), (6, 1e30)])
+def test_senseless_labels_are_refused_in_training_too(tiny_kitti, place, value):
+    path = tiny_kitti / "training/label_2/000000.txt"
+    lines = path.read_text().splitlines()
+    columns = lines[1].split()
+    columns[place] = str(value)
+    path.write_text("\n".join([lines[0], " ".join(columns), *lines[2:]]))
+    with pytest.raises(ValueError, match=r"000000\.txt, line 2: (size|position|2D box) .*expected"):
+        KITTI(tiny_kitti, "train")
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/j\xff.jpg"))
+    path.write_bytes(jpeg())
+    assert read_image(path).shape == (96, 320, 3)
+    video = path.with_suffix(".mp4")
+    video.write_bytes(b"x")
+    with pytest.raises(ValueError, match="the name of a video must be UTF-8 text"):
+        Video.from_file(video)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x: " + "[" * 5000,
+        "a: &a [x, x]\n"
+        + "".join(f"{chr(98 + k)}: &{chr(98 + k)} [*{chr(97 + k)}, *{chr(97 + k)}]\n" for k in range(15)),
+        "general: {exp_name: " + "x" * 70000 + "}",
+        "trainer: {max_epoch: [" + "x" * 50000 + "]}",
+    ],
+    ids=["deep", "aliases", "long", "value"],
+)
+def test_a_hostile_configuration_gives_a_short_error(tmp_path, text):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"a\.yaml: ") as caught:
+        load_config(path)
+    assert len(str(caught.value)) < 400 + len(str(path))
+
+
+def test_a_user_that_does_not_exist(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"general.dataroot: '~nosuchuser/x': there is no such user"):
+        build_dataset(Config(General(dataroot="~nosuchuser/x")), "train")
+
+
+def test_leftovers_are_found_behind_links_and_left_alone_while_they_are_new(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/checkpoints").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "run/loop").symlink_to(tmp_path / "run")
+    leftover = tmp_path / "elsewhere/.a.pth.123.tmp"
+    leftover.touch()
+    remove_leftovers(tmp_path / "run", min_age=3600)
+    assert leftover.exists()
+    remove_leftovers(tmp_path / "run")
+    assert not leftover.exists()
+
+
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/a\.json'"):
+        write_json(tmp_path / "a.json", {}, sync=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [MemoryError("of 8 GiB"), RuntimeError("x: can't allocate memory: 8 GiB\nmore")])
+def test_too_little_memory_is_one_line(capsys, error):
+    def command():
+        raise error
+
+    assert run_command(command) == 1
+    assert re.fullmatch(r"error: the memory does not suffice \(.*8 GiB\); .*\n", capsys.readouterr().err)
+
+
+def test_a_training_outlasts_the_reader_of_its_output(folder):  # noqa: F811
+    """As with ``2>&1 | head -1``; all messages are in train.log."""
+    command = [sys.executable, str(PROJECT / "tools/train_val.py"), "--config", "tiny.yaml", "--set"]
+    settings = ["general.exp_name=q", f"general.dataroot={folder / 'KITTI'}", "trainer.max_epoch=2"]
+    read, write = os.pipe()
+    process = subprocess.Popen([*command, *settings], cwd=folder, stdout=write, stderr=write)
+    os.close(write)
+    os.close(read)
+    assert process.wait(PATIENCE) == 0
+    log = (folder / "outputs/q/train.log").read_text()
+    assert "cannot be written to any more" in log and "epoch 2/2" in log and "saved as" in log
+
+
+def test_a_killed_renderer_is_one_line_and_leaves_no_process(tmp_path):
+    command = [sys.executable, str(PROJECT / "tools/make_synthetic_kitti.py"), "--out", str(tmp_path / "d")]
+    counts = ["--train", "5000", "--val", "4", "--size", "448x128", "--workers", "2"]
+    process = subprocess.Popen([*command, *counts], stderr=subprocess.PIPE, text=True)
+    images = tmp_path / "d/training/image_2"
+    wait_until(lambda: images.is_dir() and any(images.glob("*.png")), process)
+    children = descendants(process.pid)
+    workers = [k for k in children if b"spawn_main" in Path(f"/proc/{k}/cmdline").read_bytes()]
+    os.kill(workers[0], signal.SIGKILL)
+    said = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 1 and "Traceback" not in said, said
+    assert "a process was killed, maybe since memory ran out; repeat with --force" in said.splitlines()[-1]
+    wait_until(lambda: not any(map(is_running, children)))

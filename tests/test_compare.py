@@ -7,13 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -28,14 +27,14 @@ from lib.comparison.table import Comparison
 from lib.config import load_config
 from lib.evaluation import evaluate_kitti, read_annotations
 from lib.system.lock import lock
-from tests.conftest import PROJECT
+from tests.conftest import PATIENCE, PROJECT, descendants, is_running, wait_until
 from tools import compare
 
 YAML = """
 general: {{random_seed: 3, dataroot: {root}}}
 dataset: {{batch_size: 2, num_workers: 0, resolution: [96, 64], writelist: [Car, Pedestrian], obj_depth_source: labels}}
 model: {{backbone: dla34_narrow, pretrained: false}}
-trainer: {{max_epoch: 1, save_interval_minutes: 0.0001}}
+trainer: {{max_epoch: 1, save_interval_minutes: 1.0e-9}}
 tester: {{threshold: 0.0, topk: 5, map_to_image: exact, checkpoint: checkpoint_epoch_140.pth}}
 """
 ARMS = """
@@ -85,14 +84,14 @@ with lock(run):
     (results / "ap.tmp").write_text(json.dumps(ap))
     (results / "ap.tmp").rename(results / "ap.json")  # whole or not at all, as train_val.py writes it
 """
-PATIENCE = 120
 FIRST = "Car 3D moderate AP40"
 
 
 # ---------------------------------------------------------------------------------------------------------- statistics
 
 
-@settings(deadline=None, derandomize=True)  # the machine may be busy; the same examples in every run
+# the machine may be busy; the same examples in every run
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=12))
 def test_a_sample_has_scipys_interval(values):
     sample = summarize(values)
@@ -377,10 +376,11 @@ def test_an_experiment_that_changes_meanwhile_fails_its_runs(folder, monkeypatch
 def test_several_jobs_share_the_cores(folder, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     (folder / "out").mkdir()
-    for name in ("plain_seed1", "qi_seed1"):
+    for name in ("plain_seed1", "qi_seed1", "plain_seed2"):
         (folder / "out" / f"wait_{name}").touch()
     process = compare_in_a_process(folder, "--jobs", "3")
     wait_until(lambda: len(started(folder)) == 3, process)
+    (folder / "out/wait_plain_seed2").unlink()
     wait_until(lambda: len(started(folder)) == 4, process)  # the third place is free again, the first two are not
     for path in (folder / "out").glob("wait_*"):
         path.unlink()
@@ -413,48 +413,28 @@ def test_gpus_are_those_that_the_process_sees(monkeypatch, tmp_path):
 # ------------------------------------------------------------------------------------------- -- interruption
 
 
-def compare_in_a_process(folder: Path, *arguments: str, stand_in: bool = True) -> subprocess.Popen:
-    """As from a shell; with the stand-in unless told otherwise."""
+def compare_in_a_process(folder: Path, *arguments: str, wait_inside: str | None = None) -> subprocess.Popen:
+    """As from a shell, with the stand-in; or with real training, which waits inside "run epoch" where that is given."""
     code = "import sys\nfrom pathlib import Path\nfrom lib.comparison import run\nfrom tools import compare\n"
     code += "run.available_cores = lambda: 8\n"
-    if stand_in:
+    if wait_inside:
+        code += f"compare.TRAIN_VAL = Path({str(PROJECT / 'tests/waiting_train_val.py')!r})\n"
+    elif wait_inside is None:
         code += f"compare.TRAIN_VAL = Path({str(folder / 'stand_in.py')!r})\nrun.plot_comparison = lambda *_: b''\n"
     code += "sys.exit(compare.main(sys.argv[1:]))"
     given = ["--config", "base.yaml", "--arms-file", "arms.yaml", "--out", "out", "--seeds", "2"]
+    command = [sys.executable, "-c", code, *given, "--arms", "plain", "qi", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT), "WAIT_INSIDE": wait_inside or ""}
     with (folder / "output.txt").open("ab") as output:
-        return subprocess.Popen(
-            [sys.executable, "-c", code, *given, "--arms", "plain", "qi", *arguments],
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(PROJECT)},
-            stdout=output,
-            stderr=output,
-        )
-
-
-def wait_until(condition, *processes: subprocess.Popen) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end and all(process.poll() is None for process in processes)
-        time.sleep(0.02)
-
-
-def descendants(pid: int) -> list[int]:
-    threads = Path(f"/proc/{pid}/task").glob("*/children")
-    own = [int(child) for thread in threads for child in thread.read_text().split()]
-    return own + [k for child in own for k in descendants(child)]
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
 
 
 def kill_tree(process: subprocess.Popen) -> None:
     """As in a power cut: no process can react."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitpid(process.pid, os.WUNTRACED)  # it has stopped, and starts no other process
     pids = [process.pid, *descendants(process.pid)]
-    for pid in pids:
+    for pid in reversed(pids):
         os.kill(pid, signal.SIGKILL)
     process.wait()
     wait_until(lambda: not any(map(is_running, pids)))  # a process that still ends holds its locks
@@ -514,19 +494,23 @@ def test_real_runs_killed_in_between_give_the_same_tables(folder, tiny_kitti):
     (tiny_kitti / "ImageSets/train.txt").write_text("".join(f"{k:06d}\n" for k in range(16)))
 
     def finish(out):
-        status = compare_in_a_process(folder, "--out", out, stand_in=False).wait(PATIENCE)
+        status = compare_in_a_process(folder, "--out", out, wait_inside="").wait(PATIENCE)
         assert status == 0, (folder / "output.txt").read_text()
 
     finish("whole")
     outputs = folder / "out/outputs"
-    for part in ("plain_seed1/checkpoints/checkpoint_last.pth", "qi_seed1/results/checkpoint_epoch_1/val/ap.json"):
-        process = compare_in_a_process(folder, stand_in=False)
+    parts = ("plain_seed1/checkpoints/checkpoint_last.pth", "qi_seed1/results/checkpoint_epoch_1/val/ap.json")
+    for part, wait_inside in zip(parts, ("plain_seed1 0", "plain_seed2 0"), strict=True):
+        process = compare_in_a_process(folder, wait_inside=wait_inside)
         wait_until((outputs / part).is_file, process)
         kill_tree(process)
-    process = compare_in_a_process(folder, stand_in=False)
+    output = folder / "output.txt"
+    before = len(output.read_text())  # the one killed last may have started plain_seed2 too
+    process = compare_in_a_process(folder, wait_inside="plain_seed2 0")
+    wait_until(lambda: "plain_seed2: started" in output.read_text()[before:], process)
     wait_until((outputs / "plain_seed2/checkpoints/checkpoint_last.pth").is_file, process)
     process.terminate()
-    assert process.wait(PATIENCE) in (0, 143)
+    assert process.wait(PATIENCE) == 143
     finish("out")
     assert tables(folder / "out") == tables(folder / "whole")
     assert "resuming from" in (folder / "out/logs/plain_seed1.log").read_text()

@@ -296,10 +296,7 @@ def touching_cells(real_labels):
                 scale = 1280 / width
                 cells.append((int(u * scale / 4), int(((v - height / 2) * scale + 192) / 4)))
         found += [
-            frame_id
-            for k, a in enumerate(cells)
-            for b in cells[:k]
-            if abs(a[0] - b[0]) <= 1 and abs(a[1] - b[1]) <= 1
+            frame_id for k, a in enumerate(cells) for b in cells[:k] if abs(a[0] - b[0]) <= 1 and abs(a[1] - b[1]) <= 1
         ]
     return found
 

@@ -2,9 +2,7 @@
 
 import os
 import signal
-import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from lib.engine.optimizer import build_optimizer
 from lib.losses import Criterion
 from lib.models import build_model
 from lib.ops.gaussian import draw_gaussian
+from tests.conftest import descendants, is_running, wait_until
 from tests.test_interruption import Run, assert_same_run, checkpoint, folder  # noqa: F401  (a fixture)
 
 CONFIG = parse_config(
@@ -221,7 +220,7 @@ def test_torchrun_trains_evaluates_and_resumes(folder, frames):  # noqa: F811
     assert results(whole.run_dir) == merged
     if frames == 11:
         return
-    run = Run(folder, "parts", prefix=torchrun)
+    run = Run(folder, "parts", prefix=torchrun, wait_in=0)
     run.wait_until((run.run_dir / "checkpoints/checkpoint_last.pth").is_file, "checkpoint")
     run.process.send_signal(signal.SIGTERM)
     assert run.wait() != 0
@@ -235,11 +234,6 @@ def results(run_dir):
     return {str(p.relative_to(run_dir)): p.read_text() for p in (run_dir / "results").rglob("*.txt")}
 
 
-def children(pid):
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout
-    return [int(word) for word in found.split()]
-
-
 @pytest.mark.slow
 def test_a_killed_process_ends_the_run(folder):  # noqa: F811
     """gpu_ids with two ids starts two processes; kill -9 of one ends both, and --resume continues."""
@@ -247,14 +241,12 @@ def test_a_killed_process_ends_the_run(folder):  # noqa: F811
     whole = Run(folder, "whole", both)
     assert whole.wait() == 0, whole.said()
     assert whole.said().count("epoch 3/3  lr") == 1
-    run = Run(folder, "parts", both)
+    run = Run(folder, "parts", both, wait_in=0)
     run.wait_until((run.run_dir / "checkpoints/checkpoint_last.pth").is_file, "checkpoint")
-    processes = children(run.process.pid)
+    processes = descendants(run.process.pid)
     assert len(processes) == 2
-    began = time.monotonic()
     os.kill(processes[1], signal.SIGKILL)
-    status = run.wait()
-    assert time.monotonic() - began < 60
+    status = run.wait()  # ends before torchrun would kill the other one
     said = run.said()
     assert status == 128 + signal.SIGKILL, said
     assert "was killed by SIGKILL; the others were ended. Continue with --resume" in said.splitlines()[-1], said
@@ -267,16 +259,13 @@ def test_a_killed_process_ends_the_run(folder):  # noqa: F811
 
 @pytest.mark.slow
 def test_ranks_end_with_their_launcher(folder):  # noqa: F811
-    run = Run(folder, "orphans", "trainer.gpu_ids=[0,1]", "trainer.max_epoch=50")
+    run = Run(folder, "orphans", "trainer.gpu_ids=[0,1]", wait_in=0)
     run.wait_until((run.run_dir / "checkpoints/checkpoint_last.pth").is_file, "checkpoint")
-    ranks = children(run.process.pid)
+    ranks = descendants(run.process.pid)
     assert len(ranks) == 2
     run.process.kill()
     run.wait()
-    end = time.monotonic() + 60
-    while any(os.path.exists(f"/proc/{pid}") for pid in ranks):
-        assert time.monotonic() < end, run.said()
-        time.sleep(0.1)
+    wait_until(lambda: not any(map(is_running, ranks)), said=run.said)
     assert "and --resume" in run.said()
 
 

@@ -17,6 +17,7 @@ from lib.config import load_config
 from lib.datasets import build_dataset
 from lib.pipeline import report
 from lib.pipeline.report_sections import find_evaluations
+from tests.conftest import PATIENCE
 from tests.test_html_page import Page, check
 from tests.test_train_val import YAML
 from tools import make_report, train_val
@@ -162,7 +163,7 @@ def test_a_browser_loads_all_images(folder, tmp_path):
     options += " --disable-component-update --disable-sync --allow-file-access-from-files"
     options += f" --user-data-dir={tmp_path / 'profile'} --dump-dom --virtual-time-budget=20000"
     command = ["chromium", *options.split(), f"file://{wrapper}"]
-    dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
     count = len(page.images)
     assert f">{count} of {count}, {len(HEADINGS) - 1} headings<" in dom
 

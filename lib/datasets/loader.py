@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -60,7 +61,9 @@ class WatchedLoader(DataLoader[Any]):
             if not wait([result], _POLL_SECONDS).done:  # the thread would wait on, and this one for it
                 for process in self.processes:
                     process.kill()
-            if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+            # torch says that one has died, or it died while a batch was handed over
+            if isinstance(error, EOFError | ConnectionError) or str(error).startswith("DataLoader worker"):
+                connection.wait([process.sentinel for process in self.processes], _POLL_SECONDS)
                 self._check_workers(0)
             raise
 

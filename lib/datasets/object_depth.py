@@ -1,7 +1,6 @@
 """Object-wise depth maps: every pixel of a label's 2D box has the depth of its object, as in DDML's published code."""
 
 import io
-import math
 import zipfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -96,23 +95,23 @@ def read_object_depth(path: Path, image_size: tuple[int, int]) -> np.ndarray:
 
 
 def _read_npz(path: Path, image_size: tuple[int, int]) -> np.ndarray:
-    shapes = []
+    heads = []
     with zipfile.ZipFile(path) as archive:
         for name in ("depths", "index"):
             with archive.open(f"{name}.npy") as member:
                 if np.lib.format.read_magic(member) != (1, 0):
                     raise ValueError(f"{name} is not in version 1.0 of numpy's format")
-                shapes.append(np.lib.format.read_array_header_1_0(member)[0])
+                shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+                heads.append((shape, dtype))
+    (n_depths, depth_type), (shape, index_type) = heads
     # before anything is decompressed: a small file can hold zeros that fill the memory
-    if math.prod(shapes[0]) > 1 << 16:
-        raise ValueError(f"depths has the shape {shapes[0]}, expected at most 65536 values")
-    if shapes[1] != image_size[::-1]:
-        return np.broadcast_to(np.float32(0), shapes[1])  # takes no memory; its shape is refused by the caller
-    with np.load(path, allow_pickle=False) as content:
-        depths, index = content["depths"], content["index"]
-    if depths.ndim != 1 or depths.dtype != np.float32 or index.ndim != 2 or index.dtype not in (np.uint8, np.uint16):
+    small = len(n_depths) == 1 and n_depths[0] <= 1 << 16 and len(shape) == 2
+    if not small or depth_type != np.float32 or index_type not in (np.uint8, np.uint16):
         raise ValueError(
-            f"depths {depths.shape} {depths.dtype} and index {index.shape} {index.dtype}, expected (N,) float32 and "
+            f"depths {n_depths} {depth_type} and index {shape} {index_type}, expected (N,) float32, N up to 65536, and "
             "(H, W) uint8 or uint16"
         )
-    return depths.take(index)
+    if shape != image_size[::-1]:
+        return np.broadcast_to(np.float32(0), shape)  # takes no memory; its shape is refused by the caller
+    with np.load(path, allow_pickle=False) as content:
+        return content["depths"].take(content["index"])
