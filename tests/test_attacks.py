@@ -243,9 +243,7 @@ def test_an_image_with_a_senseless_size_is_refused_by_its_header(tiny_kitti, siz
 
 def test_the_limit_of_pixels_can_be_raised(tiny_kitti):
     general = General(dataroot=str(tiny_kitti))
-    with pytest.raises(
-        ValueError, match=r"1242 x 375 pixels, more than 1000; dataset.max_image_pixels"
-    ):
+    with pytest.raises(ValueError, match=r"1242 x 375 pixels, more than 1000; dataset.max_image_pixels"):
         build_dataset(Config(general, Dataset(max_image_pixels=1000)), "train")
     assert len(build_dataset(Config(general, Dataset(max_image_pixels=1242 * 375)), "train")) == 4
 
@@ -364,3 +362,16 @@ def test_a_killed_renderer_is_one_line_and_leaves_no_process(tmp_path):
     assert process.returncode == 1 and "Traceback" not in said, said
     assert "a process was killed, maybe since memory ran out; repeat with --force" in said.splitlines()[-1]
     wait_until(lambda: not any(map(is_running, children)))
+
+
+def test_a_stopped_loader_process_does_not_outlast_the_run():
+    """multiprocessing waits without end for its children when Python ends."""
+    code = (
+        "import os, signal, torch\nfrom lib.datasets.loader import WatchedLoader, init_worker\n"
+        "loader = WatchedLoader(torch.arange(4), num_workers=1, persistent_workers=True, worker_init_fn=init_worker)\n"
+        "assert len(list(loader)) == 4\nos.kill(loader.processes[0].pid, signal.SIGSTOP)\nprint(loader.processes[0].pid)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert result.returncode == 0 and not is_running(int(result.stdout)), result.stderr

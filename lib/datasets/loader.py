@@ -1,6 +1,6 @@
 """Loader processes: what they need of the machine, and an end to every wait for one that is dead or silent."""
 
-import contextlib
+import atexit
 import multiprocessing
 import os
 import signal
@@ -13,6 +13,7 @@ from typing import Any
 
 import cv2
 from torch.utils.data import DataLoader
+from torch.utils.data._utils import signal_handling
 
 from ..system.machine import allow_open_files, free_shared_memory, keep_freed_memory
 
@@ -22,6 +23,11 @@ _POLLS_AFTER_SIGNAL = 5
 _BATCHES_IN_USE = 3  # in the training process, beside the two that each worker has ready
 _OPEN_FILES = 64  # of a process without workers: libraries, log, checkpoint
 _CURE = "set dataset.num_workers to a smaller number (0: no loader processes)"
+
+
+# torch's handler raises an error amid an optimizer step or a checkpoint when a worker dies; here the wait finds it
+signal_handling._SIGCHLD_handler_set = True
+_started: list[BaseProcess] = []
 
 
 class WatchedLoader(DataLoader[Any]):
@@ -43,9 +49,9 @@ class WatchedLoader(DataLoader[Any]):
                 iterator = self._await(thread.submit(super().__iter__))
             else:
                 others = multiprocessing.active_children()
-                with _own_sigchld_handler():
-                    iterator = super().__iter__()
+                iterator = super().__iter__()
                 self.processes = tuple(child for child in multiprocessing.active_children() if child not in others)
+                _started.extend(self.processes)
             while (batch := self._await(thread.submit(next, iterator, None))) is not None:
                 yield batch
 
@@ -62,9 +68,12 @@ class WatchedLoader(DataLoader[Any]):
                 for process in self.processes:
                     process.kill()
             # torch says that one has died, or it died while a batch was handed over
-            if isinstance(error, EOFError | ConnectionError) or str(error).startswith("DataLoader worker"):
+            told = str(error).startswith("DataLoader worker")
+            if told or isinstance(error, EOFError | ConnectionError):
                 connection.wait([process.sentinel for process in self.processes], _POLL_SECONDS)
                 self._check_workers(0)
+            if told:  # it died so early that it is not among the processes
+                raise ConnectionError(f"a loader process has ended ({error}); {_CURE}") from None
             raise
 
     def _check_workers(self, polls: int) -> None:
@@ -79,13 +88,14 @@ class WatchedLoader(DataLoader[Any]):
             raise ConnectionError(f"{silence}: can the data set be read? {_CURE}")
 
 
-@contextlib.contextmanager
-def _own_sigchld_handler() -> Iterator[None]:
-    """Keep the present handler. torch's raises an error amid an optimizer step or a checkpoint when a worker dies."""
-    handler = signal.getsignal(signal.SIGCHLD)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGCHLD, handler)
+@atexit.register  # runs before multiprocessing's own function, which waits for its children without end
+def _end_workers() -> None:
+    alive = [process for process in _started if process.is_alive()]
+    for process in alive:
+        process.terminate()
+    for process in alive:
+        process.join(_POLL_SECONDS)
+        process.kill()  # also one that is stopped
 
 
 class SharedBatches:
