@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 import torch
 
 from lib.config import Config, Dataset, General, load_config
@@ -23,6 +24,7 @@ from lib.datasets.images import read_image
 from lib.datasets.object_depth import read_object_depth
 from lib.datasets.samples import Batch, Unreadable, training_loader
 from lib.engine.checkpoint import read_checkpoint, save_checkpoint
+from lib.engine.checkpoint_content import check_content
 from lib.engine.distributed import ProcessGroup
 from lib.engine.metrics import MetricsLog, read_metrics
 from lib.engine.progress import Progress
@@ -139,6 +141,13 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path):
         read_checkpoint(path)
 
 
+def deep() -> list:
+    value: list = []
+    for _ in range(5000):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -155,6 +164,11 @@ def test_what_no_training_has_written_is_refused(tmp_path, change, said):
     torch.save({"epoch": 1, "model_state": {"a": torch.ones(1)}} | change, tmp_path / "c.pth")
     with pytest.raises(ValueError, match=r"c\.pth: .*" + said):
         read_checkpoint(tmp_path / "c.pth")
+
+
+def test_a_deeply_nested_value_is_shown_in_short():
+    with pytest.raises(ValueError, match=r"its camera\.focal_net is \[\[\[\[\.\.\.\]\]\]\]"):
+        check_content({"model_state": {}, "camera": deep()})
 
 
 @pytest.mark.parametrize(
@@ -219,6 +233,16 @@ def test_a_damaged_jpeg_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match=r"000000\.jpg: this JPEG is damaged \(.*\); fetch or unpack it again"):
         read_image(path)
     assert [fault.kind for fault in check_image(path)[0]] == ["unreadable image"]
+
+
+def test_a_jpeg_with_an_odd_header_is_read(tmp_path):
+    """libjpeg warns of an unknown revision of JFIF; all pixels are there."""
+    whole, path = jpeg(), tmp_path / "a.jpg"
+    place = whole.index(b"JFIF") + 5
+    path.write_bytes(whole[:place] + b"\x02\x01" + whole[place + 2 :])
+    with pytest.raises(ValueError, match="JFIF revision"):
+        simplejpeg.decode_jpeg(path.read_bytes(), strict=True)
+    assert np.array_equal(read_image(path), cv2.imread(str(path), cv2.IMREAD_COLOR_RGB))
 
 
 def png_that_states(width: int, height: int, pixels: bytes = b"") -> bytes:
@@ -369,7 +393,8 @@ def test_a_stopped_loader_process_does_not_outlast_the_run():
     code = (
         "import os, signal, torch\nfrom lib.datasets.loader import WatchedLoader, init_worker\n"
         "loader = WatchedLoader(torch.arange(4), num_workers=1, persistent_workers=True, worker_init_fn=init_worker)\n"
-        "assert len(list(loader)) == 4\nos.kill(loader.processes[0].pid, signal.SIGSTOP)\nprint(loader.processes[0].pid)"
+        "assert len(list(loader)) == 4\nos.kill(loader.processes[0].pid, signal.SIGSTOP)\n"
+        "print(loader.processes[0].pid)"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE, check=False

@@ -32,6 +32,7 @@ _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _PNG_SIGNATURE, _JPEG_SIGNATURE = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 _RGB_OF_8_BITS = bytes([8, 2, 0, 0, 0])
 """a PNG's bit depth, colour type, compression, filter and interlace method; OpenCV converts other kinds to RGB"""
+_DAMAGE = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")  # libjpeg's warnings of lost pixels
 _END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 _TAIL_BYTES = 1 << 12  # part of a file's end in which the end mark is searched first
 
@@ -153,14 +154,16 @@ def _parse_header(path: Path, file: IO[bytes]) -> PngImageFile | JpegImageFile:
 
 
 def _decode_jpeg(content: bytes) -> np.ndarray | None:
-    """The same pixels as from OpenCV; None for rare kinds that only OpenCV reads. Raises ValueError for damaged data,
-    where libjpeg warns, but OpenCV, Pillow and imagecodecs return gray pixels."""
+    """The same pixels as from OpenCV; None for kinds and headers that only OpenCV reads.
+
+    Raises ValueError for damaged data, where libjpeg warns, but OpenCV, Pillow and imagecodecs return gray pixels.
+    """
     try:
         image: np.ndarray = simplejpeg.decode_jpeg(content, "RGB", strict=True)
     except ValueError as error:
-        if str(error).startswith("tjDecompressHeader"):
-            return None
-        raise
+        if str(error).startswith(_DAMAGE):
+            raise
+        return None
     return image
 
 

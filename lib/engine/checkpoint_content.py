@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..config.checks import shown
+
 
 def check_content(state: Mapping[str, Any]) -> None:
     """Raise ValueError for weights, an epoch, a best AP or a focal length that no training has written.
@@ -28,10 +30,10 @@ def check_content(state: Mapping[str, Any]) -> None:
         raise ValueError(f"its {negative[0][:80]} is negative, which no variance is")
     epoch, camera = state.get("epoch"), state.get("camera")
     if epoch is not None and not (type(epoch) is int and 0 <= epoch < 1e9):
-        raise ValueError(f"its epoch is {str(epoch)[:40]}, expected a number of epochs")
+        raise ValueError(f"its epoch is {shown(epoch)}, expected a number of epochs")
     focal = camera.get("focal_net", 1.0) if isinstance(camera, dict) else 1.0 if camera is None else camera
     if not (type(focal) in (int, float) and math.isfinite(focal) and 0 < focal < 1e7):
-        raise ValueError(f"its camera.focal_net is {str(focal)[:40]}, expected a focal length in pixels")
+        raise ValueError(f"its camera.focal_net is {shown(focal)}, expected a focal length in pixels")
 
 
 def find_not_finite(tree: Any, name: str = "") -> str:

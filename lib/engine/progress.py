@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..config.checks import shown
 from .metrics import is_record
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class Progress:
             raise ValueError(f"{origin}: its 'progress' is not one that this version knows")
         for name, value in stored.items():
             if not _fits(value, hints[name]):
-                raise ValueError(f"{origin}: its progress.{name} is {str(value)[:80]}, which no training has written")
+                raise ValueError(f"{origin}: its progress.{name} is {shown(value)}, which no training has written")
         record = stored.get("record")
         if record is not None and not (is_record(record) and record["epoch"] == epoch > 0):
             raise ValueError(f"{origin}: its progress.record is not that of its epoch, {epoch}")
