@@ -171,11 +171,16 @@ def test_a_deeply_nested_value_is_shown_in_short():
         check_content({"model_state": {}, "camera": deep()})
 
 
+RECORD = {"epoch": 1, "lr": 0.1, "losses": {}, "samples_per_second": 1.0}
+
+
 @pytest.mark.parametrize(
     "progress",
     [
         {"frames_done": "x"}, {"frames_done": 2.5}, {"frames_done": -1}, {"images": None}, {"sums": {"depth": "a"}},
-        {"sums": []}, {"skipped": [3]}, {"order": [1]}, {"record": {"epoch": 2}}, {"zeros": {"depth": -1}}, 5,
+        {"sums": []}, {"skipped": [3]}, {"order": [1]}, {"record": {"epoch": 2}},
+        {"record": RECORD | {"more": b""}}, {"record": RECORD | {"zero_share": 1}}, {"skipped": ("a",)},
+        {"zeros": {"depth": -1}}, 5,
         {"frames_done": 9, "order": (0, 4)},
     ],
 )  # fmt: skip
@@ -311,9 +316,10 @@ def test_names_that_are_not_utf8(tmp_path):
         "a: &a [x, x]\n"
         + "".join(f"{chr(98 + k)}: &{chr(98 + k)} [*{chr(97 + k)}, *{chr(97 + k)}]\n" for k in range(15)),
         "general: {exp_name: " + "x" * 70000 + "}",
+        "trainer: {max_epoch: 0x" + "f" * 9000 + "}",
         "trainer: {max_epoch: [" + "x" * 50000 + "]}",
     ],
-    ids=["deep", "aliases", "long", "value"],
+    ids=["deep", "aliases", "long", "digits", "value"],
 )
 def test_a_hostile_configuration_gives_a_short_error(tmp_path, text):
     path = tmp_path / "a.yaml"

@@ -32,6 +32,8 @@ def convert(value: Any, hint: Any, key: str) -> Any:
         value = _to_number(f"{value}.0")
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ValueError(f"{key} must be {_TYPE_TEXTS[hint]}, got {shown(value)}")
+    if hint is int and not abs(value) < 2**62:  # Python converts no number of more than 4300 digits to text
+        raise ValueError(f"{key} must be between -2^62 and 2^62, got a larger number")
     if hint is float and not abs(value) < float("inf"):
         raise ValueError(f"{key} must be finite, got {shown(value)}")
     return value

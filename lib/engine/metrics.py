@@ -87,15 +87,14 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
                 record = json.loads(line)
             except json.JSONDecodeError:
                 record = None
-            if is_record(record):
+            if _is_record(record):
                 records.append(record)
             else:
                 logger.warning("%s, line %d: not a whole record of an epoch; left out", path, number)
     return records
 
 
-def is_record(record: Any) -> bool:
-    """Whether it has what :meth:`MetricsLog.write` describes."""
+def _is_record(record: Any) -> bool:
     if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
         return False
     figures = [record.get("lr"), record.get("samples_per_second")]

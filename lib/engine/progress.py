@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from ..config.checks import shown
-from .metrics import is_record
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +74,7 @@ class Progress:
             if not _fits(value, hints[name]):
                 raise ValueError(f"{origin}: its progress.{name} is {shown(value)}, which no training has written")
         record = stored.get("record")
-        if record is not None and not (is_record(record) and record["epoch"] == epoch > 0):
+        if record is not None and not (_is_new_record(record) and record["epoch"] == epoch > 0):
             raise ValueError(f"{origin}: its progress.record is not that of its epoch, {epoch}")
         best = best if isinstance(best, float) and math.isfinite(best) else None
         progress = cls(epoch, best, **stored)
@@ -125,14 +124,25 @@ class Progress:
         return {name: value / max(self.images, 1) for name, value in self.sums.items()}
 
 
+def _is_new_record(record: Any) -> bool:
+    """Whether it is one that ``finish_epoch`` makes."""
+    groups = dict[str, float]
+    needed = {"epoch": int, "lr": float, "losses": groups, "samples_per_second": float}
+    hints = needed | {"zero_share": groups, "skipped_frames": int}
+    known = isinstance(record, dict) and needed.keys() <= record.keys() <= hints.keys()
+    return known and all(_fits(value, hints[name]) for name, value in record.items())
+
+
 def _fits(value: Any, hint: Any) -> bool:
     """Whether a value from a file has the type of a field; counts are not negative, all numbers of a sensible size."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (list, tuple):
-        right_length = len(value) == len(arguments) or origin is list if isinstance(value, list | tuple) else False
-        return right_length and all(_fits(item, arguments[0]) for item in value)
+        fits = isinstance(value, list) or (origin is tuple and isinstance(value, tuple))
+        fits = fits and (origin is list or len(value) == len(arguments))
+        return fits and all(_fits(item, arguments[0]) for item in value)
     if origin is dict:
-        return isinstance(value, dict) and all(isinstance(k, str) and _fits(v, arguments[1]) for k, v in value.items())
+        names = isinstance(value, dict) and all(isinstance(name, str) and name.isprintable() for name in value)
+        return names and all(_fits(item, arguments[1]) for item in value.values())
     if origin is types.UnionType:
         return any(_fits(value, argument) for argument in arguments)
     if hint is int:
