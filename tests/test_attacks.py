@@ -3,14 +3,18 @@
 import contextlib
 import errno
 import json
+import math
+import multiprocessing
 import os
 import re
+import shlex
 import signal
 import struct
 import subprocess
 import sys
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -26,10 +30,12 @@ from lib.datasets.samples import Batch, Unreadable, training_loader
 from lib.engine.checkpoint import read_checkpoint, save_checkpoint
 from lib.engine.checkpoint_content import check_content
 from lib.engine.distributed import ProcessGroup
+from lib.engine.inference import InferenceBatch, detect
 from lib.engine.metrics import MetricsLog, read_metrics
 from lib.engine.progress import Progress
 from lib.engine.skipped import SkippedFrames
 from lib.pipeline import run as run_module
+from lib.postprocess import DECODER_INPUTS
 from lib.prediction.sources import Video
 from lib.preparation.file_checks import check_image
 from lib.system.commands import run_command
@@ -334,17 +340,18 @@ def test_a_user_that_does_not_exist(tmp_path):
         build_dataset(Config(General(dataroot="~nosuchuser/x")), "train")
 
 
-def test_leftovers_are_found_behind_links_and_left_alone_while_they_are_new(tmp_path):
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "run").mkdir()
+def test_leftovers_are_found_behind_a_runs_own_links_only_and_left_alone_while_they_are_new(tmp_path):
+    for name in ("elsewhere", "run", "data"):
+        (tmp_path / name).mkdir()
     (tmp_path / "run/checkpoints").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "run/loop").symlink_to(tmp_path / "run")
-    leftover = tmp_path / "elsewhere/.a.pth.123.tmp"
+    (tmp_path / "run/data").symlink_to(tmp_path / "data")
+    leftover, others = tmp_path / "elsewhere/.a.pth.123.tmp", tmp_path / "data/.b.npy.456.tmp"
     leftover.touch()
+    others.touch()
     remove_leftovers(tmp_path / "run", min_age=3600)
     assert leftover.exists()
     remove_leftovers(tmp_path / "run")
-    assert not leftover.exists()
+    assert not leftover.exists() and others.exists()
 
 
 def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
@@ -406,3 +413,64 @@ def test_a_stopped_loader_process_does_not_outlast_the_run():
         [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert result.returncode == 0 and not is_running(int(result.stdout)), result.stderr
+
+
+def sleep_for_ever():
+    signal.pause()
+
+
+def test_a_worker_whose_end_is_not_known_yet_is_named():
+    """Its pipe closes before the system tells its end: reading from it gives EOFError or 'Connection reset'."""
+    for error in (EOFError(), ConnectionResetError(104, "Connection reset by peer")):
+        process = multiprocessing.get_context("spawn").Process(target=sleep_for_ever, daemon=True)
+        process.start()
+        watched = loader.WatchedLoader([1], num_workers=1)
+        watched.processes = (process,)
+
+        def fail(error=error, process=process):
+            os.kill(process.pid, signal.SIGKILL)
+            raise error
+
+        with pytest.raises(ConnectionError, match=rf"loader process \(pid {process.pid}\) was killed by SIGKILL"):
+            watched._await(fail)
+
+
+def test_a_lock_that_a_killed_worker_held_blocks_nothing():
+    """torch waits for it without end when it shuts its workers down."""
+    code = (
+        "import os, signal, torch\nfrom lib.datasets.loader import WatchedLoader, init_worker\n"
+        "loader = WatchedLoader(torch.arange(40), num_workers=2, persistent_workers=True, worker_init_fn=init_worker)\n"
+        "batches = iter(loader)\nnext(batches)\nloader._iterator._workers_done_event._cond.acquire()\n"
+        "os.kill(loader.processes[0].pid, signal.SIGKILL)\n"
+        "try:\n    list(batches)\nexcept ConnectionError as error:\n    print(error)\n"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert "was killed by SIGKILL" in result.stdout
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_commands_run_with_closed_output(tmp_path, closed):
+    script = shlex.join([sys.executable, str(PROJECT / "tools/describe_config.py"), "--out", "c.md"])
+    assert subprocess.run(["sh", "-c", f"{script} {closed}"], cwd=tmp_path, check=False).returncode == 0
+    assert (tmp_path / "c.md").read_bytes() == (PROJECT / "docs/configuration.md").read_bytes()
+
+
+def test_outputs_that_are_not_finite_are_an_error():
+    found = {name: torch.ones(1, 1) for name in DECODER_INPUTS} | {"size_3d": torch.full((1, 1), math.inf)}
+    frame = SimpleNamespace(frame_id="000007")
+    batch = InferenceBatch(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), [frame], None)
+
+    class Model(torch.nn.Module):
+        def forward(self, images, topk):
+            return found
+
+    with pytest.raises(FloatingPointError, match="output size_3d is not finite: frames 000007"):
+        list(detect(Model(), [batch], 1, torch.device("cpu")))
+
+
+def test_a_bomb_is_refused_wherever_an_image_is_read(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(png_that_states(20000, 20000))
+    with pytest.raises(ValueError, match=r"a\.png: its header states 20000 x 20000 pixels, more than"):
+        read_image(path)

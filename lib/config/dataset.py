@@ -74,7 +74,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         self._spell_names()
-        require_minimum("dataset", self, batch_size=1, num_workers=0, max_objects=1, max_image_pixels=1)
+        require_minimum("dataset", self, batch_size=1, num_workers=0, max_image_pixels=1)
+        require(1 <= self.max_objects <= 10_000, "dataset.max_objects", self.max_objects, "in 1..10000")
         require(self.min_depth > 0, "dataset.min_depth", self.min_depth, "> 0")
         require(self.max_depth > self.min_depth, "dataset.max_depth", self.max_depth, f"> min_depth ({self.min_depth})")
         require_one_of("dataset.train_split", self.train_split, ("train", "trainval", "val"))
@@ -117,8 +118,8 @@ class Dataset:
 
     def _check_color_jitter(self) -> None:
         values = list(self.color_jitter)
-        fits = not values or (len(values) == 4 and min(values) >= 0 and values[3] <= 0.5)
-        accepted = "[] or [brightness, contrast, saturation, hue], each >= 0, a hue of at most 0.5"
+        fits = not values or (len(values) == 4 and min(values) >= 0 and max(values) <= 100 and values[3] <= 0.5)
+        accepted = "[] or [brightness, contrast, saturation, hue], each in [0, 100], a hue of at most 0.5"
         require(fits, "dataset.color_jitter", values, accepted)
 
     def _check_classes(self) -> None:

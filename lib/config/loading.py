@@ -31,9 +31,7 @@ _RENAMED = {("tester", "pictures"): "images"}
 """names that keys had in version 0.1, whose files and checkpoints still load"""
 _RETIRED = ("dataset.use_dontcare", "model.type", "model.neck", "model.num_class", "tester.type")
 """keys of official files and of version 0.1 that only one value fits: checked by _check_retired and not stored"""
-
-
-_MOST_BYTES, _MOST_LEVELS, _MOST_ALIASES = 1 << 16, 20, 20
+_MOST_BYTES, _MOST_LEVELS, _MOST_ALIASES = 1 << 16, 20, 20  # aliases of aliases can make a value of many GB
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

@@ -15,6 +15,7 @@ from PIL import ExifTags, Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
+from ..config import Dataset
 from ..structures import read_lines
 
 imagecodecs: ModuleType | None
@@ -66,12 +67,15 @@ def find_second_images(names: Iterable[str], frame_ids: Collection[str]) -> dict
     return {stem: images for stem, images in found.items() if len(images) > 1}
 
 
-def read_image(path: Path, upright: bool = False) -> np.ndarray:
+def read_image(path: Path, upright: bool = False, max_pixels: int | None = Dataset.max_image_pixels) -> np.ndarray:
     """Decode a PNG or JPEG to (H, W, 3) uint8, RGB.
 
     EXIF orientation is ignored: KITTI labels refer to stored pixels. With ``upright`` the image is turned by it.
-    Raises OSError, or ValueError for a file that cannot be decoded or whose compressed data is damaged.
+    ``max_pixels``: see :func:`read_image_header`; None where the header was checked before. Raises OSError, or
+    ValueError for a file that cannot be decoded or whose compressed data is damaged.
     """
+    if max_pixels is not None:
+        read_image_header(path, max_pixels)
     content = path.read_bytes()  # OpenCV cannot open a file whose name is not UTF-8
     try:
         image = _decode_jpeg(content) if content.startswith(_JPEG_SIGNATURE) else _decode_rgb_png(content)
@@ -84,10 +88,10 @@ def read_image(path: Path, upright: bool = False) -> np.ndarray:
             image = None
     if image is None:
         raise ValueError(f"{path}: this image cannot be decoded; expected a PNG or JPEG")
-    return _turn_upright(image, read_image_header(path).orientation) if upright else image
+    return _turn_upright(image, read_image_header(path, None).orientation) if upright else image
 
 
-def read_image_header(path: Path, max_pixels: int | None = None) -> ImageHeader:
+def read_image_header(path: Path, max_pixels: int | None = Dataset.max_image_pixels) -> ImageHeader:
     """Read an image's header, and look for the end mark after the start of its pixels.
 
     Whatever follows the end mark, such as the film of a motion photo, is ignored. Raises FileNotFoundError, or

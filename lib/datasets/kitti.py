@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..config import Dataset
 from ..structures import Calibration, Object3d, focal_net, read_split, scan_objects
 from .image_cache import ImageCache
 from .images import find_image, find_second_images, read_image, read_image_header, uses_12_of_16_bits
@@ -78,7 +79,7 @@ class KITTI:
         allow_bad_frames: bool = False,
         max_frames: int = 0,
         class_names: Sequence[str] = (),
-        max_image_pixels: int | None = None,
+        max_image_pixels: int | None = Dataset.max_image_pixels,
     ) -> None:
         self.root, self.split = Path(root), split
         self.frame_ids = read_split(self.root / "ImageSets" / f"{split}.txt")[: max_frames or None]
@@ -132,7 +133,7 @@ class KITTI:
         frame_id, (calibration, objects) = self.frame_ids[index], self.annotation(index)
         image = self.cache.get(index) if self.cache else None
         if image is None:
-            image = read_image(find_image(self.image_dir, frame_id))
+            image = read_image(find_image(self.image_dir, frame_id), max_pixels=None)  # the header was checked
             if self.cache:
                 self.cache.put(index, image)
         size, obj_depth = (image.shape[1], image.shape[0]), None
@@ -197,7 +198,7 @@ class KITTI:
             self._turned.append(path.name)
         if header.bits == 16 and self._decoded < _DECODED:
             self._decoded += 1
-            if uses_12_of_16_bits(header, read_image(path)):
+            if uses_12_of_16_bits(header, read_image(path, max_pixels=None)):
                 self._dark.append(path.name)
         if self.obj_depth_dir is not None:
             read_object_depth(find_object_depth(self.obj_depth_dir, frame_id), size)

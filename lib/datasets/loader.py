@@ -6,7 +6,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
+from functools import partial
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -23,7 +24,6 @@ _POLLS_AFTER_SIGNAL = 5
 _BATCHES_IN_USE = 3  # in the training process, beside the two that each worker has ready
 _OPEN_FILES = 64  # of a process without workers: libraries, log, checkpoint
 _CURE = "set dataset.num_workers to a smaller number (0: no loader processes)"
-
 
 # torch's handler raises an error amid an optimizer step or a checkpoint when a worker dies; here the wait finds it
 signal_handling._SIGCHLD_handler_set = True
@@ -44,19 +44,19 @@ class WatchedLoader(DataLoader[Any]):
         if not self.num_workers:
             yield from super().__iter__()
             return
-        with ThreadPoolExecutor(1) as thread:
-            if self.processes:  # waits until the workers of the last epoch begin this one
-                iterator = self._await(thread.submit(super().__iter__))
-            else:
-                others = multiprocessing.active_children()
-                iterator = super().__iter__()
-                self.processes = tuple(child for child in multiprocessing.active_children() if child not in others)
-                _started.extend(self.processes)
-            while (batch := self._await(thread.submit(next, iterator, None))) is not None:
-                yield batch
+        if self.processes:  # waits until the workers of the last epoch begin this one
+            iterator = self._await(super().__iter__)
+        else:
+            others = multiprocessing.active_children()
+            iterator = super().__iter__()
+            self.processes = tuple(child for child in multiprocessing.active_children() if child not in others)
+            _started.extend(self.processes)
+        while (batch := self._await(partial(next, iterator, None))) is not None:
+            yield batch
 
-    def _await(self, result: "Future[Any]") -> Any:
-        """What the thread returns or raises; ConnectionError where it waits for a worker in vain."""
+    def _await(self, function: Callable[[], Any]) -> Any:
+        """What ``function`` returns or raises in a thread; ConnectionError where it waits for a worker in vain."""
+        result = _start(function)
         try:
             polls = 0
             while not wait([result], _POLL_SECONDS).done:
@@ -64,17 +64,33 @@ class WatchedLoader(DataLoader[Any]):
                 self._check_workers(polls)
             return result.result()
         except BaseException as error:
-            if not wait([result], _POLL_SECONDS).done:  # the thread would wait on, and this one for it
-                for process in self.processes:
-                    process.kill()
-            # torch says that one has died, or it died while a batch was handed over
-            told = str(error).startswith("DataLoader worker")
-            if told or isinstance(error, EOFError | ConnectionError):
-                connection.wait([process.sentinel for process in self.processes], _POLL_SECONDS)
-                self._check_workers(0)
-            if told:  # it died so early that it is not among the processes
-                raise ConnectionError(f"a loader process has ended ({error}); {_CURE}") from None
+            # what torch says of a dead worker, and what reading from one gives that dies while it hands over a batch
+            lost = isinstance(error, EOFError | ConnectionError) or str(error).startswith("DataLoader worker")
+            if lost:
+                self._name_the_dead()
+            elif not wait([result], _POLL_SECONDS).done:
+                self._give_up()
+            if lost and type(error) is not ConnectionError:  # its process is not known
+                raise ConnectionError(f"a loader process has ended ({error!r}); {_CURE}") from None
             raise
+
+    def _give_up(self) -> None:
+        """End the workers, and keep torch from doing so: it waits without end for a lock that a killed one held."""
+        for process in self.processes:
+            process.kill()
+        if self._iterator is not None:
+            self._iterator._shutdown = True  # type: ignore[attr-defined]
+
+    def _name_the_dead(self) -> None:
+        """Raise ConnectionError naming the worker that has died: the system tells its end after closing its files."""
+        ready = connection.wait([process.sentinel for process in self.processes], _POLL_SECONDS)
+        for process in self.processes:
+            if process.sentinel in ready:
+                process.join(_POLL_SECONDS)
+        try:
+            self._check_workers(0)
+        finally:
+            self._give_up()
 
     def _check_workers(self, polls: int) -> None:
         for process in self.processes:
@@ -86,6 +102,20 @@ class WatchedLoader(DataLoader[Any]):
         if polls >= _MOST_POLLS or (polls >= _POLLS_AFTER_SIGNAL and self.asked_to_stop()):
             silence = f"no batch from the loader processes for {polls * _POLL_SECONDS:.0f} s"
             raise ConnectionError(f"{silence}: can the data set be read? {_CURE}")
+
+
+def _start(function: Callable[[], Any]) -> "Future[Any]":
+    """Call in a thread that does not outlast the process, even if it waits for ever."""
+    result: Future[Any] = Future()
+
+    def call() -> None:
+        try:
+            result.set_result(function())
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=call, daemon=True).start()
+    return result
 
 
 @atexit.register  # runs before multiprocessing's own function, which waits for its children without end

@@ -57,9 +57,12 @@ def detect(
 
     def decode(item: tuple[InferenceBatch, dict[str, Tensor]]) -> tuple[InferenceBatch, list[list[Object3d]]]:
         batch, found = item
-        if not bool(torch.isfinite(found["scores"]).all()):
+        broken = [name for name, values in found.items() if not bool(torch.isfinite(values).all())]
+        if broken:
             frames = ", ".join(frame.frame_id for frame in batch.frames)
-            raise FloatingPointError(f"the network's output is not finite: frames {frames}; its weights are no use")
+            raise FloatingPointError(
+                f"the network's output {broken[0]} is not finite: frames {frames}; use an earlier checkpoint"
+            )
         return batch, decode_detections(found, batch.frames, batch.settings)
 
     # a thread decodes a batch while the network computes the next one

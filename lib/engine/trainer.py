@@ -161,7 +161,7 @@ class Trainer:
         """The batches. Where the loader fails, the steps that are done are saved first, if this is the main rank."""
         try:
             yield from bar
-        except (ValueError, OSError):
+        except Exception:
             while queue:
                 self.record_step(queue.popleft())
             path = self.save(LAST)

@@ -27,7 +27,7 @@ class ImageFile:
 
     def read(self) -> np.ndarray:
         """(H, W, 3) uint8, RGB, EXIF orientation applied. Raises ValueError or OSError naming the file."""
-        image = read_image(self.path, upright=True)
+        image = read_image(self.path, upright=True, max_pixels=None)
         if image.shape[1::-1] != self.image_size:
             raise ValueError(f"{self.path}: decoded to {image.shape[1::-1]}, but its header has {self.image_size}")
         return image
@@ -84,7 +84,7 @@ def find_source(path: Path) -> list[ImageFile] | Video:
         first = names.setdefault(image.stem, image.name)
         if first != image.name:
             raise ValueError(f"{path}: {first} and {image.name} would both be {image.stem}.txt; rename one")
-    return [ImageFile(image, read_image_header(image).upright_size) for image in found]
+    return [ImageFile(image, read_image_header(image, None).upright_size) for image in found]
 
 
 def _is_image(path: Path) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..config import Dataset
 from ..datasets.images import read_image, read_image_header, uses_12_of_16_bits
 from ..datasets.object_depth import PAINTED_TYPES, paint_object_depth, read_object_depth
 from ..structures import KITTI_TYPES, UNKNOWN_ALPHA, Calibration, Object3d, scan_objects
@@ -31,12 +32,14 @@ class Fault:
         return f"{self.path}{f', line {self.line}' if self.line else ''}: {self.message}"
 
 
-def check_image(path: Path, max_pixels: int | None = None) -> tuple[list[Fault], tuple[int, int] | None]:
+def check_image(
+    path: Path, max_pixels: int | None = Dataset.max_image_pixels
+) -> tuple[list[Fault], tuple[int, int] | None]:
     """Faults, and the image's (width, height) [px], None if its header cannot be read."""
     size = None
     try:
         header = read_image_header(path, max_pixels)
-        size, image = header.size, read_image(path)
+        size, image = header.size, read_image(path, max_pixels=None)
     except FileNotFoundError:
         return [Fault("missing file", path, 0, "missing image")], None
     except (ValueError, OSError) as error:

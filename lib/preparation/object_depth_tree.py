@@ -6,7 +6,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..config import Dataset
 from ..datasets.images import IMAGE_SUFFIXES, find_image, read_image_header
 from ..datasets.kitti import find_data_dir, find_label_dir
 from ..datasets.object_depth import PAINTED_TYPES, SUFFIXES, paint_object_depth, read_object_depth, write_object_depth
@@ -65,7 +64,7 @@ def _write_frame(training: Path, force: bool, suffix: str, label: Path) -> tuple
     Returns for each folder with a new map whether it shows an object, and how many maps of the other format were
     deleted.
     """
-    size = read_image_header(find_image(training / "image_2", label.stem), Dataset.max_image_pixels).size
+    size = read_image_header(find_image(training / "image_2", label.stem)).size
     maps = {name: training / name / f"{label.stem}{suffix}" for name in PAINTED_TYPES}
     outdated = [name for name, path in maps.items() if force or not _is_up_to_date(path, size, label)]
     objects = read_objects(label) if outdated else []

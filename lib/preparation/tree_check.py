@@ -145,7 +145,7 @@ def _check_labels_together(
 
 
 def check_frame(
-    data_dir: Path, frame_id: str, types: Sequence[str] = KITTI_TYPES, max_pixels: int | None = None
+    data_dir: Path, frame_id: str, types: Sequence[str] = KITTI_TYPES, max_pixels: int | None = Dataset.max_image_pixels
 ) -> tuple[list[Fault], LabelledImage | None]:
     """Check every file of a frame in ``training`` or ``testing``, which has no labels.
 

@@ -81,9 +81,11 @@ def run_command(
         run ended; no memory); 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP, 141 where the reader of a pipe
         has ended.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # file names may hold bytes that are no text
-            stream.reconfigure(errors="backslashreplace")
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, as with >&-
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        if hasattr(getattr(sys, name), "reconfigure"):  # file names may hold bytes that are no text
+            getattr(sys, name).reconfigure(errors="backslashreplace")
     try:
         with interruption or contextlib.nullcontext():
             status = command() or 0
@@ -98,7 +100,7 @@ def run_command(
         logger.debug("out of memory:", exc_info=error)
         report(error)
         reason = str(error).strip().partition("\n")[0]
-        sys.stderr.write(f"error: the memory does not suffice ({reason}); try a smaller dataset.batch_size\n")
+        sys.stderr.write(f"error: the memory does not suffice ({reason}); smaller batches or images need less\n")
         return 1
     except (ValueError, OSError, FloatingPointError) as error:
         logger.debug("the error's origin:", exc_info=error)

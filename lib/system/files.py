@@ -84,20 +84,15 @@ def without_nan(tree: Any) -> Any:
 def remove_leftovers(folder: Path, min_age: float = 0.0) -> None:
     """Delete temporary files and folders, in ``folder`` and below, of processes that were killed while writing.
 
-    ``min_age``: leave those alone that were changed in the last seconds, where another process may be writing.
-    Subfolders that are links are searched too, unless they lead back to one that is searched already.
+    Of links only those of a run's checkpoints and results are followed. ``min_age``: leave those alone that were
+    changed in the last seconds, where another process may be writing.
     """
-    now, seen = time.time(), set()
-    for root, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(root)
-        leftovers = [] if real in seen else [n for n in (*folders, *files) if n[0] == "." and n.endswith(".tmp")]
-        folders[:] = [] if real in seen else [name for name in folders if name not in leftovers]
-        seen.add(real)
-        for path in (Path(root, name) for name in leftovers):
-            with contextlib.suppress(OSError):
-                if now - path.lstat().st_mtime < min_age:
-                    continue
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
+    links = [path for path in (folder / "checkpoints", folder / "results") if path.is_symlink()]
+    for path in [path for place in (folder, *links) for path in place.rglob(".*.tmp")]:
+        with contextlib.suppress(OSError):  # another process has deleted it
+            if time.time() - path.lstat().st_mtime < min_age:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
