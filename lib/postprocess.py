@@ -18,31 +18,25 @@ from .ops.depth import decode_depth
 from .ops.heads import OBJECT_HEADS
 from .structures import FrameInfo, Object3d
 
-DECODER_INPUTS = ("scores", "classes", "indices", *OBJECT_HEADS)
-"""outputs of the network that decoding needs"""
+Tensors = Mapping[str, Tensor]
+DECODER_INPUTS = ("scores", "classes", "indices", *OBJECT_HEADS)  # outputs of the network that decoding needs
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeSettings:
     """The part of the configuration that decoding depends on."""
 
-    class_names: Sequence[str]
-    """by heatmap channel"""
-    resolution: tuple[int, int]
-    """network input (width, height) [px]"""
-    threshold: float
-    """lowest heatmap value of a detection"""
-    mean_sizes: Mapping[str, Sequence[float]] | None = None
-    """(h, w, l) [m] to add to predicted sizes (``meanshape``)"""
+    class_names: Sequence[str]  # by heatmap channel
+    resolution: tuple[int, int]  # network input (width, height) [px]
+    threshold: float  # lowest heatmap value of a detection
+    mean_sizes: Mapping[str, Sequence[float]] | None = None  # (h, w, l) [m] to add to predicted sizes (``meanshape``)
     map_to_image: str = "auto"
     """rows of the map to rows of the image. 'official': by the ratio of the heights, as the published code does;
     'exact': by the inverse of the map from the image to the network input; 'auto': the first for images whose ratio
     width / height is the input's (``official_map_fits``), for others the second"""
 
 
-def decode_detections(
-    outputs: Mapping[str, Tensor], frames: Sequence[FrameInfo], settings: DecodeSettings
-) -> list[list[Object3d]]:
+def decode_detections(outputs: Tensors, frames: Sequence[FrameInfo], settings: DecodeSettings) -> list[list[Object3d]]:
     """Outputs of ``CenterNet3D.forward`` without indices -> the objects of each frame, best heatmap value first.
 
     The threshold applies to the heatmap value, not to the score. Detections with a negative size are left out, as in
@@ -63,11 +57,7 @@ def decode_detections(
 
 
 def decode(
-    outputs: Mapping[str, Tensor],
-    P2: Tensor,
-    image_size: Tensor,
-    settings: DecodeSettings,
-    depth_scale: Tensor | None = None,
+    outputs: Tensors, P2: Tensor, image_size: Tensor, settings: DecodeSettings, depth_scale: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Every peak decoded, without threshold; in operators that ONNX has, and in the precision of ``P2``.
 
@@ -84,9 +74,8 @@ def decode(
         cell (B, K) int64, y * map width + x.
     """
     dtype, indices, classes = P2.dtype, outputs["indices"], outputs["classes"]
-    offset_2d, size_2d, offset_3d, dimensions = (
-        outputs[name].to(dtype) for name in ("offset_2d", "size_2d", "offset_3d", "size_3d")
-    )
+    read = ("offset_2d", "size_2d", "offset_3d", "size_3d")
+    offset_2d, size_2d, offset_3d, dimensions = (outputs[name].to(dtype) for name in read)
     map_width = settings.resolution[0] // STRIDE
     cells = torch.stack([indices % map_width, indices // map_width], dim=2).to(dtype)
     center_2d, half = cells + offset_2d, size_2d / 2

@@ -189,7 +189,7 @@ def test_the_whole_stays_small():
     lines = {path: (PROJECT / path).read_text().count("\n") for path in SOURCES if path.parts[0] in ("lib", "tools")}
     method = sum(number for path, number in lines.items() if path in LIB and room_of(path) in METHOD)
     tests = sum(path.read_text().count("\n") for path in (PROJECT / "tests").glob("*.py"))
-    assert sum(lines.values()) <= 17_000 and method <= 7_000 and tests <= 10_400
+    assert sum(lines.values()) <= 16_800 and method <= 6_850 and tests <= 10_500
 
 
 def files_without(room: str) -> tuple[set[Path], set[Path]]:

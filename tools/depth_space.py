@@ -37,9 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--fit-split", default="train", help="frames to fit read-outs on; default: train")
     parser.add_argument("--max-frames", type=int, metavar="N", help="at most N frames of each split, evenly spaced")
     parser.add_argument("--overwrite", action="store_true", help="replace the files of an earlier call")
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="SECTION.KEY=VALUE", help="override keys of both YAMLs"
-    )
+    keys = "override keys of both YAMLs"
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="SECTION.KEY=VALUE", help=keys)
     args = parser.parse_args(argv)
     return run_command(lambda: depth_space(args))
 

@@ -49,9 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--calib", type=Path, metavar="DIR", help="with --labels: calibrations")
     parser.add_argument("--sizes", type=Path, metavar="FILE.csv", help="with --labels: id,width,height of each image")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier diagnosis in DIR")
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="SECTION.KEY=VALUE", help="override keys of the YAML"
-    )
+    keys = "override keys of the YAML"
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="SECTION.KEY=VALUE", help=keys)
     args = parser.parse_args(argv)
     return run_command(lambda: diagnose(args))
 

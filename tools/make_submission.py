@@ -29,8 +29,7 @@ from lib.system.files import atomic_write
 
 TEST_FRAMES = 7518
 LARGEST_ANGLE = 4 * math.pi  # [rad] larger ones are in degrees
-_TIME = (1980, 1, 1, 0, 0, 0)
-"""of every entry, the earliest that a zip can store, so that equal results make equal files"""
+_TIME = (1980, 1, 1, 0, 0, 0)  # of every entry, the earliest that a zip can store: equal results make equal files
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -43,20 +43,17 @@ def build_parser() -> argparse.ArgumentParser:
     camera.add_argument("--cx", type=float, help="principal point [px]; default: the image's centre")
     camera.add_argument("--cy", type=float)
     camera.add_argument("--p2", nargs="+", metavar="N", help="projection matrix, 12 numbers by rows")
-    camera.add_argument(
-        "--assume-kitti-camera", action="store_true", help="the same horizontal angle of view as KITTI's: a guess"
-    )
-    camera.add_argument(
-        "--no-focal-correction", dest="correct_depth", action="store_false", help="do not scale depths to this camera"
-    )
+    guess = "the same horizontal angle of view as KITTI's: a guess"
+    camera.add_argument("--assume-kitti-camera", action="store_true", help=guess)
+    plain = "do not scale depths to this camera"
+    camera.add_argument("--no-focal-correction", dest="correct_depth", action="store_false", help=plain)
     choice = parser.add_argument_group("results")
     choice.add_argument("--threshold", type=float, metavar="T", help="lowest heatmap value; default: the config's")
     choice.add_argument("--min-score", type=float, default=0.0, metavar="S", help="lowest score; default: 0")
     choice.add_argument("--classes", nargs="+", default=(), metavar="NAME", help="default: all of the model's")
     choice.add_argument("--no-images", "--no-pictures", dest="draw", action="store_false", help="write text files only")
-    choice.add_argument(
-        "--resolution", nargs=2, type=int, metavar=("W", "H"), help="network input; default: fits each image"
-    )
+    size = "network input; default: fits each image"
+    choice.add_argument("--resolution", nargs=2, type=int, metavar=("W", "H"), help=size)
     return parser
 
 

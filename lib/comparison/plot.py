@@ -20,8 +20,8 @@ _WIDTH_INCH = 7.2  # width of a page's text: letters keep their size in print
 _BLACK, _GREY, _SKY_BLUE = "#000000", "#666666", "#56B4E9"  # the last one is of Okabe & Ito's palette
 _SEED_STYLE: dict[str, Any] = {"linestyle": "", "marker": "o", "ms": 4.5, "mfc": _SKY_BLUE, "mec": _BLACK, "mew": 0.6}
 _MEAN_STYLE: dict[str, Any] = {"marker": "D", "ms": 4.5, "color": _BLACK, "linewidth": 1.6}
+# [rows] below a row's middle: seeds lie below the mean and at different heights, so that nothing is hidden
 _MEAN_OFFSET, _SEED_OFFSETS = -0.18, (0.06, 0.34)
-"""[rows] below a row's middle: seeds lie below the mean and at different heights, so that nothing is hidden"""
 
 
 def plot_comparison(comparison: Comparison, figures: Sequence[str]) -> bytes:

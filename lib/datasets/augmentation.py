@@ -44,9 +44,9 @@ class Augmentation:
         flip = rng.random() < random_flip
         if not rng.random() < random_crop:
             return replace(cls.identity(image_size), flip=flip)
-        window_scale = _clip(1 + rng.standard_normal() * scale, 1 - scale, 1 + scale)
-        x = width / 2 + width * _clip(rng.standard_normal() * shift, -2 * shift, 2 * shift)
-        y = height / 2 + height * _clip(rng.standard_normal() * shift, -2 * shift, 2 * shift)
+        window_scale = float(np.clip(1 + rng.standard_normal() * scale, 1 - scale, 1 + scale))
+        x = width / 2 + width * float(np.clip(rng.standard_normal() * shift, -2 * shift, 2 * shift))
+        y = height / 2 + height * float(np.clip(rng.standard_normal() * shift, -2 * shift, 2 * shift))
         return cls(image_size, flip, crop=True, window_scale=window_scale, window_center=(x, y))
 
     def to_input(self, resolution: tuple[int, int]) -> ScaleShift:
@@ -69,12 +69,8 @@ class Augmentation:
             return obj
         x1, y1, x2, y2 = obj.bbox_img
         width = self.image_size[0]
-        return replace(
-            obj,
-            bbox_img=(width - x2, y1, width - x1, y2),
-            alpha=wrap_angle(math.pi - obj.alpha),
-            rotation_y=wrap_angle(math.pi - obj.rotation_y),
-        )
+        alpha, rotation_y = wrap_angle(math.pi - obj.alpha), wrap_angle(math.pi - obj.rotation_y)
+        return replace(obj, bbox_img=(width - x2, y1, width - x1, y2), alpha=alpha, rotation_y=rotation_y)
 
     def image(self, image: np.ndarray, resolution: tuple[int, int]) -> np.ndarray:
         """(H, W, 3) uint8 -> network input (h, w, 3) uint8, bilinear, black outside the image."""
@@ -126,7 +122,3 @@ def _aligned_corners(size: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
     position = np.arange(cells, dtype=np.float32) * np.float32((size - 1) / max(cells - 1, 1))
     before = np.minimum(position.astype(np.int64), size - 1)
     return before, position - before.astype(np.float32)
-
-
-def _clip(value: float, low: float, high: float) -> float:
-    return min(max(value, low), high)

@@ -13,25 +13,23 @@ from .consistency import ALPHA_TOLERANCE, check_consistency
 logger = logging.getLogger(__name__)
 
 
+# size (width, height) [px] of an image, its camera, and its labels in file order
+LabelledImage = tuple[tuple[int, int], Calibration, Sequence[Object3d]]
+
+
 def review_labels(
-    images: Sequence[tuple[tuple[int, int], Calibration, Sequence[Object3d]]],
-    frame_ids: Sequence[str],
-    label_dir: Path,
-    split: str,
+    images: Sequence[LabelledImage], frame_ids: Sequence[str], label_dir: Path, split: str
 ) -> list[tuple[Object3d, ...]]:
     """The labels of each image, with an unknown alpha replaced by that of rotation_y and the position.
 
     Converters write -10 (nuScenes, CARLA) or the same number everywhere (labelCloud and FiftyOne: 0). This is logged,
-    and so are columns that contradict each other, angles that seem to be in degrees, and scores.
-
-    Args:
-        images: size (width, height) [px], calibration and labels of each image.
-        frame_ids: of the images.
-        label_dir, split: named in the log.
+    and so are columns that contradict each other, angles that seem to be in degrees, and scores. ``frame_ids`` are the
+    images'; ``label_dir`` and ``split`` are named in the log.
     """
     labels = [(size, camera, obj) for size, camera, objects in images for obj in objects]
     placed = [obj for *_, obj in labels if obj.location_cam[2] > 0]
-    constant = len({obj.alpha for obj in placed}) == 1 and any(_contradicts(obj) for obj in placed)
+    same = len({obj.alpha for obj in placed}) == 1
+    constant = same and any(abs(wrap_angle(obj.alpha - _observe(obj))) > ALPHA_TOLERANCE for obj in placed)
     if constant:
         labels = [(size, camera, replace(obj, alpha=UNKNOWN_ALPHA)) for size, camera, obj in labels]
     consistency = check_consistency(labels)
@@ -63,10 +61,6 @@ def _is_in_degrees(obj: Object3d) -> bool:
 def _lacks_alpha(obj: Object3d, constant: bool) -> bool:
     """``constant``: alpha is one number in all labels. The slack is that of labels with two decimals."""
     return obj.location_cam[2] > 0 and (constant or abs(obj.alpha) > math.pi + 0.01)
-
-
-def _contradicts(obj: Object3d) -> bool:
-    return abs(wrap_angle(obj.alpha - _observe(obj))) > ALPHA_TOLERANCE
 
 
 def _observe(obj: Object3d) -> float:

@@ -68,12 +68,8 @@ def encode_targets(
 def explain_exclusion(line: int, obj: Object3d, config: Dataset) -> str | None:
     """Why a label is not encoded, whatever the image; None for one that is encoded if its cell lies in the map.
 
-    Args:
-        line: of the label file, from 0.
-
-    Returns:
-        'line': after the first ``max_objects`` lines; 'class': not in the writelist; 'difficulty': 'UnKnown'; 'near':
-        nearer than ``min_depth``; 'far': beyond ``max_depth``; 'size': a dimension that is not positive.
+    'line' (of the label file, from 0): after the first ``max_objects``; 'class': not in the writelist; 'difficulty':
+    'UnKnown'; 'near': nearer than ``min_depth``; 'far': beyond ``max_depth``; 'size': a dimension that is not positive.
     """
     if line >= config.max_objects:
         return "line"
@@ -99,8 +95,7 @@ def empty_targets(map_width: int, map_height: int, config: Dataset) -> dict[str,
         "heatmap": np.zeros((len(config.class_names), map_height, map_width), np.float32),
         "indices": np.zeros(slots, np.int64),
         **{name: np.zeros((slots, values), dtype) for name, (values, dtype) in entries.items()},
-        "mask_2d": np.zeros(slots, bool),
-        "mask_3d": np.zeros(slots, bool),
+        **{name: np.zeros(slots, bool) for name in ("mask_2d", "mask_3d")},
     }
 
 

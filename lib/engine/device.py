@@ -19,27 +19,17 @@ def existing_gpus(gpu_ids: Sequence[int]) -> tuple[int, ...]:
         return tuple(gpu_ids)
     present = tuple(i for i in gpu_ids if i < torch.cuda.device_count())
     if present and len(present) < len(gpu_ids):
-        logger.warning(
-            "trainer.gpu_ids: %s, but this machine has %d GPUs; using %s",
-            list(gpu_ids),
-            torch.cuda.device_count(),
-            list(present),
-        )
+        text = "trainer.gpu_ids: %s, but this machine has %d GPUs; using %s"
+        logger.warning(text, list(gpu_ids), torch.cuda.device_count(), list(present))
     return present or tuple(gpu_ids)
 
 
 def choose_device(gpu_ids: Sequence[int]) -> torch.device:
-    """The first of ``gpu_ids``, or the CPU where there is no CUDA or no id.
-
-    Raises ValueError for a GPU that does not exist.
-    """
-    if not torch.cuda.is_available():
-        logger.info("device: CPU (%d threads); no CUDA device was found", torch.get_num_threads())
+    """The first of ``gpu_ids``, or the CPU without CUDA or ids. Raises ValueError for a GPU that is not there."""
+    if not torch.cuda.is_available() or not gpu_ids:
+        why = ", since trainer.gpu_ids is empty" if torch.cuda.is_available() else "; no CUDA device was found"
+        logger.info("device: CPU (%d threads)%s", torch.get_num_threads(), why)
         keep_freed_memory()
-        return torch.device("cpu")
-    if not gpu_ids:
-        keep_freed_memory()
-        logger.info("device: CPU (%d threads), since trainer.gpu_ids is empty", torch.get_num_threads())
         return torch.device("cpu")
     if gpu_ids[0] >= torch.cuda.device_count():
         raise ValueError(f"trainer.gpu_ids: no GPU {gpu_ids[0]}; this machine has {torch.cuda.device_count()}")

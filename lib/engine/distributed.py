@@ -25,8 +25,7 @@ from .device import choose_device, existing_gpus
 
 logger = logging.getLogger(__name__)
 
-_TIMEOUT = timedelta(minutes=30)
-"""for one collective operation: the other ranks wait while the first one computes the average precision"""
+_TIMEOUT = timedelta(minutes=30)  # for a collective operation: the others wait while rank 0 computes the AP
 _SHUTDOWN_SECONDS = 120  # between torchrun's SIGTERM to a rank and its SIGKILL: enough for a step and a checkpoint
 
 
@@ -195,11 +194,9 @@ def launch(processes: int, script: Path, arguments: Sequence[str]) -> int:
         return 128 + int(interrupt.sigval)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        if failure.exitcode < 0:
-            how = f"was killed by {signal.Signals(-failure.exitcode).name}"
-            remedy = "; the others were ended. Continue with --resume"
-        else:
-            how, remedy = f"ended with status {failure.exitcode}", "; the others were ended"
-        sys.stderr.write(f"error: rank {rank} of {processes} (pid {failure.pid}) {how}{remedy}\n")
-        return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+        code, advice = failure.exitcode, ". Continue with --resume" if failure.exitcode < 0 else ""
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        who = f"rank {rank} of {processes} (pid {failure.pid})"
+        sys.stderr.write(f"error: {who} {how}; the others were ended{advice}\n")
+        return code if code > 0 else 128 - code
     return 0

@@ -28,9 +28,7 @@ def build_optimizer(model: nn.Module, config: Optimizer, fused: bool = False) ->
     """Adam, AdamW or SGD. Parameters whose name contains 'bias' get no weight decay.
 
     Two groups, biases first, in the model's order: the layout of official checkpoints' ``optimizer_state``.
-
-    Args:
-        fused: PyTorch's fused implementation, for GPUs; equal up to rounding.
+    ``fused``: PyTorch's fused implementation, for GPUs; equal up to rounding.
     """
     named = list(model.named_parameters())
     groups = [

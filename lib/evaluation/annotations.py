@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from .protocol import TYPE_NAMES
-from .reading import COLUMN_NAMES, list_names, read_rows
+from .reading import COLUMN_NAMES, Row, list_names, read_rows
 
 OTHER_TYPE = -1
 DONT_CARE = TYPE_NAMES.index("DontCare")
@@ -51,20 +51,13 @@ class KittiObject(Protocol):
 class Annotations:
     """Labels, or detections, of F frames."""
 
-    offsets: np.ndarray
-    """(F + 1,) int64, first row of each frame; the last entry is N"""
-    types: np.ndarray
-    """(N,) int8, index into ``type_names``, -1 for any other type"""
-    values: np.ndarray
-    """(N, 15) float64, columns as in ``COLUMN_NAMES``"""
-    type_names: tuple[str, ...] = TYPE_NAMES
-    """those of the protocol, and after them further classes that are to be evaluated"""
-    other_types: Mapping[str, int] = field(default_factory=dict)
-    """number of objects of each type that is not in ``type_names``"""
-    n_scored: int = 0
-    """number of objects that came with a score"""
-    frame_ids: Sequence[str] = ()
-    """names of the F frames, if they are known"""
+    offsets: np.ndarray  # (F + 1,) int64, first row of each frame; the last entry is N
+    types: np.ndarray  # (N,) int8, index into ``type_names``, -1 for any other type
+    values: np.ndarray  # (N, 15) float64, columns as in ``COLUMN_NAMES``
+    type_names: tuple[str, ...] = TYPE_NAMES  # the protocol's, and after them further classes to be evaluated
+    other_types: Mapping[str, int] = field(default_factory=dict)  # number of objects of each type beyond ``type_names``
+    n_scored: int = 0  # number of objects that came with a score
+    frame_ids: Sequence[str] = ()  # names of the F frames, if they are known
 
     def __post_init__(self) -> None:
         """Raises ValueError, naming frame and object, for a number that is not finite; and for unequal lengths."""
@@ -89,10 +82,7 @@ class Annotations:
 
     @classmethod
     def from_rows(
-        cls,
-        frames: Iterable[Iterable[tuple[str, Sequence[float]]]],
-        type_names: tuple[str, ...] = TYPE_NAMES,
-        frame_ids: Sequence[str] = (),
+        cls, frames: Iterable[Iterable[Row]], type_names: tuple[str, ...] = TYPE_NAMES, frame_ids: Sequence[str] = ()
     ) -> Annotations:
         """For each object of each frame its type name, in any case, and 14 or (with score) 15 numbers."""
         codes = {name.lower(): code for code, name in enumerate(type_names)}
@@ -144,7 +134,7 @@ def read_annotations(
     return Annotations.from_rows((read_rows(f"{folder}/{frame}.txt", scored) for frame in ids), type_names, ids)
 
 
-def _numbers(obj: KittiObject) -> tuple[float, ...]:
+def _numbers(obj: KittiObject) -> list[float]:
     pose = (*obj.dimensions, *obj.location_cam, obj.rotation_y)
     score = () if obj.score is None else (obj.score,)
-    return (obj.truncated, obj.occluded, obj.alpha, *obj.bbox_img, *pose, *score)
+    return [obj.truncated, obj.occluded, obj.alpha, *obj.bbox_img, *pose, *score]

@@ -1,7 +1,4 @@
-"""Which ground truth and which detections count, for one class at one difficulty: KITTI's rules.
-
-N ground truths and M detections of all frames.
-"""
+"""KITTI's rules: which of N ground truths and M detections, of all frames, count for one class at one difficulty."""
 
 import numpy as np
 
@@ -20,11 +17,8 @@ def label_states(labels: Annotations, cls: str, difficulty: str, band: Band | No
     """
     values, types = labels.values, labels.types
     height = values[:, Y2] - values[:, Y1]
-    ignored = (
-        (values[:, OCCLUDED] > MAX_OCCLUDED[difficulty])
-        | (values[:, TRUNCATED] > MAX_TRUNCATED[difficulty])
-        | (height <= MIN_HEIGHT[difficulty])
-    )
+    hidden = (values[:, OCCLUDED] > MAX_OCCLUDED[difficulty]) | (values[:, TRUNCATED] > MAX_TRUNCATED[difficulty])
+    ignored = hidden | (height <= MIN_HEIGHT[difficulty])
     if band is not None:
         ignored |= ~_is_inside(values[:, Z], band)
     states = np.full(len(types), OTHER_CLASS, dtype=np.int8)

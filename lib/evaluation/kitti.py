@@ -85,13 +85,8 @@ def evaluate_objects(
     Raises ValueError for a detection without score, a number that is not finite, or unequal numbers of frames.
     """
     names = type_names_for(normalise_classes(classes))
-    return evaluate_annotations(
-        Annotations.from_objects(labels, False, names),
-        Annotations.from_objects(detections, True, names),
-        classes,
-        distance_bands,
-        own_overlaps,
-    )
+    both = Annotations.from_objects(labels, False, names), Annotations.from_objects(detections, True, names)
+    return evaluate_annotations(*both, classes, distance_bands, own_overlaps)
 
 
 def evaluate_annotations(

@@ -13,8 +13,7 @@ from .ignore_rules import DONT_CARE_AREA, IGNORED, VALID
 from .protocol import N_SAMPLES
 from .result import Curve
 
-# The devkit starts its search for the best score here: a score that is not larger is never matched.
-_NO_DETECTION = -10000000.0
+_NO_DETECTION = -10000000.0  # the devkit's search for the best score starts here: a lower one is never matched
 
 
 class MatchInputs(NamedTuple):
@@ -151,8 +150,7 @@ def _match_frame(inputs, frame, t, first, overlapping, taken, counts):  # type: 
     gt_range = range(inputs.gt_offsets[frame], inputs.gt_offsets[frame + 1])
     det_range = range(inputs.det_offsets[frame], inputs.det_offsets[frame + 1])
     counts[:] = 0
-    for j in det_range:
-        taken[j] = False
+    taken[inputs.det_offsets[frame] : inputs.det_offsets[frame + 1]] = False
     for i in gt_range:
         if inputs.gt_states[i] != VALID and inputs.gt_states[i] != IGNORED:
             continue

@@ -12,8 +12,7 @@ from .protocol import DIFFICULTIES, MAX_TRUNCATED, MIN_HEIGHT, N_SAMPLES
 from .reading import UNKNOWN_ALPHA
 from .result import Curve
 
-_LARGEST_TURNS = {"labels": 1, "detections": 2}
-"""full turns: the alpha of an untrained network, a bin's centre plus any residual, may pass one turn"""
+_LARGEST_TURNS = {"labels": 1, "detections": 2}  # untrained networks may pass one: a bin's centre plus any residual
 
 
 def explain_figures(

@@ -6,28 +6,24 @@ from types import MappingProxyType
 from .reading import canonical_names
 
 CLASSES = ("Car", "Pedestrian", "Cyclist")  # those that KITTI evaluates
-NEIGHBOURS = {"Car": "Van", "Pedestrian": "Person_sitting"}
-"""A type so similar to a class that a detection of it is neither a true nor a false positive."""
-TYPE_NAMES = (*CLASSES, *NEIGHBOURS.values(), "DontCare")
-"""The types that the protocol distinguishes, in the order of their codes."""
+NEIGHBOURS = {"Car": "Van", "Pedestrian": "Person_sitting"}  # so similar that finding one is neither right nor wrong
+TYPE_NAMES = (*CLASSES, *NEIGHBOURS.values(), "DontCare")  # all that the protocol distinguishes, by their codes
 
 DIFFICULTIES = ("easy", "moderate", "hard")
 MIN_HEIGHT = {"easy": 40, "moderate": 25, "hard": 25}  # [px] of the 2D box
 MAX_OCCLUDED = {"easy": 0, "moderate": 1, "hard": 2}
 MAX_TRUNCATED = {"easy": 0.15, "moderate": 0.3, "hard": 0.5}
 
-METRICS = ("bbox", "aos", "bev", "3d")
+METRICS = ("bbox", "aos", "bev", "3d")  # 2D box, average orientation similarity, bird's eye view, 3D box
 METRIC_TITLES = {"bbox": "2D", "aos": "AOS", "bev": "BEV", "3d": "3D"}
-"""2D box, average orientation similarity, bird's eye view, 3D box"""
 N_SAMPLES = 41  # recall is sampled at 0, 1/40, .. 1
+# the samples of which an average precision is the mean; R11: before October 2019
 RECALLS = {"R40": tuple(range(1, N_SAMPLES)), "R11": tuple(range(0, N_SAMPLES, 4))}
-"""Samples of which an average precision is the mean (R11: before October 2019)."""
-DISTANCE_BANDS = ((0.0, 30.0), (30.0, 50.0), (50.0, 70.0))
-"""(near, far) [m of depth z] in common use; not part of KITTI's protocol"""
+DISTANCE_BANDS = ((0.0, 30.0), (30.0, 50.0), (50.0, 70.0))  # (near, far) [m of depth z]; not part of KITTI's protocol
 
 Band = tuple[float, float]
+# 'official' or 'loose' -> class -> 'bbox', 'bev' or '3d' -> a match needs an overlap above this
 MinOverlaps = Mapping[str, Mapping[str, Mapping[str, float]]]
-"""'official' or 'loose' -> class -> 'bbox', 'bev' or '3d' -> a match needs an overlap above this"""
 OwnOverlaps = Mapping[str, tuple[float, float]]  # of a class that KITTI does not evaluate: official and loose overlap
 NO_OVERLAPS: OwnOverlaps = MappingProxyType({})
 DEFAULT_OVERLAPS = (0.5, 0.25)  # those of Pedestrian and Cyclist, for classes without overlaps of their own

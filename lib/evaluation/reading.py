@@ -13,11 +13,10 @@ from pathlib import Path
 KITTI_TYPES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc", "DontCare")
 """All types of KITTI's label files (devkit/readme.txt)."""
 LABEL_COLUMNS, RESULT_COLUMNS = 15, 16
-COLUMN_NAMES = (
+COLUMN_NAMES = (  # The numbers of a line, in file order: bbox [px], sizes and location [m], angles [rad].
     *("truncated", "occluded", "alpha", "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2"),
     *("height", "width", "length", "x", "y", "z", "rotation_y", "score"),
 )
-"""The numbers of a line, in file order: bbox [px], sizes and location [m], angles [rad]."""
 
 UNKNOWN_ALPHA = -10.0  # of DontCare in KITTI's labels, and of results without orientation
 Row = tuple[str, list[float]]  # Type name and the 14 (without score) or 15 numbers of a line.
@@ -116,12 +115,8 @@ def parse_line(line: bytes, scored: bool = False, names: Mapping[str, str] = _KI
     except ValueError:
         numbers = [math.nan]
     # If the sum is finite, all numbers are. Other lines may be valid too ('_' in Person_sitting, an overflow).
-    if (
-        len(columns) not in ((RESULT_COLUMNS,) if scored else (LABEL_COLUMNS, RESULT_COLUMNS))
-        or b"_" in line
-        or not math.isfinite(sum(numbers))
-        or not columns[0].isalnum()
-    ):
+    accepted = (RESULT_COLUMNS,) if scored else (LABEL_COLUMNS, RESULT_COLUMNS)
+    if len(columns) not in accepted or b"_" in line or not math.isfinite(sum(numbers)) or not columns[0].isalnum():
         _check_columns(columns, scored)
     if not numbers[1].is_integer():
         raise ValueError(f"occluded must be a whole number (-1, 0, 1, 2 or 3), got {_shown(columns[2])}")
@@ -139,16 +134,21 @@ def _check_columns(columns: list[bytes], scored: bool) -> None:
         expected = "16 columns (a detection with its score)" if scored else "15 columns (label) or 16 (with a score)"
         raise ValueError(f"expected {expected}, got {len(columns)}: {_shown(b' '.join(columns), 120)}")
     for name, column in zip(COLUMN_NAMES, columns[1:], strict=False):
-        try:
-            number = math.nan if b"_" in column else float(column)  # '1_000' is a number in Python only
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
+        if not (is_number(column) and math.isfinite(float(column))):
             raise ValueError(f"{name} must be a finite number, got {_shown(column)}")
     try:
         columns[0].decode()
     except UnicodeDecodeError:
         raise ValueError(f"the type {_shown(columns[0])} is not UTF-8 text; save the file as UTF-8") from None
+
+
+def is_number(word: bytes) -> bool:
+    """Whether ``word`` is a number, NaN and infinity included."""
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return b"_" not in word  # '1_000' is a number in Python only
 
 
 def _shown(text: bytes, length: int = 40) -> str:

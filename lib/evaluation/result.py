@@ -11,30 +11,22 @@ import numpy as np
 
 from .protocol import DIFFICULTIES, METRIC_TITLES, METRICS, OVERLAPS, RECALLS, MinOverlaps
 
+# (overlap, metric): in 2D, loose is official
 _DISTINCT = tuple((o, m) for o in OVERLAPS for m in METRICS if o == "official" or m in ("bev", "3d"))
-"""(overlap, metric): in 2D, loose is official"""
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
     """Precision over recall of one class, metric, difficulty and overlap; T <= 41 thresholds."""
 
-    n_ground_truth: int
-    """valid ground truths: each is found or missed"""
-    n_detections: int
-    """valid detections: of the class, high enough, and inside the distance band if there is one"""
-    thresholds: np.ndarray
-    """(T,) scores, descending; a detection counts if its score is not below"""
-    true_positives: np.ndarray
-    """(T,) int64"""
-    false_positives: np.ndarray
-    """(T,) int64"""
-    recall: np.ndarray
-    """(T,) true positives over those plus misses"""
-    precision: np.ndarray
-    """(41,) the largest precision at this or a higher recall, 0 from T on; NaN where nothing was counted"""
-    orientation: np.ndarray | None
-    """(41,) the same for orientation similarity; None if there is none (no 2D metric, or an alpha of -10, unknown)"""
+    n_ground_truth: int  # valid ground truths: each is found or missed
+    n_detections: int  # valid detections: of the class, high enough, and inside the distance band if there is one
+    thresholds: np.ndarray  # (T,) scores, descending; a detection counts if its score is not below
+    true_positives: np.ndarray  # (T,) int64
+    false_positives: np.ndarray  # (T,) int64
+    recall: np.ndarray  # (T,) true positives over those plus misses
+    precision: np.ndarray  # (41,) the largest at this or a higher recall, 0 from T on; NaN where nothing was counted
+    orientation: np.ndarray | None  # (41,) the same for orientation similarity; None: not a 2D metric, or alpha unknown
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,30 +38,20 @@ class KittiResult:
 
     classes: tuple[str, ...]
     n_frames: int
-    n_labels: int
-    """label lines of all frames and types"""
-    n_detections: int
-    """detections of all frames and types"""
-    curves: Mapping[tuple[str, str, str, str], Curve]
-    """by (overlap, class, 'bbox' | 'bev' | '3d', difficulty); only those that have an AP"""
+    n_labels: int  # label lines of all frames and types
+    n_detections: int  # detections of all frames and types
+    curves: Mapping[tuple[str, str, str, str], Curve]  # by (overlap, class, metric but 'aos', difficulty)
     overlaps: MinOverlaps = field(default_factory=lambda: OVERLAPS)
-    """by 'official' | 'loose', class, metric: a match needs an overlap above this"""
-    notes: tuple[str, ...] = ()
-    """why figures are missing, what limits them, and values that look wrong"""
-    by_distance: Mapping[str, KittiResult] = field(default_factory=dict)
-    """results of the distance bands, named '0-30' [m of depth]"""
+    notes: tuple[str, ...] = ()  # why figures are missing, what limits them, and values that look wrong
+    by_distance: Mapping[str, KittiResult] = field(default_factory=dict)  # of the distance bands, '0-30' [m of depth]
 
     def ap(
         self, cls: str, metric: str, difficulty: str = "moderate", overlap: str = "official", recall: str = "R40"
     ) -> float:
         """Average precision [%]; NaN where there is none. Raises ValueError for a name that does not exist."""
-        for name, value, accepted in (
-            ("cls", cls, self.classes),
-            ("metric", metric, METRICS),
-            ("difficulty", difficulty, DIFFICULTIES),
-            ("overlap", overlap, tuple(OVERLAPS)),
-            ("recall", recall, tuple(RECALLS)),
-        ):
+        given = {"cls": (cls, self.classes), "metric": (metric, METRICS), "difficulty": (difficulty, DIFFICULTIES)}
+        given |= {"overlap": (overlap, tuple(OVERLAPS)), "recall": (recall, tuple(RECALLS))}
+        for name, (value, accepted) in given.items():
             if value not in accepted:
                 raise ValueError(f"{name} must be one of {', '.join(accepted)}, got {value!r}")
         samples = self._samples(cls, metric, difficulty, overlap)
@@ -101,10 +83,7 @@ class KittiResult:
         return tree
 
     def table(self) -> str:
-        """All APs as text, then the notes; '-' where there is none, 'nan' where one is not a number.
-
-        A class that is not detected is one line.
-        """
+        """All APs as text, one line for a class without any, then the notes; '-': there is none, 'nan': no number."""
         lines = [f"{self.n_frames} frames, {self.n_labels} labels, {self.n_detections} detections; AP in percent"]
         for cls in self.classes:
             if cls in self.never_detected:

@@ -15,10 +15,8 @@ import numpy as np
 from .compilation import compiled
 
 _HEIGHT, _WIDTH, _LENGTH, _X, _Y, _Z, _TURN = range(7)
-# Rounding leaves boxes that only touch with a sliver of about 1e-15 of their size; such slivers count as 0.
-_SLIVER = 1e-12
-# A clip at most doubles the vertices (it adds one, but rounding gives no proof of that): 4 * 2**4.
-_MAX_VERTICES = 64
+_SLIVER = 1e-12  # shares of a size below it count as 0: rounding leaves boxes that only touch with about 1e-15
+_MAX_VERTICES = 64  # 4 * 2**4: a clip at most doubles the vertices (it adds one, but rounding gives no proof of that)
 
 
 def rotated_overlaps(

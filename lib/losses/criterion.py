@@ -56,19 +56,16 @@ class Loss(NamedTuple):
     weight: Callable[[General], float] = lambda config: 1.0
 
 
-def _mask(head: str, targets: Tensors) -> Tensor:
-    return targets[OBJECT_HEADS[head].mask]
-
-
-def head_l1_loss(head: str) -> LossFunction:
-    """The L1 loss of an object head whose target entry has its name."""
-    return lambda o, t, c: terms.l1_loss(o[head], t[head], _mask(head, t), c.all_reduce_sum)
+def object_loss(name: str, term: Callable[..., Tensor] = terms.l1_loss) -> LossFunction:
+    """``term`` of an object head's output and its target entries, in the order of :data:`OBJECT_HEADS`."""
+    head = OBJECT_HEADS[name]
+    return lambda o, t, c: term(o[name], *(t[entry] for entry in head.targets), t[head.mask], c.all_reduce_sum)
 
 
 def depth_loss(outputs: Tensors, targets: Tensors, criterion: Criterion) -> Tensor:
     """The Laplacian loss of the depth head."""
     depth, log_variance = decode_depth(outputs["depth"][..., :1]), outputs["depth"][..., 1:]
-    mask = _mask("depth", targets)
+    mask = targets[OBJECT_HEADS["depth"].mask]
     return terms.laplacian_depth_loss(depth, log_variance, targets["depth"], mask, criterion.all_reduce_sum)
 
 
@@ -90,23 +87,14 @@ def object_depth_loss(outputs: Tensors, targets: Tensors, criterion: Criterion) 
     return terms.laplacian_depth_loss(depth, log_variance, depth_map[..., None], mask, criterion.all_reduce_sum)
 
 
-LOSSES: dict[str, Loss] = {
+LOSSES: dict[str, Loss] = {  # MonoDLE's seven, of weight 1, and DDML's two, in the order in which they are summed
     "heatmap": Loss(lambda o, t, c: terms.heatmap_focal_loss(o["heatmap"], t["heatmap"], c.all_reduce_sum)),
-    "offset_2d": Loss(head_l1_loss("offset_2d")),
-    "size_2d": Loss(head_l1_loss("size_2d")),
+    "offset_2d": Loss(object_loss("offset_2d")),
+    "size_2d": Loss(object_loss("size_2d")),
     "depth": Loss(depth_loss),
-    "offset_3d": Loss(head_l1_loss("offset_3d")),
-    "size_3d": Loss(
-        lambda o, t, c: terms.dimension_aware_l1_loss(
-            o["size_3d"], t["size_3d"], t["src_size_3d"], _mask("size_3d", t), c.all_reduce_sum
-        )
-    ),
-    "heading": Loss(
-        lambda o, t, c: terms.heading_loss(
-            o["heading"], t["heading_bin"], t["heading_res"], _mask("heading", t), c.all_reduce_sum
-        )
-    ),
+    "offset_3d": Loss(object_loss("offset_3d")),
+    "size_3d": Loss(object_loss("size_3d", terms.dimension_aware_l1_loss)),
+    "heading": Loss(object_loss("heading", terms.heading_loss)),
     "quasi_isometric": Loss(descriptor_loss, lambda c: c.qi, lambda c: c.qi_weight),
     "obj_depth": Loss(object_depth_loss, lambda c: c.obj_depth, lambda c: c.obj_depth_weight),
 }
-"""MonoDLE's seven, of weight 1, and DDML's two, in the order in which they are summed"""

@@ -38,8 +38,7 @@ def masked_mean(values: Tensor, mask: Tensor, all_reduce_sum: Reduction = keep_l
 def heatmap_focal_loss(logits: Tensor, target: Tensor, all_reduce_sum: Reduction = keep_local) -> Tensor:
     """CornerNet's focal loss, exponents 2 and 4, divided by the number of object centres (cells that are exactly 1).
 
-    Args:
-        logits, target: (B, C, h, w). The probability is clamped to [1e-4, 1 - 1e-4], as in CenterNet's code.
+    ``logits``, ``target``: (B, C, h, w). The probability is clamped to [1e-4, 1 - 1e-4], as in CenterNet's code.
     """
     probability = logits.sigmoid().clamp(1e-4, 1 - 1e-4)
     is_center = target == 1
@@ -58,8 +57,7 @@ def laplacian_depth_loss(
 ) -> Tensor:
     """1.4142 exp(-s) |d - d*| + s: depth with a predicted Laplacian uncertainty (MonoDLE, section 3.2 and supplement).
 
-    Args:
-        depth, log_variance, target: (..., 1) [m], s, [m]. mask: (...).
+    ``depth``, ``log_variance``, ``target``: (..., 1) [m], s, [m]; ``mask``: (...).
     """
     # exp(-s) of an empty slot may overflow, and would then bring 0 * inf = NaN into the gradient
     log_variance = torch.where(mask[..., None], log_variance, 0.0)
@@ -72,9 +70,7 @@ def dimension_aware_l1_loss(
     """Size error relative to the size itself, rescaled to the value of the L1 loss (MonoDLE, section 3.6, eq. 6).
 
     The value is the mean absolute error; only the distribution of the gradient over objects and axes differs.
-
-    Args:
-        prediction, target: (B, N, 3) [m; h, w, l]. size: (B, N, 3) [m], the true sizes, > 0 where masked.
+    ``prediction``, ``target``: (B, N, 3) [m; h, w, l]; ``size``: (B, N, 3) [m], the true sizes, > 0 where masked.
     """
     error = (prediction - target).abs()
     relative = masked_mean(error / torch.where(mask[..., None], size, 1.0), mask, all_reduce_sum)
@@ -88,11 +84,9 @@ def heading_loss(
 ) -> Tensor:
     """Cross entropy of the 12 bins plus L1 of the true bin's residual.
 
-    Args:
-        heading: (B, N, 24), 12 logits then 12 residuals [rad]. target_bin: (B, N, 1) int64. target_res: (B, N, 1).
+    ``heading``: (B, N, 24), 12 logits then 12 residuals [rad]; ``target_bin``, ``target_res``: (B, N, 1) int64, [rad].
     """
     logits, residuals = heading.chunk(2, dim=2)
     entropy = F.cross_entropy(logits.transpose(1, 2), target_bin[..., 0], reduction="none")
-    residual = residuals.gather(2, target_bin)
     entropy_term = masked_mean(entropy[..., None], mask, all_reduce_sum)
-    return entropy_term + l1_loss(residual, target_res, mask, all_reduce_sum)
+    return entropy_term + l1_loss(residuals.gather(2, target_bin), target_res, mask, all_reduce_sum)

@@ -22,10 +22,7 @@ NEGLIGIBLE_LOG = -1e30  # used in place of log 0 = -inf, which would make gradie
 
 
 def object_descriptors(features: Tensor, indices: Tensor) -> Tensor:
-    """5x5 average of the neck's features around each cell; cells outside the map count as zeros.
-
-    (B, C, h, w), (B, K) -> (B, K, C).
-    """
+    """5x5 average of features around cells, zeros outside the map: (B, C, h, w), (B, K) -> (B, K, C)."""
     return gather_windows(features, indices, DESCRIPTOR_WINDOW).mean(dim=3)
 
 
@@ -54,12 +51,8 @@ def quasi_isometric_loss(
 
     In both forms the second object of a pair gets no gradient, as in the published code.
 
-    Args:
-        descriptors: (N, C). depths: (N,) [m]. mask: (N,) bool, objects that count.
-        K, B: slope and slack of the bounds. max_depth_distance: eps, ``general.rad`` [m].
-
-    Returns:
-        scalar.
+    ``descriptors``: (N, C); ``depths``: (N,) [m]; ``mask``: (N,) bool, objects that count; ``K``, ``B``: slope and
+    slack of the bounds; ``max_depth_distance``: eps, ``general.rad`` [m]. Returns a scalar.
     """
     # without the matrix product: exact for close pairs, and the gradient at distance 0 is 0, not NaN
     feature_distance = torch.cdist(descriptors, descriptors.detach(), compute_mode="donot_use_mm_for_euclid_dist")

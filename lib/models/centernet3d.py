@@ -31,7 +31,11 @@ class CenterNet3D(nn.Module):
         for name, head in OBJECT_HEADS.items():
             setattr(self, name, _build_head(neck.out_channels, head.channels))
         self.obj_depth = _build_head(neck.out_channels, 2) if obj_depth else None
-        self._init_heads()
+        nn.init.constant_(self.heatmap.get_parameter("2.bias"), -2.19)  # CenterNet: sigmoid(-2.19) = 0.1
+        for built in [getattr(self, name) for name in OBJECT_HEADS] + ([self.obj_depth] if self.obj_depth else []):
+            for layer in (built[0], built[2]):
+                nn.init.normal_(layer.weight, std=0.001)
+                nn.init.zeros_(layer.bias)
         self.register_buffer("image_mean", torch.tensor(IMAGE_MEAN).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("image_std", torch.tensor(IMAGE_STD).view(3, 1, 1) * 255, persistent=False)
 
@@ -42,7 +46,6 @@ class CenterNet3D(nn.Module):
             images: (B, 3, H, W), RGB; uint8 is normalised here, floats must be normalised already.
             indices: (B, K) int64 cells, ``y * w + x``, to evaluate the object heads at (training). None: the ``topk``
                 best peaks of the heatmap (inference).
-            topk: number of peaks.
 
         Returns:
             heatmap (B, num_class, h, w) logits; features (B, C, h, w); indices (B, K);
@@ -83,34 +86,19 @@ class CenterNet3D(nn.Module):
                 for name, head, h in zip(OBJECT_HEADS, heads, hidden, strict=True)
             }
 
-    def _init_heads(self) -> None:
-        output = self.heatmap[2]
-        assert isinstance(output, nn.Conv2d) and output.bias is not None, "a head ends in a convolution with bias"
-        nn.init.constant_(output.bias, -2.19)  # CenterNet: sigmoid(-2.19) = 0.1
-        for head in [getattr(self, name) for name in OBJECT_HEADS] + ([self.obj_depth] if self.obj_depth else []):
-            for layer in (head[0], head[2]):
-                nn.init.normal_(layer.weight, std=0.001)
-                nn.init.zeros_(layer.bias)
-
 
 def _build_head(in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, HEAD_CHANNELS, 3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(HEAD_CHANNELS, out_channels, 1),
-    )
+    hidden = nn.Conv2d(in_channels, HEAD_CHANNELS, 3, padding=1)
+    return nn.Sequential(hidden, nn.ReLU(inplace=True), nn.Conv2d(HEAD_CHANNELS, out_channels, 1))
 
 
 def build_model(config: Config, pretrained: bool | str = False) -> CenterNet3D:
     """The model that a config describes, with random weights but for the backbone's where ``pretrained`` is set.
 
-    Args:
-        pretrained: False; True for published ImageNet weights; or the path of a file with the backbone's weights.
-            ``config.model.pretrained`` is not read: a checkpoint replaces all weights in any case.
+    ``pretrained``: False; True for published ImageNet weights; or the path of a file with the backbone's weights.
+    ``config.model.pretrained`` is not read: a checkpoint replaces all weights in any case.
 
-    Raises:
-        ValueError: no backbone of this name, or its weights cannot be used.
-        FileNotFoundError: no such file, or published weights that are neither cached nor reachable.
+    Raises ValueError for a backbone or weights that cannot be used, FileNotFoundError for weights that are not there.
     """
     name = config.model.backbone
     require_one_of("model.backbone", name, tuple(BACKBONES))

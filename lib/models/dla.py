@@ -102,9 +102,8 @@ class Tree(nn.Module):
             self.tree2 = half(out_channels, children_channels=children_channels + out_channels)
         self.project: nn.Module | None = None
         if in_channels != out_channels:
-            self.project = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels)
-            )
+            conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+            self.project = nn.Sequential(conv, nn.BatchNorm2d(out_channels))
             # part of the published weights, but only trees of depth 1 use their shortcut
             self.project.requires_grad_(depth == 1)
 
@@ -136,10 +135,8 @@ class DLA(nn.Module):
         self.level0 = _build_conv_bn_relu(channels[0], channels[0], 3, 1)
         self.level1 = _build_conv_bn_relu(channels[0], channels[1], 3, 2)
         for i, depth in enumerate(depths, 2):
-            tree = Tree(depth, block, channels[i - 1], channels[i], 2, 0, i > 2, residual_root)
-            setattr(self, f"level{i}", tree)
-        self.fc = nn.Conv2d(channels[-1], 1000, 1)
-        self.fc.requires_grad_(False)
+            setattr(self, f"level{i}", Tree(depth, block, channels[i - 1], channels[i], 2, 0, i > 2, residual_root))
+        self.fc = nn.Conv2d(channels[-1], 1000, 1).requires_grad_(False)
         for module in self.modules():
             if isinstance(module, nn.Conv2d) and module is not self.fc:
                 init_convolution(module)

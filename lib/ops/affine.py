@@ -10,8 +10,7 @@ import numpy as np
 
 STRIDE = 4  # pixels of the network input per cell of the network's maps
 INPUT_MULTIPLE = 32  # both sides of a network input are multiples of the backbone's largest stride [px]
-SAME_RATIO = 0.03
-"""largest relative difference of two ratios width / height at which an image counts as one of the input's shape"""
+SAME_RATIO = 0.03  # largest relative difference of two ratios width / height of images that count as equally shaped
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,8 +56,7 @@ class Evaluator:
         self, config: Config, dataset: KITTI, run_dir: Path, device: torch.device, ranks: ProcessGroup
     ) -> None:
         self.config, self.dataset, self.run_dir, self.device, self.ranks = config, dataset, run_dir, device, ranks
-        self.figures: dict[str, Figures] = {}
-        """by name of the results folder: those of this process's evaluations"""
+        self.figures: dict[str, Figures] = {}  # by name of the results folder: those of this process's evaluations
 
     def folder(self, name: str) -> Path:
         """Where the results of a checkpoint of that name go."""
@@ -66,8 +65,7 @@ class Evaluator:
     def __call__(self, model: nn.Module, name: str) -> dict[str, float]:
         """Detect objects in every frame, write KITTI files and, where there are labels, log and store the figures.
 
-        Returns:
-            'Car 3D moderate AP40' and so on [%], Car first; empty for the test split, and on all ranks but the first.
+        Returns 'Car 3D moderate AP40' and so on [%], Car first; {} for the test split and on other ranks than 0.
         """
         config, dataset, folder = self.config, self.dataset, self.folder(name)
         started = time.perf_counter()

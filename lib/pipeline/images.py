@@ -38,10 +38,7 @@ def draw_frames(dataset: KITTI, detections: Detections) -> Iterator[tuple[Frame,
 
 
 def write_sample_frames(dataset: KITTI, detections: Mapping[str, Sequence[Object3d]], count: int, folder: Path) -> None:
-    """Write ``folder/<frame id>.jpg`` of ``count`` evenly spaced frames, with detections of ``MIN_SCORE`` or more.
-
-    The folder is deleted first.
-    """
+    """Replace ``folder`` by <frame id>.jpg of ``count`` evenly spaced frames, detections of ``MIN_SCORE`` or more."""
     shutil.rmtree(folder, ignore_errors=True)
     chosen = choose_evenly_spaced(dataset.frame_ids, count)
     drawn = {frame_id: keep_confident(detections[frame_id], MIN_SCORE) for frame_id in chosen}

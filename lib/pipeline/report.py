@@ -54,14 +54,8 @@ def write_report(
     records, starts = read_metrics(run_dir / "metrics.jsonl"), read_starts(run_dir / "environment.json")
     name = config.general.exp_name or run_dir.resolve().name
     result, *details = evaluation_sections(config, results, dataset, figures)
-    sections = [
-        result,
-        section.configuration(config),
-        section.environment(starts),
-        section.training_curves(name, records),
-        *details,
-        section.files(run_dir),
-    ]
+    run = [section.configuration(config), section.environment(starts), section.training_curves(name, records)]
+    sections = [result, *run, *details, section.files(run_dir)]
     path = out or run_dir / NAME
     page = build_page(f"Run {name}", _describe_progress(run_dir, config, len(records), starts), sections)
     write_file(path, page.encode(errors="replace"))

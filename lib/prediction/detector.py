@@ -36,8 +36,7 @@ from ..system.machine import keep_freed_memory
 from ..system.threads import map_ahead
 from ..visualization.overlay import draw_heatmap
 
-SAME_FOCAL = 0.05
-"""focal lengths are treated as equal up to this relative difference: KITTI's own cameras differ by 2 %"""
+SAME_FOCAL = 0.05  # relative difference up to which focal lengths are taken as equal: KITTI's own differ by 2 %
 _MAX_INPUT_PIXELS = 1 << 23  # about 17 times KITTI's
 _MAX_IMAGE_BYTES = 1 << 26  # total size of the original images in a batch
 
@@ -57,18 +56,13 @@ class Detector:
     model: nn.Module
     config: Config
     device: torch.device
-    focal_net: float
-    """focal length of the training images at network resolution [px]"""
-    focal_net_known: bool
-    """whether the checkpoint stores ``focal_net``; otherwise it is KITTI's"""
-    threshold: float
-    """lowest heatmap value of a detection"""
+    focal_net: float  # focal length of the training images at network resolution [px]
+    focal_net_known: bool  # whether the checkpoint stores ``focal_net``; otherwise it is KITTI's
+    threshold: float  # lowest heatmap value of a detection
+    # network input (width, height) [px] of all images; None: the configured width, and a height that fits the image
     resolution: tuple[int, int] | None = None
-    """network input (width, height) [px] of all images; None: the configured width, and a height that fits the image"""
-    correct_depth: bool = True
-    """multiply depths by the ratio of this camera's focal length to that of the training"""
-    max_batch: int | None = None
-    """images per batch; None: as many as in training"""
+    correct_depth: bool = True  # multiply depths by the ratio of this camera's focal length to that of the training
+    max_batch: int | None = None  # images per batch; None: as many as in training
 
     def __call__(self, image_rgb: np.ndarray, P2: np.ndarray | Calibration) -> list[Object3d]:
         """The objects in an image (H, W, 3) uint8, RGB, taken with a camera ``P2`` (3, 4), highest heatmap value first.
@@ -125,10 +119,8 @@ class Detector:
     ) -> Generator[Detection, None, None]:
         """Detections of many images, in order, while the next images are read; only a few are in memory at a time.
 
-        Neighbours with the same network resolution form a batch.
-
-        Args:
-            read: returns a frame's image (H, W, 3) uint8, RGB, or None at the end; called in ``threads``.
+        Neighbours with the same network resolution form a batch. ``read`` returns a frame's image (H, W, 3) uint8, RGB,
+        or None at the end; it is called in ``threads``.
         """
 
         def load(frame: FrameInfo) -> _Loaded | None:
@@ -176,12 +168,8 @@ def load_detector(
 ) -> Detector:
     """A detector from a checkpoint, ready for inference: without the obj_depth head, BatchNorm folded.
 
-    Args:
-        config: for checkpoints without one, such as official ones; a YAML file or its content.
-        device: default: the first GPU, or the CPU where there is none.
-
-    Raises:
-        FileNotFoundError, ValueError: naming the file and what is wrong.
+    ``config``: for checkpoints without one, such as official ones; a YAML file or its content. ``device``: default: the
+    first GPU, or the CPU where there is none. Raises FileNotFoundError or ValueError naming the file and what is wrong.
     """
     path = Path(checkpoint)
     config, model, state = load_network(path, build_model, config)

@@ -6,22 +6,19 @@ from dataclasses import dataclass
 
 from ..config import Dataset
 from ..datasets.augmentation import Augmentation
+from ..datasets.split_labels import LabelledImage
 from ..datasets.targets import explain_exclusion, locate
 from ..ops.text_table import text_table
-from ..structures import Calibration, Object3d
+from ..structures import Object3d
 from ..structures.object3d import TRAINING_DIFFICULTIES
 
 _, _MIN_HEIGHT, _MAX_TRUNCATED, _MAX_OCCLUDED = TRAINING_DIFFICULTIES[-1]
 TRAINED = "trained on"
 WITHOUT_BOX = "without a 2D box (x2 > x1, y2 > y1)"
-PROTOCOL = (
+PROTOCOL = (  # reasons that KITTI's protocol has as well: such labels are ignored in an evaluation too
     *(f"lower than {_MIN_HEIGHT} px", f"truncated more than {_MAX_TRUNCATED:g}"),
     f"occluded more than {_MAX_OCCLUDED}",
 )
-"""reasons that KITTI's protocol has as well: such labels are ignored in an evaluation too"""
-
-LabelledImage = tuple[tuple[int, int], Calibration, Sequence[Object3d]]
-"""image size (width, height) [px], camera and labels in file order"""
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from ..datasets.consistency import check_consistency
 from ..datasets.images import find_image, find_second_images
 from ..datasets.kitti import find_data_dir, find_label_dir
 from ..datasets.object_depth import PAINTED_TYPES, find_object_depth
+from ..datasets.split_labels import LabelledImage
 from ..structures import KITTI_TYPES, UNKNOWN_ALPHA
 from ..system.commands import progress_interval
 from ..system.machine import available_cores
 from ..system.threads import map_ahead
-from .census import TRAINED, LabelledImage, take_census
+from .census import TRAINED, take_census
 from .file_checks import Fault, check_calibration, check_depth_map, check_image, check_label, check_overlap, check_split
 
 SPLITS = ("train", "val", "trainval", "test")
@@ -30,10 +31,8 @@ class DatasetCheck:
 
     faults: list[Fault]
     n_frames: int
-    left_out: str = ""
-    """why the test split was not checked"""
-    notes: list[str] = field(default_factory=list)
-    """what is not wrong but worth knowing, and what a training would be done on, for each split with labels"""
+    left_out: str = ""  # why the test split was not checked
+    notes: list[str] = field(default_factory=list)  # what is not wrong but worth knowing, and a census of each split
 
     def report(self, show: int) -> str:
         """Number and first ``show`` faults of each kind (0: all of them)."""
@@ -54,11 +53,9 @@ def check_dataset(
 ) -> DatasetCheck:
     """Check the split files and every file of their frames, in threads, with a progress bar.
 
-    Args:
-        config: its class names are accepted types besides KITTI's; its writelist and limits decide what is counted.
-        split: one of ``SPLITS``; None: all that there are. Then a test split without its images is left out.
-        train_split: the split in which every class of the writelist must have an object to train on.
-
+    ``config``: its class names are accepted types besides KITTI's; its writelist and limits decide what is counted.
+    ``split``: one of ``SPLITS``; None: all that there are. Then a test split without its images is left out.
+    ``train_split``: the split in which every class of the writelist must have an object to train on.
     Raises FileNotFoundError where there is no tree in KITTI's layout.
     """
     lists = root / "ImageSets"

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..evaluation.reading import read_lines
+from ..evaluation.reading import is_number, read_lines
 from ..ops.angles import wrap_angle
 
 Real = TypeVar("Real", float, np.ndarray)
@@ -61,7 +61,7 @@ class Calibration:
             if colon:
                 current = values.split()
                 entries.setdefault(name.strip().decode(errors="replace"), []).append((number, current))
-            elif len(current) < 12 and all(map(_is_number, line.split())):
+            elif len(current) < 12 and all(map(is_number, line.split())):
                 current += line.split()
             else:
                 current = []
@@ -70,11 +70,11 @@ class Calibration:
             found = f"; its keys: {', '.join(list(entries)[:8])}" if entries else ""
             raise ValueError(f"{path}: no line 'P2: ...' (12 numbers), nor {', '.join(MATRIX_KEYS[1:])}{found}")
         (number, words), *repeated = entries[key]
-        if len(words) not in (9, 12) or not all(map(_is_number, words)):
+        if len(words) not in (9, 12) or not all(map(is_number, words)):
             text = b" ".join(words)[:120].decode(errors="backslashreplace")
             raise ValueError(f"{path}, line {number}: {key} must have 12 numbers (9 without translation), got {text!r}")
         matrix = [float(word) for word in words]
-        if any(not all(map(_is_number, other)) or list(map(float, other)) != matrix for _, other in repeated):
+        if any(not all(map(is_number, other)) or list(map(float, other)) != matrix for _, other in repeated):
             raise ValueError(f"{path}, line {repeated[0][0]}: {key} differs from that on line {number}")
         try:
             return cls(np.reshape(matrix, (3, -1)))
@@ -117,13 +117,5 @@ def _check_projection(P2: np.ndarray) -> None:
         raise ValueError(f"P2 must be in pixels, with {accepted}, got {P2.tolist()}")
     for row, column, most in ((0, 1, 0.1), (1, 0, 0.1), (2, 0, 1e-4), (2, 1, 1e-4)):  # errors of at most 0.1 px
         if abs(P2[row, column]) > most * P2[2, 2]:
-            found = f"got {P2[row, column]:g}"
-            raise ValueError(f"P2[{row}, {column}] must be 0, as of a rectified camera without skew, {found}")
-
-
-def _is_number(word: bytes) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return b"_" not in word  # '1_000' is a number in Python only
+            expected = "must be 0, as of a rectified camera without skew"
+            raise ValueError(f"P2[{row}, {column}] {expected}, got {P2[row, column]:g}")

@@ -4,13 +4,11 @@ import math
 
 import numpy as np
 
-from ..ops.affine import ratio_difference
+from ..ops.affine import SAME_RATIO, ratio_difference
 from .calibration import Calibration
 
 KITTI_P2 = ((721.5377, 0.0, 609.5593, 44.85728), (0.0, 721.5377, 172.854, 0.2163791), (0.0, 0.0, 1.0, 0.002745884))
-KITTI_SIZE = (1242, 375)
-"""Projection matrix and image size (width, height) [px] of 6057 of KITTI's 7481 training frames."""
-_KITTI_RATIO_SLACK = 0.03
+KITTI_SIZE = (1242, 375)  # (width, height) [px]; both are those of 6057 of KITTI's 7481 training frames
 
 
 def focal_net(calibration: Calibration, image_width: int, input_width: int) -> float:
@@ -28,12 +26,10 @@ def camera_from_intrinsics(
     """
     fy = fx if fy is None else fy
     center = (image_size[0] / 2 if cx is None else cx, image_size[1] / 2 if cy is None else cy)
-    for name, value in (("fx", fx), ("fy", fy)):
-        if not (math.isfinite(value) and value >= 1):
-            raise ValueError(f"{name} must be a number of pixels, at least 1, got {value:g}")
-    for name, value in (("cx", center[0]), ("cy", center[1])):
-        if not math.isfinite(value):
-            raise ValueError(f"{name} must be a number of pixels, got {value:g}")
+    for name, value in (("fx", fx), ("fy", fy), ("cx", center[0]), ("cy", center[1])):
+        focal = name in ("fx", "fy")
+        if not math.isfinite(value) or (focal and value < 1):
+            raise ValueError(f"{name} must be a number of pixels{', at least 1' if focal else ''}, got {value:g}")
     return Calibration(np.array([[fx, 0, center[0], 0], [0, fy, center[1], 0], [0, 0, 1, 0]]))
 
 
@@ -44,6 +40,6 @@ def assumed_kitti_camera(image_size: tuple[int, int]) -> Calibration:
     the image's centre and not KITTI's, which lies above the middle.
     """
     scale = image_size[0] / KITTI_SIZE[0]
-    if ratio_difference(image_size, KITTI_SIZE) <= _KITTI_RATIO_SLACK:
+    if ratio_difference(image_size, KITTI_SIZE) <= SAME_RATIO:
         return Calibration(np.array(KITTI_P2) * np.array([[scale], [scale], [1.0]]))
     return camera_from_intrinsics(image_size, KITTI_P2[0][0] * scale)

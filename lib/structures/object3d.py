@@ -26,24 +26,15 @@ TRAINING_DIFFICULTIES = (("Easy", 40, 0.15, 0), ("Moderate", 25, 0.3, 1), ("Hard
 class Object3d:
     """An object with the fields of KITTI's devkit/readme.txt. Immutable; change one with ``dataclasses.replace``."""
 
-    type: str
-    """one of ``KITTI_TYPES``, or a class of other data, in the spelling of ``canonical_names``"""
-    truncated: float
-    """share of the object outside the image, 0..1; -1 for DontCare"""
-    occluded: int
-    """0 visible, 1 partly, 2 largely occluded, 3 unknown; -1 for DontCare"""
-    alpha: float
-    """observation angle [rad]; -10 where unknown"""
-    bbox_img: tuple[float, float, float, float]
-    """2D box (x1, y1, x2, y2) [px of the original image]"""
-    dimensions: tuple[float, float, float]
-    """(height, width, length) [m]"""
-    location_cam: tuple[float, float, float]
-    """centre of the bottom face (x, y, z) [m]"""
-    rotation_y: float
-    """[rad]"""
-    score: float | None = None
-    """confidence of a detection; None for a label, unless it has a 16th column, which nothing uses"""
+    type: str  # one of ``KITTI_TYPES``, or a class of other data, in the spelling of ``canonical_names``
+    truncated: float  # share of the object outside the image, 0..1; -1 for DontCare
+    occluded: int  # 0 visible, 1 partly, 2 largely occluded, 3 unknown; -1 for DontCare
+    alpha: float  # observation angle [rad]; -10 where unknown
+    bbox_img: tuple[float, float, float, float]  # 2D box (x1, y1, x2, y2) [px of the original image]
+    dimensions: tuple[float, float, float]  # (height, width, length) [m]
+    location_cam: tuple[float, float, float]  # centre of the bottom face (x, y, z) [m]
+    rotation_y: float  # [rad]
+    score: float | None = None  # confidence of a detection; None for a label, but for an unused 16th column
 
     @classmethod
     def from_line(cls, line: str) -> Object3d:

@@ -15,10 +15,7 @@ class SplitFault(NamedTuple):
 
 
 def read_split(path: str | Path) -> tuple[str, ...]:
-    """Frame ids of an ImageSets file, one a line.
-
-    Raises FileNotFoundError, or ValueError where it is empty or a line is malformed or repeated.
-    """
+    """Frame ids of an ImageSets file. Raises FileNotFoundError, or ValueError: empty, a line malformed or repeated."""
     lines, faults = scan_split(path)
     for line, message, _ in faults:
         raise ValueError(f"{path}{f', line {line}' if line else ''}: {message}")
@@ -43,8 +40,7 @@ def scan_split(path: str | Path) -> tuple[dict[str, int], list[SplitFault]]:
         if not is_frame_id(frame_id):
             faults.append(SplitFault(number, f"expected one frame id such as 000123, got {frame_id[:60]!r}"))
         elif frame_id in ids:
-            message = f"frame {frame_id} is already on line {ids[frame_id]}"
-            faults.append(SplitFault(number, message, repeated=True))
+            faults.append(SplitFault(number, f"frame {frame_id} is already on line {ids[frame_id]}", repeated=True))
         else:
             ids[frame_id] = number
     if not ids and not faults:
