@@ -78,8 +78,10 @@ class WatchedLoader(DataLoader[Any]):
         """End the workers, and keep torch from doing so: it waits without end for a lock that a killed one held."""
         for process in self.processes:
             process.kill()
-        if self._iterator is not None:
-            self._iterator._shutdown = True  # type: ignore[attr-defined]
+        iterator: Any = self._iterator
+        if iterator is not None and not iterator._shutdown:
+            iterator._shutdown = True
+            signal_handling._remove_worker_pids(id(iterator))  # a later loader may get the same id
 
     def _name_the_dead(self) -> None:
         """Raise ConnectionError naming the worker that has died: the system tells its end after closing its files."""
