@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -74,7 +75,7 @@ def slow_overlap(metric: str, det: Object3d, gt: Object3d, over_detection: bool)
 
 
 def slow_frame(cls, difficulty, metric, minimum, gts, dets, overlap, threshold):
-    """One frame in one pass (threshold None: the first pass); -> scores of matches, fp, similarity, tp."""
+    """One frame in one pass (threshold None: the first pass); -> scores of matches, fp, similarity, valid, missed."""
     level = DIFFICULTIES.index(difficulty)
     min_height = (40, 25, 25)[level]
     neighbour = {"car": "van", "pedestrian": "person_sitting"}.get(cls.lower())
@@ -91,7 +92,7 @@ def slow_frame(cls, difficulty, metric, minimum, gts, dets, overlap, threshold):
     enough = [threshold is None or det.score >= threshold for det in dets]
     alive = [j for j in range(len(dets)) if det_kind[j] != "other" and enough[j]]
     taken: set[int] = set()
-    scores, similarity = [], 0.0
+    scores, similarity, hit = [], 0.0, 0
     for i, gt in enumerate(gts):
         if gt_kind[i] == "other":
             continue
@@ -104,6 +105,7 @@ def slow_frame(cls, difficulty, metric, minimum, gts, dets, overlap, threshold):
         if best is None:
             continue
         taken.add(best)
+        hit += gt_kind[i] == "valid"
         if gt_kind[i] == "valid" and det_kind[best] == "valid":
             scores.append(dets[best].score)
             similarity += (1 + math.cos(gt.alpha - dets[best].alpha)) / 2
@@ -111,7 +113,7 @@ def slow_frame(cls, difficulty, metric, minimum, gts, dets, overlap, threshold):
     for j in alive:
         stuff = any(gts[i].type.lower() == "dontcare" and overlap[metric, i, j] > minimum for i in range(len(gts)))
         wrong += det_kind[j] == "valid" and j not in taken and not stuff
-    return scores, wrong, similarity, gt_kind.count("valid")
+    return scores, wrong, similarity, gt_kind.count("valid"), gt_kind.count("valid") - hit
 
 
 def slow_ap(cls, difficulty, metric, minimum, labels, detections, overlaps):
@@ -142,6 +144,38 @@ def slow_ap(cls, difficulty, metric, minimum, labels, detections, overlaps):
         figures[name, "R40"] = 100 * sum(best[1:]) / 40
         figures[name, "R11"] = 100 * sum(best[::4]) / 11
     return figures
+
+
+def slow_overlaps(labels, detections):
+    """For each frame {(metric, label, detection): overlap}."""
+    return [
+        {
+            (metric, i, j): slow_overlap(metric, det, gt, gt.type.lower() == "dontcare")
+            for metric in ("bbox", "bev", "3d") for i, gt in enumerate(gts) for j, det in enumerate(dets)
+        }
+        for gts, dets in zip(labels, detections, strict=True)
+    ]  # fmt: skip
+
+
+def slow_all_points(cls, difficulty, metric, minimum, labels, detections, overlaps):
+    """Area under max{value of thresholds with recall >= r} over recall r, for precision and orientation [%]."""
+    frames = list(zip(labels, detections, overlaps, strict=True))
+    points = []
+    for threshold in sorted({det.score for dets in detections for det in dets}, reverse=True):
+        results = [slow_frame(cls, difficulty, metric, minimum, *frame, threshold) for frame in frames]
+        found, wrong = sum(len(result[0]) for result in results), sum(result[1] for result in results)
+        missed = sum(result[4] for result in results)
+        if found:
+            values = found / (found + wrong), sum(result[2] for result in results) / (found + wrong)
+            points.append((found / (found + missed), *values))
+    areas = {}
+    for column, name in ((1, "precision"), (2, "orientation")):
+        ends = sorted({0.0, *(point[0] for point in points)})
+        areas[name] = 100 * sum(
+            (right - left) * max(point[column] for point in points if point[0] >= right)
+            for left, right in pairwise(ends)
+        )
+    return areas
 
 
 def random_scene(rng: np.random.Generator) -> tuple[list[list[Object3d]], list[list[Object3d]]]:

@@ -37,6 +37,7 @@ SIDE_ROOMS = sorted(set(ALLOWED) - METHOD - {"system"})
 TORCH_FREE = {"evaluation", "structures", "config", "synthetic"}
 READS_ENVIRONMENT = Path("lib/engine/distributed.py")
 IMPORTS_LAZILY = Path("lib/evaluation/__init__.py")
+COMMAND = Path("lib/evaluation/command.py")  # of the distribution kitti-ap
 MAX_LINES, MAX_FUNCTION_LINES = 300, 60
 SOURCES = sorted(
     path.relative_to(PROJECT)
@@ -93,11 +94,12 @@ def violations(path: Path, source: str) -> list[str]:
                 found.append(f"{path}, line {node.lineno}: absolute import of lib")
             if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv") and path != READS_ENVIRONMENT:
                 found.append(f"{path}, line {node.lineno}: reads the environment")
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print":
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print" and path != COMMAND:
                 found.append(f"{path}, line {node.lineno}: print in lib")
         if names & {"os.environ", "os.getenv"} and path != READS_ENVIRONMENT:
             found.append(f"{path}: reads the environment")
-        forbidden = {"argparse", "tools", "make_obj_depth"} | ({"importlib"} if path != IMPORTS_LAZILY else set())
+        forbidden = {"tools", "make_obj_depth"} | ({"argparse"} if path != COMMAND else set())
+        forbidden |= ({"importlib"} if path != IMPORTS_LAZILY else set())
         forbidden |= {"torch", "torchvision", "cv2"} if room in TORCH_FREE - {"synthetic"} else set()
         forbidden |= {"torch", "torchvision"} if room == "synthetic" else set()
         found += [f"{path}: imports {name}" for name in sorted({n.split(".")[0] for n in names} & forbidden)]
@@ -185,11 +187,13 @@ def test_files_and_functions_stay_readable(path):
 
 
 def test_the_whole_stays_small():
-    """Lines of lib and tools, of the method with ops, and of the tests."""
+    """Lines of lib and tools without the evaluator, of the evaluator (a distribution of its own), of the method with
+    ops, and of the tests."""
     lines = {path: (PROJECT / path).read_text().count("\n") for path in SOURCES if path.parts[0] in ("lib", "tools")}
-    method = sum(number for path, number in lines.items() if path in LIB and room_of(path) in METHOD)
+    evaluator = sum(number for path, number in lines.items() if path in LIB and room_of(path) == "evaluation")
+    method = sum(number for path, number in lines.items() if path in LIB and room_of(path) in METHOD - {"evaluation"})
     tests = sum(path.read_text().count("\n") for path in (PROJECT / "tests").glob("*.py"))
-    assert sum(lines.values()) <= 16_800 and method <= 6_850 and tests <= 10_500
+    assert sum(lines.values()) - evaluator <= 15_600 and evaluator <= 2_400 and method <= 5_500 and tests <= 11_000
 
 
 def files_without(room: str) -> tuple[set[Path], set[Path]]:

@@ -42,7 +42,7 @@ def test_without_ground_truth_there_is_no_ap(change, reason):
     result = evaluate(labels, [car(score=1), car(100, score=1)])
     assert f"Car: all 2 labels are ignored: {reason}" in result.notes
     assert all(math.isnan(result.ap("Car", metric, name)) for metric in METRICS for name in DIFFICULTIES)
-    assert cells_of(result) == [["-"] * 6]
+    assert cells_of(result) == [["-"] * 9]
     tree = result.to_json()
     assert tree["official"]["Car"]["3d"]["R40"] == [None] * 3 and tree["notes"] == list(result.notes)
     assert all(cell == "-" for row in result.rows("Car")[2:] for cell in row[2:])
@@ -51,7 +51,7 @@ def test_without_ground_truth_there_is_no_ap(change, reason):
 def test_a_difficulty_without_ground_truth_has_no_ap_and_the_others_have():
     result = evaluate([car(100 * k, occluded=1) for k in range(3)])
     assert "Car: no label counts at easy" in result.notes
-    assert cells_of(result) == [["-", "5.00", "5.00", "-", "9.09", "9.09"]]
+    assert cells_of(result) == [["-", "5.00", "5.00", "-", "9.09", "9.09", "-", "100.00", "100.00"]]
 
 
 def test_a_class_without_labels_names_the_types_that_were_found():
@@ -63,10 +63,10 @@ def test_a_class_without_labels_names_the_types_that_were_found():
 def test_an_unknown_alpha_of_a_label_has_no_orientation():
     labels = [car(100 * k, alpha=-10.0 * (k == 1)) for k in range(3)]
     result = evaluate(labels, [replace(o, alpha=0.0, score=1) for o in labels])
-    assert cells_of(result, "AOS") == [["-"] * 6] and cells_of(result) != [["-"] * 6]
+    assert cells_of(result, "AOS") == [["-"] * 9] and cells_of(result) != [["-"] * 9]
     assert "Car: AOS is not computed, since alpha of 1 labels is -10, unknown" in result.notes
     stuff = car(500, type="DontCare", alpha=-10.0)  # as in all of KITTI's labels
-    assert cells_of(evaluate([car(), car(100), stuff], [car(score=1)]), "AOS") != [["-"] * 6]
+    assert cells_of(evaluate([car(), car(100), stuff], [car(score=1)]), "AOS") != [["-"] * 9]
 
 
 def test_detections_without_a_2d_box_have_no_ap():

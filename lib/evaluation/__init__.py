@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .annotations import Annotations, KittiObject, read_annotations
+    from .bootstrap import Difference, Interval, Replicates, Resampling
+    from .clusters import Clusters, cluster_frames
+    from .dump import dump_matches
     from .iou import bbox_overlaps
-    from .kitti import evaluate_annotations, evaluate_kitti, evaluate_objects
+    from .kitti import evaluate_annotations, evaluate_kitti, evaluate_objects, read_folders
     from .protocol import (
+        AVERAGES,
         CLASSES,
         DIFFICULTIES,
         DISTANCE_BANDS,
@@ -24,16 +28,19 @@ if TYPE_CHECKING:
         OwnOverlaps,
         type_names_for,
     )
-    from .result import Curve, KittiResult
+    from .result import Curve, EqualScores, KittiResult
     from .rotated_iou import rotated_overlaps
 
+__version__ = "1.0.0"  # of the distribution kitti-ap
 __all__ = [
-    "CLASSES", "DIFFICULTIES", "DISTANCE_BANDS", "METRICS", "METRIC_TITLES", "NO_OVERLAPS", "OVERLAPS", "RECALLS",
-    "TYPE_NAMES", "Annotations", "Band", "Curve", "KittiObject", "KittiResult", "OwnOverlaps", "bbox_overlaps",
-    "evaluate_annotations", "evaluate_kitti", "evaluate_objects", "read_annotations", "rotated_overlaps",
-    "type_names_for",
+    "AVERAGES", "CLASSES", "DIFFICULTIES", "DISTANCE_BANDS", "METRICS", "METRIC_TITLES", "NO_OVERLAPS", "OVERLAPS",
+    "RECALLS", "TYPE_NAMES", "Annotations", "Band", "Clusters", "Curve", "Difference", "EqualScores", "Interval",
+    "KittiObject", "KittiResult", "OwnOverlaps", "Replicates", "Resampling", "bbox_overlaps", "cluster_frames",
+    "dump_matches", "evaluate_annotations", "evaluate_kitti", "evaluate_objects", "read_annotations", "read_folders",
+    "rotated_overlaps", "type_names_for",
 ]  # fmt: skip
-_MODULES = ("protocol", "annotations", "result", "rotated_iou", "iou", "kitti")  # numba from rotated_iou on
+_MODULES = ("protocol", "annotations", "clusters", "bootstrap", "result", "rotated_iou", "iou", "kitti", "dump")
+"""in the order in which names are looked up; numba from rotated_iou on"""
 
 
 def __getattr__(name: str) -> Any:

@@ -75,6 +75,10 @@ class Annotations:
         """Number of frames, those without objects included."""
         return len(self.offsets) - 1
 
+    def count_by_frame(self, chosen: np.ndarray) -> np.ndarray:
+        """(F,) int64: number of ``chosen`` (N,) objects in each frame."""
+        return np.diff(np.concatenate([[0], np.cumsum(chosen)])[self.offsets])
+
     def count_types(self) -> dict[str, int]:
         """Number of objects of each type that occurs."""
         counts = np.bincount(self.types[self.types >= 0], minlength=len(self.type_names)).tolist()

@@ -12,13 +12,13 @@ logger = logging.getLogger(__name__)
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """``numba.njit`` with a cache on disk whose file names contain the name of this package.
+    """``numba.njit`` without the interpreter lock, and with a cache whose file names contain the name of this package.
 
     The cache stores module names, so a copy of the folder under another name must not load the files of the original.
     Without a folder that can be written (a read-only container) the function is compiled in each process.
     """
     function.__qualname__ = f"{__package__}.{function.__qualname__}"
-    dispatcher: Any = numba.njit(function)
+    dispatcher: Any = numba.njit(nogil=True)(function)
     with contextlib.suppress(RuntimeError):  # numba finds no place for its cache
         dispatcher._cache = _Cache(function)  # as enable_caching() does
     return dispatcher

@@ -43,24 +43,34 @@ def detection_states(detections: Annotations, cls: str, difficulty: str, band: B
     return states
 
 
-def detected_metrics(detections: Annotations, cls: str) -> list[str]:
-    """Metrics in which the class has a detection with valid fields (-1 and -1000 mean absent, as in the devkit).
+def count_fields(labels: Annotations, detections: Annotations, cls: str) -> dict[str, np.ndarray]:
+    """By metric (4, F): detections of the class, those with the fields that the metric needs; the same of labels.
 
-    A detection without a 2D box (0 0 0 0 or -1 -1 -1 -1) is always ignored; if all are, the devkit's AP is 0.
+    -1 and -1000 mean absent, as in the devkit. A detection without a 2D box (0 0 0 0 or -1 -1 -1 -1) is always ignored;
+    if all are, the devkit's AP is 0.
     """
     columns = detections.values.T
-    without_box = (detections.values[:, BBOX] == detections.values[:, BBOX.start, None]).all(axis=1)
-    own = (detections.types == detections.type_names.index(cls)) & ~without_box
-    has_bev = (columns[X] != -1000) & (columns[Z] != -1000) & (columns[WIDTH] > 0) & (columns[LENGTH] > 0)
+    own = detections.types == detections.type_names.index(cls)
+    has_box = own & (detections.values[:, BBOX] != detections.values[:, BBOX.start, None]).any(axis=1)
+    has_bev = has_box & (columns[X] != -1000) & (columns[Z] != -1000) & (columns[WIDTH] > 0) & (columns[LENGTH] > 0)
     has_3d = has_bev & (columns[Y] != -1000) & (columns[HEIGHT] > 0)
-    valid = {"bbox": columns[X1] >= 0, "bev": has_bev, "3d": has_3d}
-    return [metric for metric, has_fields in valid.items() if (own & has_fields).any()]
+    own_labels = labels.types == labels.type_names.index(cls)
+    sized = own_labels & (labels.values[:, [HEIGHT, WIDTH, LENGTH]] > 0).all(axis=1)
+    counts = {}
+    for metric, usable in (("bbox", has_box & (columns[X1] >= 0)), ("bev", has_bev), ("3d", has_3d)):
+        of_labels = (own_labels, own_labels if metric == "bbox" else sized)
+        rows = [*map(detections.count_by_frame, (own, usable)), *map(labels.count_by_frame, of_labels)]
+        counts[metric] = np.stack(rows)
+    return counts
 
 
-def has_sizes(labels: Annotations, cls: str) -> bool:
-    """Whether a label of the class has a 3D size, or there is none of the class; else BEV and 3D have no AP."""
-    sizes = labels.values[labels.types == labels.type_names.index(cls)][:, [HEIGHT, WIDTH, LENGTH]]
-    return len(sizes) == 0 or bool((sizes > 0).all(axis=1).any())
+def has_ap(counts: np.ndarray) -> np.ndarray:
+    """Whether a class has an AP in a metric, from sums (4, ..) of :func:`count_fields` -> (..).
+
+    It has none if there are detections, or labels, and none with the fields. Without any detection it is 0.
+    """
+    detected, usable, labelled, sized = counts
+    return ((usable > 0) | (detected == 0)) & ((sized > 0) | (labelled == 0))
 
 
 def _is_inside(depth: np.ndarray, band: Band) -> np.ndarray:

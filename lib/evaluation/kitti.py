@@ -6,18 +6,23 @@
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from .annotations import ALPHA, BBOX, BOX_3D, DONT_CARE, SCORE, Annotations, KittiObject, read_annotations
-from .ignore_rules import OTHER_CLASS, VALID, detected_metrics, detection_states, has_sizes, label_states
+from .bootstrap import Draws, FigureKey, Replicates, Resampling
+from .clusters import cluster_frames
+from .ignore_rules import OTHER_CLASS, VALID, count_fields, detection_states, has_ap, label_states
 from .iou import bbox_overlaps, candidate_pairs
-from .matching import MatchInputs, precision_recall
-from .notes import explain_figures, find_doubts
+from .matching import MatchInputs, ScoreRanks, count_by_frame, rank_scores
+from .notes import count_equal_scores, explain_figures, find_doubts
 from .protocol import (
+    AVERAGES,
     CLASSES,
     DIFFICULTIES,
     NO_OVERLAPS,
@@ -31,6 +36,7 @@ from .protocol import (
 from .reading import UNKNOWN_ALPHA, list_ids
 from .result import Curve, KittiResult
 from .rotated_iou import rotated_overlaps
+from .sampling import group_frames, resample, sample_curve
 
 _CHUNK = 1 << 15  # pairs compared at a time, so that memory does not grow with crowded frames
 
@@ -42,15 +48,30 @@ def evaluate_kitti(
     classes: Sequence[str] = CLASSES,
     distance_bands: Sequence[Band] = (),
     own_overlaps: OwnOverlaps = NO_OVERLAPS,
+    bootstrap: int = 0,
+    clusters: str | Path | None = None,
+    seed: int = 0,
 ) -> KittiResult:
     """Evaluate a folder of result files (16 columns) against a folder of label files.
 
     ``ids``: frames such as '000123'; each must have a result file, an empty one for a frame without detections.
     None: the frames that have a result file. Files of other frames are not read.
     ``classes``, ``distance_bands``, ``own_overlaps``: see :func:`evaluate_annotations`.
+    ``bootstrap``: number of replicates, 0 for none, of ``clusters``, see :func:`cluster_frames`; ``seed`` of the draws.
 
     Raises FileNotFoundError for a missing folder or file and ValueError, with file and line, for a malformed one.
     """
+    labels, detections = read_folders(label_dir, result_dir, ids, classes)
+    resampling = None
+    if bootstrap:
+        resampling = Resampling(cluster_frames(labels.frame_ids, label_dir, clusters), bootstrap, seed)
+    return evaluate_annotations(labels, detections, classes, distance_bands, own_overlaps, resampling)
+
+
+def read_folders(
+    label_dir: str | Path, result_dir: str | Path, ids: Sequence[str] | None, classes: Sequence[str]
+) -> tuple[Annotations, Annotations]:
+    """Labels and detections as :func:`evaluate_kitti` reads them, and with its errors."""
     of_results = ids is None
     if ids is None:
         ids = list_ids(result_dir)
@@ -66,11 +87,10 @@ def evaluate_kitti(
     names = type_names_for(normalise_classes(classes))
     detections = read_annotations(result_dir, ids, True, names)
     try:
-        labels = read_annotations(label_dir, ids, False, names)
+        return read_annotations(label_dir, ids, False, names), detections
     except FileNotFoundError as error:
         hint = f"; these are files of {result_dir}, unless ids (--ids) names the frames" if of_results else ""
         raise FileNotFoundError(f"{error}{hint}") from None
-    return evaluate_annotations(labels, detections, classes, distance_bands, own_overlaps)
 
 
 def evaluate_objects(
@@ -79,6 +99,7 @@ def evaluate_objects(
     classes: Sequence[str] = CLASSES,
     distance_bands: Sequence[Band] = (),
     own_overlaps: OwnOverlaps = NO_OVERLAPS,
+    resampling: Resampling | None = None,
 ) -> KittiResult:
     """Evaluate parsed objects: ``labels[f]`` and ``detections[f]`` are those of frame f, in file order.
 
@@ -86,7 +107,7 @@ def evaluate_objects(
     """
     names = type_names_for(normalise_classes(classes))
     both = Annotations.from_objects(labels, False, names), Annotations.from_objects(detections, True, names)
-    return evaluate_annotations(*both, classes, distance_bands, own_overlaps)
+    return evaluate_annotations(*both, classes, distance_bands, own_overlaps, resampling)
 
 
 def evaluate_annotations(
@@ -95,6 +116,7 @@ def evaluate_annotations(
     classes: Sequence[str] = CLASSES,
     distance_bands: Sequence[Band] = (),
     own_overlaps: OwnOverlaps = NO_OVERLAPS,
+    resampling: Resampling | None = None,
 ) -> KittiResult:
     """Evaluate flat arrays (``read_annotations``, ``Annotations.from_objects``).
 
@@ -102,6 +124,7 @@ def evaluate_annotations(
     neighbouring type. ``own_overlaps``: official and loose overlap of such a class, (0.5, 0.25) if it is not there.
     ``distance_bands``: (near, far) [m of depth z]; for each the result has an entry in ``by_distance``, in which
     ground truth outside [near, far) is ignored, and a detection outside is no false positive where it matches nothing.
+    ``resampling``: the draws of a bootstrap; the bands have none.
     Raises ValueError for classes, overlaps or bands that cannot be used, and for unequal numbers of frames.
     """
     names = normalise_classes(classes)
@@ -111,6 +134,8 @@ def evaluate_annotations(
     overlaps = overlaps_for(names, own_overlaps)
     if labels.n_frames != detections.n_frames:
         raise ValueError(f"labels have {labels.n_frames} frames, detections have {detections.n_frames}")
+    if resampling is not None and len(resampling.clusters.of_frame) != labels.n_frames:
+        raise ValueError(f"resampling has {len(resampling.clusters.of_frame)} frames, labels have {labels.n_frames}")
     for near, far in distance_bands:
         if not near < far:
             raise ValueError(f"distance_bands: near must be below far, got ({near}, {far})")
@@ -118,7 +143,7 @@ def evaluate_annotations(
     with np.errstate(over="ignore", invalid="ignore"):  # boxes of 1e300 px or m overflow, and then overlap nothing
         pairs = compute_overlaps(labels, detections)
         by_distance = {name: _evaluate(pairs, names, overlaps, band) for name, band in bands.items()}
-        result = _evaluate(pairs, names, overlaps, None)
+        result = _evaluate(pairs, names, overlaps, None, resampling)
     notes = [note for name in names for note in explain_figures(labels, detections, result.curves, name)]
     notes += find_doubts(labels, "labels") + find_doubts(detections, "detections")
     return replace(result, by_distance=by_distance, notes=tuple(notes))
@@ -133,6 +158,7 @@ class PairOverlaps:
     gt_rows: np.ndarray  # (P,) int64, see :func:`candidate_pairs`
     det_rows: np.ndarray  # (P,) int64
     overlaps: dict[str, np.ndarray]  # for 'bbox', 'bev' and '3d' (P,)
+    ranks: ScoreRanks
 
 
 def compute_overlaps(labels: Annotations, detections: Annotations) -> PairOverlaps:
@@ -148,42 +174,81 @@ def compute_overlaps(labels: Annotations, detections: Annotations) -> PairOverla
         stuff = labels.types[gt_rows[part]] == DONT_CARE
         overlaps["bbox"][part] = bbox_overlaps(gt[:, BBOX], det[:, BBOX], stuff)
         overlaps["bev"][part], overlaps["3d"][part] = rotated_overlaps(gt[:, BOX_3D], det[:, BOX_3D], stuff)
-    return PairOverlaps(labels, detections, gt_rows, det_rows, overlaps)
+    ranks = rank_scores(detections.values[:, SCORE], detections.offsets)
+    return PairOverlaps(labels, detections, gt_rows, det_rows, overlaps, ranks)
 
 
-def _evaluate(pairs: PairOverlaps, classes: Sequence[str], overlaps: MinOverlaps, band: Band | None) -> KittiResult:
+def _evaluate(
+    pairs: PairOverlaps,
+    classes: Sequence[str],
+    overlaps: MinOverlaps,
+    band: Band | None,
+    resampling: Resampling | None = None,
+) -> KittiResult:
+    draws = None if resampling is None else resampling.draw()
+    job = partial(_evaluate_difficulty, pairs, overlaps, band, draws)
+    with ThreadPoolExecutor() as pool:  # compiled loops run beside each other
+        parts = list(pool.map(job, *zip(*product(classes, DIFFICULTIES), strict=True)))
+    curves = {key: curve for part, _ in parts for key, curve in part.items()}
+    replicates = None
+    if resampling is not None:
+        replicates = Replicates(resampling, {key: values for _, part in parts for key, values in part.items()})
     labels, detections = pairs.labels, pairs.detections
-    oriented = not (detections.values[:, ALPHA] == UNKNOWN_ALPHA).any()  # of whatever class, as in the devkit
+    numbers = labels.n_frames, len(labels.types), len(detections.types)
+    equal_scores = {cls: count_equal_scores(detections, pairs.ranks, cls) for cls in classes}
+    return KittiResult(tuple(classes), *numbers, curves, overlaps, equal_scores=equal_scores, replicates=replicates)
+
+
+@np.errstate(over="ignore", invalid="ignore")  # of the thread
+def _evaluate_difficulty(
+    pairs: PairOverlaps,
+    overlaps: MinOverlaps,
+    band: Band | None,
+    draws: Draws | None,
+    cls: str,
+    difficulty: str,
+) -> tuple[dict[tuple[str, str, str, str], Curve], dict[FigureKey, np.ndarray]]:
+    """The curves of one class at one difficulty, and its figures in each replicate."""
+    labels, detections = pairs.labels, pairs.detections
+    gt_states = label_states(labels, cls, difficulty, band)
+    det_states = detection_states(detections, cls, difficulty, band)
+    angles = detections.values[:, ALPHA], labels.values[gt_states == VALID, ALPHA]
+    oriented = not any((alpha == UNKNOWN_ALPHA).any() for alpha in angles)  # of whatever class, as in the devkit
     curves: dict[tuple[str, str, str, str], Curve] = {}
-    without_size = {cls for cls in classes if not has_sizes(labels, cls)}
-    for cls, difficulty in product(classes, DIFFICULTIES):
-        gt_states = label_states(labels, cls, difficulty, band)
-        known = oriented and not (labels.values[gt_states == VALID, ALPHA] == UNKNOWN_ALPHA).any()
-        det_states = detection_states(detections, cls, difficulty, band)
-        for metric in detected_metrics(detections, cls):
-            if metric != "bbox" and cls in without_size:
-                continue
-            computed: dict[float, Curve] = {}  # official and loose 2D overlaps are the same
-            for overlap, minimums in overlaps.items():
-                minimum = minimums[cls][metric]
-                if minimum not in computed:
-                    inputs = _match_inputs(pairs, metric, minimum, gt_states, det_states)
-                    computed[minimum] = precision_recall(inputs, with_orientation=known and metric == "bbox")
-                curves[overlap, cls, metric, difficulty] = computed[minimum]
-    n_labels, n_detections = len(labels.types), len(detections.types)
-    return KittiResult(tuple(classes), labels.n_frames, n_labels, n_detections, curves, overlaps)
+    replicates: dict[FigureKey, np.ndarray] = {}
+    for metric, fields in count_fields(labels, detections, cls).items():
+        if not has_ap(fields.sum(axis=1)):
+            continue
+        with_orientation = oriented and metric == "bbox"
+        computed: dict[float, tuple[Curve, np.ndarray]] = {}  # official and loose 2D overlaps are the same
+        for overlap, minimums in overlaps.items():
+            minimum = minimums[cls][metric]
+            if minimum not in computed:
+                counts = count_by_frame(match_inputs(pairs, metric, minimum, gt_states, det_states))
+                n_valid = int(np.count_nonzero(det_states == VALID))
+                curve, figures = sample_curve(counts, pairs.ranks.scores, n_valid, with_orientation), np.empty(0)
+                if draws is not None:
+                    figures = resample(group_frames(counts, draws.of_frame), draws.weights)
+                    figures[..., ~draws.have_ap(fields)] = np.nan
+                computed[minimum] = curve, figures
+            curves[overlap, cls, metric, difficulty], figures = computed[minimum]
+            for kind in range(len(figures) if with_orientation else min(len(figures), 1)):
+                name = (metric, "aos")[kind]
+                replicates |= {(overlap, cls, name, difficulty, r): figures[kind, k] for k, r in enumerate(AVERAGES)}
+    return curves, replicates
 
 
-def _match_inputs(
+def match_inputs(
     pairs: PairOverlaps, metric: str, minimum: float, gt_states: np.ndarray, det_states: np.ndarray
 ) -> MatchInputs:
-    labels, detections, overlaps = pairs.labels, pairs.detections, pairs.overlaps[metric]
+    labels, detections, overlaps, ranks = pairs.labels, pairs.detections, pairs.overlaps[metric], pairs.ranks
     own_class = (gt_states[pairs.gt_rows] != OTHER_CLASS) & (det_states[pairs.det_rows] != OTHER_CLASS)
     kept = (overlaps > minimum) & own_class
     return MatchInputs(
         *(labels.offsets, gt_states, labels.values[:, ALPHA]),
-        *(detections.offsets, det_states, detections.values[:, ALPHA], detections.values[:, SCORE]),
-        starts=np.searchsorted(pairs.gt_rows[kept], np.arange(len(gt_states) + 1)),
+        *(detections.offsets, det_states, detections.values[:, ALPHA]),
+        *(ranks.ranks, ranks.order, ranks.lowest),
+        starts=np.append(0, np.cumsum(np.bincount(pairs.gt_rows[kept], minlength=len(gt_states)))),
         rows=pairs.det_rows[kept],
         overlaps=overlaps[kept],
     )

@@ -1,7 +1,12 @@
-"""Matching of detections to ground truth and sampling of the precision-recall curve, as KITTI's devkit does it.
+"""Matching of detections to ground truth, as KITTI's devkit does it, for every score threshold at once.
 
-N ground truths and M detections of all frames, P pairs of them, neither OTHER_CLASS, that overlap by more than
-the minimum, T <= 41 recall thresholds.
+Within a frame the counts of true and false positives depend on the threshold alone, and they change only at scores of
+that frame's detections. So each frame is matched once for each change, and every evaluation, of all frames or of some
+of them drawn at random, sums the same changes. N ground truths and M detections of all frames, P pairs of them, neither
+OTHER_CLASS, that overlap by more than the minimum.
+
+Of detections with equal scores, or equal overlaps, the one on the earlier line is taken, as in the devkit. That is the
+only influence of the order of lines, and there is none where scores and overlaps differ.
 """
 
 from typing import NamedTuple
@@ -10,8 +15,6 @@ import numpy as np
 
 from .compilation import compiled
 from .ignore_rules import DONT_CARE_AREA, IGNORED, VALID
-from .protocol import N_SAMPLES
-from .result import Curve
 
 _NO_DETECTION = -10000000.0  # the devkit's search for the best score starts here: a lower one is never matched
 
@@ -25,167 +28,190 @@ class MatchInputs(NamedTuple):
     det_offsets: np.ndarray  # (F + 1,) int64
     det_states: np.ndarray  # (M,) int8
     det_alpha: np.ndarray  # (M,) float64 [rad]
-    scores: np.ndarray  # (M,) float64
+    ranks: np.ndarray  # (M,) int64, see ``ScoreRanks``
+    order: np.ndarray  # (M,) int64, see ``ScoreRanks``
+    lowest: int  # detections of a higher rank are not matched in the first pass
     starts: np.ndarray  # (N + 1,) int64, first pair of each ground truth
     rows: np.ndarray  # (P,) int64, the detection of each pair, in file order
     overlaps: np.ndarray  # (P,) float64; over the detection's area where the ground truth is DONT_CARE_AREA
 
 
-def precision_recall(inputs: MatchInputs, with_orientation: bool) -> Curve:
-    """The scores at which recall is sampled, and precision (and orientation similarity) at each of them."""
-    n_gt = int(np.count_nonzero(inputs.gt_states == VALID))
-    matched = np.empty(n_gt)
-    matched = np.sort(matched[: _match_best_scores(inputs, matched)])[::-1].copy()
-    thresholds = np.empty(N_SAMPLES)
-    thresholds = thresholds[: _sample_thresholds(matched, n_gt, thresholds)].copy()
-    tp, fp, hit, similarity = _count_matches(inputs, thresholds).T
-    return Curve(
-        n_ground_truth=n_gt,
-        n_detections=int(np.count_nonzero(inputs.det_states == VALID)),
-        thresholds=thresholds,
-        true_positives=tp.astype(np.int64),
-        false_positives=fp.astype(np.int64),
-        recall=_divide(tp, tp + (n_gt - hit)),
-        precision=_envelope(_divide(tp, tp + fp)),
-        orientation=_envelope(_divide(similarity, tp + fp)) if with_orientation else None,
-    )
+class ScoreRanks(NamedTuple):
+    """The scores of M detections as ranks: 0 for the highest of the S different scores."""
+
+    scores: np.ndarray  # (S,) float64, descending
+    ranks: np.ndarray  # (M,) int64
+    order: np.ndarray  # (M,) int64, rows by frame, then by rank, then by line
+    lowest: int  # the highest rank that the devkit's first pass can match
 
 
-def _count_matches(inputs: MatchInputs, thresholds: np.ndarray) -> np.ndarray:
-    """Second pass: (T, 4) true and false positives, valid ground truths matched by anything, summed similarity.
+class FrameCounts(NamedTuple):
+    """One class, metric, difficulty and overlap: what each frame adds to the counts, and from which score on.
 
-    Within a frame only detections that overlap something can change the matches, so a frame is matched again only at
-    thresholds where such a detection is added. All others are false positives from their score on.
+    The counts at a threshold are the sums of ``changes`` of that rank and of all before it.
     """
-    # The first of the descending thresholds that is not above the score; T if all are.
-    first = np.searchsorted(-thresholds, -inputs.scores)
-    overlapping = np.zeros(len(first), dtype=np.bool_)
-    overlapping[inputs.rows] = True
-    changes = np.zeros((len(thresholds) + 1, 4))
-    changes[:, 1] = np.bincount(first[(inputs.det_states == VALID) & ~overlapping], minlength=len(changes))
-    _add_changes(inputs, first, overlapping, changes)
-    return np.cumsum(changes[:-1], axis=0)
+
+    n_valid: np.ndarray  # (F,) int64, valid ground truths: each is found or missed
+    match_ranks: np.ndarray  # (K,) int64, ascending: matches between valid ones of the first pass, by their scores
+    match_frames: np.ndarray  # (K,) int64
+    ranks: np.ndarray  # (E,) int64, ascending
+    frames: np.ndarray  # (E,) int64
+    changes: np.ndarray  # (E, 4) true, false positives, valid ground truths matched by anything, summed similarity
 
 
-def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Ratio; NaN where nothing was counted, as in the devkit."""
-    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+def rank_scores(scores: np.ndarray, offsets: np.ndarray) -> ScoreRanks:
+    """``scores`` (M,) of the detections of frames that start at ``offsets`` (F + 1,)."""
+    ascending, inverse = np.unique(scores, return_inverse=True)
+    ranks = len(ascending) - 1 - inverse
+    frames = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    lowest = int(np.count_nonzero(ascending > _NO_DETECTION)) - 1
+    return ScoreRanks(ascending[::-1], ranks, np.lexsort((ranks, frames)), lowest)
 
 
-def _envelope(values: np.ndarray) -> np.ndarray:
-    """(T,) -> (41,): each entry the maximum of itself and all later ones, 0 beyond T.
-
-    A NaN stays where it is and does not affect earlier entries, as with the devkit's max_element.
-    """
-    entries = np.zeros(N_SAMPLES)
-    entries[: len(values)] = np.where(np.isnan(values), -np.inf, values)
-    entries = np.maximum.accumulate(entries[::-1])[::-1]
-    entries[: len(values)][np.isnan(values)] = np.nan
-    return entries
+def count_by_frame(inputs: MatchInputs) -> FrameCounts:
+    """Match all frames."""
+    valid = np.concatenate([[0], np.cumsum(inputs.gt_states == VALID)])
+    n_valid = np.diff(valid[inputs.gt_offsets])
+    matches = np.empty((2, int(valid[-1])), dtype=np.int64)
+    matches = matches[:, : _match_best_scores(inputs, matches)]
+    matches = matches[:, np.argsort(matches[0], kind="stable")]
+    steps, changes = np.empty((2, len(inputs.ranks)), dtype=np.int64), np.empty((len(inputs.ranks), 4))
+    number = _collect_changes(inputs, steps, changes)
+    order = np.argsort(steps[0, :number], kind="stable")
+    return FrameCounts(n_valid, matches[0], matches[1], steps[0, order], steps[1, order], changes[order])
 
 
 @compiled
-def _match_best_scores(inputs, matched):  # type: ignore[no-untyped-def]
+def _match_best_scores(inputs, matches):  # type: ignore[no-untyped-def]
     """First pass: each ground truth takes the detection with the best score.
 
-    Writes the scores of matches between valid ones into ``matched`` (n valid ground truths,); returns their number.
+    Writes rank and frame of matches between valid ones into ``matches`` (2, n valid); returns their number.
     """
-    taken = np.zeros(len(inputs.scores), dtype=np.bool_)
+    taken = np.zeros(len(inputs.ranks), dtype=np.bool_)
     count = 0
-    for i in range(len(inputs.gt_states)):
-        if inputs.gt_states[i] != VALID and inputs.gt_states[i] != IGNORED:
-            continue
-        best, best_score = -1, _NO_DETECTION
-        for p in range(inputs.starts[i], inputs.starts[i + 1]):
-            j = inputs.rows[p]
-            if not taken[j] and inputs.scores[j] > best_score:
-                best, best_score = j, inputs.scores[j]
-        if best >= 0:
-            taken[best] = True
-            if inputs.gt_states[i] == VALID and inputs.det_states[best] != IGNORED:
-                matched[count] = best_score
+    for frame in range(len(inputs.gt_offsets) - 1):
+        for i in range(inputs.gt_offsets[frame], inputs.gt_offsets[frame + 1]):
+            if inputs.gt_states[i] != VALID and inputs.gt_states[i] != IGNORED:
+                continue
+            best, best_rank = -1, inputs.lowest + 1
+            for p in range(inputs.starts[i], inputs.starts[i + 1]):
+                j = inputs.rows[p]
+                if not taken[j] and inputs.ranks[j] < best_rank:
+                    best, best_rank = j, inputs.ranks[j]
+            if best >= 0:
+                taken[best] = True
+                if inputs.gt_states[i] == VALID and inputs.det_states[best] != IGNORED:
+                    matches[0, count], matches[1, count] = best_rank, frame
+                    count += 1
+    return count
+
+
+@compiled
+def _collect_changes(inputs, steps, changes):  # type: ignore[no-untyped-def]
+    """Second pass: write rank and frame of each change into ``steps`` (2, M), its counts into ``changes`` (M, 4).
+
+    Returns their number. A detection that no ground truth prefers to its match of the threshold before cannot change
+    the matches, so that the frame is not matched again.
+    """
+    owner, before_it, latest = _list_pairs(inputs)
+    match = np.full(len(inputs.gt_states), -1)  # the pair that each ground truth is matched in
+    taken, in_area = np.zeros(len(inputs.ranks), dtype=np.bool_), np.zeros(len(inputs.ranks), dtype=np.bool_)
+    count, before, now = 0, np.zeros(4), np.zeros(4)
+    for frame in range(len(inputs.gt_offsets) - 1):
+        before[:], now[:] = 0, 0
+        k, end = inputs.det_offsets[frame], inputs.det_offsets[frame + 1]
+        while k < end:
+            rank, wrong, preferred = inputs.ranks[inputs.order[k]], 0, False
+            while k < end and inputs.ranks[inputs.order[k]] == rank:
+                j, p = inputs.order[k], latest[inputs.order[k]]
+                while p >= 0:
+                    if inputs.gt_states[owner[p]] == DONT_CARE_AREA:
+                        in_area[j] = True  # a detection in a DontCare area is no false positive
+                    elif _is_preferred(inputs, p, match[owner[p]]):
+                        preferred = True
+                    p = before_it[p]
+                wrong += inputs.det_states[j] == VALID and not in_area[j]
+                k += 1
+            if preferred:
+                _match_frame(inputs, frame, rank, in_area, taken, match, now)
+            if wrong or preferred:
+                steps[0, count], steps[1, count] = rank, frame
+                for c in range(4):
+                    changes[count, c] = now[c] - before[c]
+                    before[c] = now[c]
+                changes[count, 1] += wrong
                 count += 1
     return count
 
 
 @compiled
-def _sample_thresholds(scores, n_gt, thresholds):  # type: ignore[no-untyped-def]
-    """Write those of the descending ``scores`` whose recall is nearest to 0, 1/40, 2/40, ..; return their number."""
-    count, wanted = 0, 0.0
-    for k in range(len(scores)):
-        last = k == len(scores) - 1
-        recall = (k + 1) / n_gt
-        next_recall = recall if last else (k + 2) / n_gt
-        if next_recall - wanted < wanted - recall and not last:
-            continue
-        thresholds[count] = scores[k]
-        count += 1
-        wanted += 1.0 / (N_SAMPLES - 1.0)  # summed as in the devkit: 1/40 is not exact
-    return count
-
-
-@compiled
-def _add_changes(inputs, first, overlapping, changes):  # type: ignore[no-untyped-def]
-    """Add to ``changes`` (T + 1, 4) by how much the counts of each frame differ from those at the threshold before."""
-    taken = np.zeros(len(first), dtype=np.bool_)
-    added = np.zeros(len(changes), dtype=np.bool_)
-    before, now = np.zeros(4), np.zeros(4)
+def match_all(inputs):  # type: ignore[no-untyped-def]
+    """Second pass with all detections: that of each ground truth (N,), or -1; which lie in DontCare areas (M,)."""
+    match, in_area = np.full(len(inputs.gt_states), -1), np.zeros(len(inputs.ranks), dtype=np.bool_)
+    for i in range(len(inputs.gt_states)):
+        if inputs.gt_states[i] == DONT_CARE_AREA:
+            in_area[inputs.rows[inputs.starts[i] : inputs.starts[i + 1]]] = True
+    taken, counts = np.zeros(len(inputs.ranks), dtype=np.bool_), np.zeros(4)
     for frame in range(len(inputs.gt_offsets) - 1):
-        for j in range(inputs.det_offsets[frame], inputs.det_offsets[frame + 1]):
-            if overlapping[j]:
-                added[first[j]] = True
-        before[:] = 0
-        for t in range(len(changes) - 1):
-            if added[t]:
-                added[t] = False
-                _match_frame(inputs, frame, t, first, overlapping, taken, now)
-                for k in range(4):
-                    changes[t, k] += now[k] - before[k]
-                    before[k] = now[k]
+        _match_frame(inputs, frame, len(inputs.ranks), in_area, taken, match, counts)
+    for i in range(len(match)):
+        match[i] = inputs.rows[match[i]] if match[i] >= 0 else -1
+    return match, in_area
 
 
 @compiled
-def _match_frame(inputs, frame, t, first, overlapping, taken, counts):  # type: ignore[no-untyped-def]
-    """Match a frame's detections of threshold t; writes ``counts`` (4,), ``taken`` (M,) is scratch."""
-    gt_range = range(inputs.gt_offsets[frame], inputs.gt_offsets[frame + 1])
-    det_range = range(inputs.det_offsets[frame], inputs.det_offsets[frame + 1])
+def _list_pairs(inputs):  # type: ignore[no-untyped-def]
+    """The pairs by detection: ground truth of each pair, the pair before it of the same detection (-1: none); and the
+    last pair of each detection."""
+    owner, before_it = np.empty(len(inputs.rows), dtype=np.int64), np.empty(len(inputs.rows), dtype=np.int64)
+    latest = np.full(len(inputs.ranks), -1)
+    for i in range(len(inputs.gt_states)):
+        for p in range(inputs.starts[i], inputs.starts[i + 1]):
+            owner[p], before_it[p], latest[inputs.rows[p]] = i, latest[inputs.rows[p]], p
+    return owner, before_it, latest
+
+
+@compiled
+def _match_frame(inputs, frame, rank, in_area, taken, match, counts):  # type: ignore[no-untyped-def]
+    """Match a frame's detections up to ``rank``: writes ``match`` and ``counts`` (4,), ``taken`` (M,) is scratch.
+
+    The second count is minus the number of detections that would be false positives if they were not matched.
+    """
     counts[:] = 0
     taken[inputs.det_offsets[frame] : inputs.det_offsets[frame + 1]] = False
-    for i in gt_range:
+    for i in range(inputs.gt_offsets[frame], inputs.gt_offsets[frame + 1]):
         if inputs.gt_states[i] != VALID and inputs.gt_states[i] != IGNORED:
             continue
-        best = _find_largest_overlap(inputs, i, t, first, taken)
+        best = -1
+        for p in range(inputs.starts[i], inputs.starts[i + 1]):
+            j = inputs.rows[p]
+            if inputs.ranks[j] <= rank and not taken[j] and _is_preferred(inputs, p, best):
+                best = p
+        match[i] = best
         if best < 0:
             continue
-        taken[best] = True
+        j = inputs.rows[best]
+        taken[j] = True
+        if inputs.det_states[j] == VALID and not in_area[j]:
+            counts[1] -= 1
         if inputs.gt_states[i] == VALID:
             counts[2] += 1
-            if inputs.det_states[best] != IGNORED:
+            if inputs.det_states[j] != IGNORED:
                 counts[0] += 1
-                counts[3] += (1.0 + np.cos(inputs.gt_alpha[i] - inputs.det_alpha[best])) / 2.0
-    for i in gt_range:
-        if inputs.gt_states[i] == DONT_CARE_AREA:
-            for p in range(inputs.starts[i], inputs.starts[i + 1]):
-                taken[inputs.rows[p]] = True  # a detection in a DontCare area is no false positive
-    for j in det_range:
-        if inputs.det_states[j] == VALID and overlapping[j] and first[j] <= t and not taken[j]:
-            counts[1] += 1
+                counts[3] += (1.0 + np.cos(inputs.gt_alpha[i] - inputs.det_alpha[j])) / 2.0
 
 
 @compiled
-def _find_largest_overlap(inputs, i, t, first, taken):  # type: ignore[no-untyped-def]
-    """The free detection with the largest overlap with ground truth i, or -1.
+def _is_preferred(inputs, p, other):  # type: ignore[no-untyped-def]
+    """Whether a ground truth takes the detection of pair p rather than that of pair ``other`` (-1: there is none).
 
-    An ignored detection is taken (the first of them) only if there is no other.
+    It takes the largest overlap, and an ignored detection (the first of them) only if there is no other.
     """
-    best, best_overlap = -1, 0.0
-    for p in range(inputs.starts[i], inputs.starts[i + 1]):
-        j = inputs.rows[p]
-        if taken[j] or first[j] > t:
-            continue
-        if inputs.det_states[j] == IGNORED:
-            if best < 0:
-                best = j
-        elif inputs.overlaps[p] > best_overlap:  # 0 while best is an ignored detection
-            best, best_overlap = j, inputs.overlaps[p]
-    return best
+    if other < 0:
+        return True
+    ignored = inputs.det_states[inputs.rows[p]] == IGNORED
+    other_ignored = inputs.det_states[inputs.rows[other]] == IGNORED
+    if ignored or other_ignored:
+        return other_ignored and (not ignored or p < other)
+    overlap, other_overlap = inputs.overlaps[p], inputs.overlaps[other]
+    return overlap > other_overlap or (overlap == other_overlap and p < other)

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from .annotations import ALPHA, DONT_CARE, OCCLUDED, ROTATION_Y, TRUNCATED, Y1, Y2, Annotations, X, Z
-from .ignore_rules import IGNORED, VALID, detection_states, has_sizes, label_states
+from .ignore_rules import IGNORED, VALID, count_fields, detection_states, label_states
+from .matching import ScoreRanks
 from .protocol import DIFFICULTIES, MAX_TRUNCATED, MIN_HEIGHT, N_SAMPLES
 from .reading import UNKNOWN_ALPHA
-from .result import Curve
+from .result import Curve, EqualScores
 
 _LARGEST_TURNS = {"labels": 1, "detections": 2}  # untrained networks may pass one: a bin's centre plus any residual
 
@@ -35,12 +36,15 @@ def explain_figures(
         bounds = (f"{(n - 1) * share:.2f} at {name} ({n} object{'s'[: n > 1]})" for name, n in few.items())
         notes.append(f"{cls}: with so few objects no result can have an AP40 of more than {', '.join(bounds)}")
     found = detections.types == detections.type_names.index(cls)
-    if found.any() and (detection_states(detections, cls, DIFFICULTIES[-1])[found] == IGNORED).all():
+    if not found.any():
+        notes.append(f"{cls}: there is no detection of this class, so every AP is 0")
+    elif (detection_states(detections, cls, DIFFICULTIES[-1])[found] == IGNORED).all():
         reason = f"lower than {MIN_HEIGHT[DIFFICULTIES[-1]]} px, or without a 2D box"
         notes.append(f"{cls}: all {found.sum()} detections are ignored: {reason}")
     metrics = {key[2] for key in curves if key[1] == cls}
     if "bbox" in metrics and "3d" not in metrics:
-        which = "detection has a size above 0 and a position" if has_sizes(labels, cls) else "label has a size above 0"
+        sized = count_fields(labels, detections, cls)["3d"][3].any()
+        which = "detection has a size above 0 and a position" if sized else "label has a size above 0"
         notes.append(f"{cls}: BEV or 3D is not computed, since no {which}")
     if any(curve.orientation is None for key, curve in curves.items() if key[1:3] == (cls, "bbox")):
         unknown = int((labels.values[own, ALPHA] == UNKNOWN_ALPHA).sum())
@@ -48,6 +52,16 @@ def explain_figures(
         reason = f"alpha of {unknown} labels" if known else "alpha of a detection"
         notes.append(f"{cls}: AOS is not computed, since {reason} is -10, unknown")
     return notes
+
+
+def count_equal_scores(detections: Annotations, ranks: ScoreRanks, cls: str) -> EqualScores:
+    """Of the detections of one class."""
+    order = ranks.order[detections.types[ranks.order] == detections.type_names.index(cls)]
+    number = np.bincount(ranks.ranks[order], minlength=1)
+    frames = np.searchsorted(detections.offsets, order, side="right")
+    same = (np.diff(frames, prepend=-1) == 0) & (np.diff(ranks.ranks[order], prepend=-1) == 0)
+    same |= np.append(same[1:], False)
+    return EqualScores(len(order), int(number[number > 1].sum()), int(same[: len(order)].sum()))
 
 
 def find_doubts(annotations: Annotations, kind: str) -> list[str]:

@@ -19,6 +19,7 @@ METRIC_TITLES = {"bbox": "2D", "aos": "AOS", "bev": "BEV", "3d": "3D"}
 N_SAMPLES = 41  # recall is sampled at 0, 1/40, .. 1
 # the samples of which an average precision is the mean; R11: before October 2019
 RECALLS = {"R40": tuple(range(1, N_SAMPLES)), "R11": tuple(range(0, N_SAMPLES, 4))}
+AVERAGES = (*RECALLS, "all")  # 'all': every score is a threshold; the area under interpolated precision over recall
 DISTANCE_BANDS = ((0.0, 30.0), (30.0, 50.0), (50.0, 70.0))  # (near, far) [m of depth z]; not part of KITTI's protocol
 
 Band = tuple[float, float]
@@ -38,6 +39,15 @@ def _min_overlaps(pairs: OwnOverlaps) -> dict[str, dict[str, dict[str, float]]]:
 
 
 OVERLAPS: MinOverlaps = _min_overlaps({"Car": (0.7, 0.5), "Pedestrian": (0.5, 0.25), "Cyclist": (0.5, 0.25)})
+
+
+# (overlap, metric) of different figures: in 2D, loose is official
+DISTINCT = tuple((o, m) for o in OVERLAPS for m in METRICS if o == "official" or m in ("bev", "3d"))
+
+
+def matched_by(metric: str) -> str:
+    """The metric in which the matches of ``metric`` are found."""
+    return "bbox" if metric == "aos" else metric
 
 
 def overlaps_for(classes: Sequence[str], own: OwnOverlaps = NO_OVERLAPS) -> MinOverlaps:

@@ -13,8 +13,7 @@ import numpy as np
 from ..config import Dataset
 from ..datasets.images import read_image, read_image_header, uses_12_of_16_bits
 from ..datasets.object_depth import PAINTED_TYPES, paint_object_depth, read_object_depth
-from ..structures import KITTI_TYPES, UNKNOWN_ALPHA, Calibration, Object3d, scan_objects
-from ..structures.split import scan_split
+from ..structures import KITTI_TYPES, UNKNOWN_ALPHA, Calibration, Object3d, scan_objects, scan_split
 
 BOX_SLACK = 1.0  # [px] that a 2D box may exceed the image: annotation tools differ in where a pixel ends
 

@@ -1,11 +1,18 @@
 """The content of KITTI's files: objects (labels and results), calibrations, splits."""
 
-from ..evaluation.reading import KITTI_TYPES, UNKNOWN_ALPHA, canonical_names, list_ids, read_lines
+from ..evaluation.reading import (
+    KITTI_TYPES,
+    UNKNOWN_ALPHA,
+    canonical_names,
+    list_ids,
+    read_lines,
+    read_split,
+    scan_split,
+)
 from .calibration import Calibration
 from .camera import focal_net
 from .frame_info import FrameInfo
 from .object3d import MAX_DEPTH, MIN_DEPTH, Object3d, read_objects, scan_objects
-from .split import read_split
 
 __all__ = [
     "KITTI_TYPES",
@@ -22,4 +29,5 @@ __all__ = [
     "read_objects",
     "read_split",
     "scan_objects",
+    "scan_split",
 ]

@@ -1,0 +1,131 @@
+"""The command ``kitti-ap``, and the options that ``tools/evaluate_kitti.py`` shares with it."""
+
+import argparse
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from . import __version__
+from .dump import dump_matches
+from .kitti import evaluate_kitti, read_folders
+from .protocol import CLASSES, DISTANCE_BANDS, normalise_classes
+from .reading import list_ids, read_split
+from .result import KittiResult
+
+_REPLICATES = 1000
+
+
+class Evaluation(NamedTuple):
+    result: KittiResult
+    other: KittiResult | None  # of --against
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="kitti-ap", description="Average precision of KITTI result files.")
+    parser.add_argument("--version", action="version", version=__version__)
+    add_options(parser)
+    args = parser.parse_args(argv)
+    try:
+        evaluation = evaluate(args)
+        write_files(args, evaluation, _write)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(to_text(args, evaluation))
+    return 0
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of :func:`evaluate` and :func:`write_files`."""
+    add = parser.add_argument
+    add("--labels", type=Path, required=True, metavar="DIR", help="folder of label files (label_2)")
+    add("--results", type=Path, required=True, metavar="DIR", help="folder of result files (data)")
+    ids = "frames to evaluate, one id a line; each needs a result file. Default: all that have a result file"
+    add("--ids", type=Path, metavar="FILE", help=ids)
+    add("--classes", nargs="+", default=list(CLASSES), metavar="NAME", help=f"{', '.join(CLASSES)}")
+    overlaps = "minimum overlaps of your own classes, as in tester.overlaps; default: 0.5,0.25"
+    add("--overlaps", nargs="+", default=[], metavar="NAME=OFFICIAL,LOOSE", help=overlaps)
+    add("--by-distance", action="store_true", help="also AP at depths of 0-30, 30-50 and 50-70 m")
+    bootstrap = "95%% intervals from N replicates (default: 1000), each of as many clusters drawn with replacement"
+    add("--bootstrap", nargs="?", type=int, const=_REPLICATES, default=0, metavar="N", help=bootstrap)
+    clusters = "'drives', 'frames' or a CSV file of id,cluster. Default: drives where all ids are KITTI's, else frames"
+    add("--clusters", metavar="drives|frames|FILE", help=clusters)
+    add("--seed", type=int, default=0, metavar="S", help="of the draws")
+    against = "other result files: differences to them with intervals, from the same draws"
+    add("--against", type=Path, metavar="DIR", help=against)
+    add("--json", type=Path, metavar="OUT", help="write all APs, intervals and counts")
+    add("--dump", type=Path, metavar="OUT.csv", help="write a row for each detection and each missed label")
+
+
+def evaluate(args: argparse.Namespace) -> Evaluation:
+    """Raises FileNotFoundError or ValueError for input that cannot be evaluated, before anything is written."""
+    for path in (args.json, args.dump):
+        if path is not None and path.is_dir():
+            raise ValueError(f"{path}: is a folder; give the name of a file")
+    bootstrap = args.bootstrap or (_REPLICATES if args.against else 0)
+    if args.clusters and not bootstrap:
+        raise ValueError("--clusters needs --bootstrap or --against")
+    overlaps = dict(read_overlaps(text, normalise_classes(args.classes)) for text in args.overlaps)
+    ids = None if args.ids is None else read_split(args.ids)
+    bands = DISTANCE_BANDS if args.by_distance else ()
+
+    def run(results: Path) -> KittiResult:
+        return evaluate_kitti(
+            args.labels, results, ids, args.classes, bands, overlaps, bootstrap, args.clusters, args.seed
+        )
+
+    result = run(args.results)
+    if args.against is None:
+        return Evaluation(result, None)
+    ids = ids or tuple(list_ids(args.results))  # the same frames
+    return Evaluation(result, run(args.against))
+
+
+def write_files(args: argparse.Namespace, evaluation: Evaluation, write: Callable[[Path, bytes], None]) -> None:
+    """The files of --json and --dump; ``write`` a file, whole or not at all."""
+    result, other = evaluation
+    if args.dump is not None:
+        overlaps = dict(read_overlaps(text, result.classes) for text in args.overlaps)
+        ids = None if args.ids is None else read_split(args.ids)
+        folders = read_folders(args.labels, args.results, ids, args.classes)
+        write(args.dump, dump_matches(*folders, args.classes, overlaps).encode())
+    if args.json is not None:
+        tree = result.to_json()
+        if other is not None:
+            tree["against"] = {"results": str(args.against), **result.differences_to_json(other)}
+        write(args.json, (json.dumps(tree, indent=2, allow_nan=False) + "\n").encode())
+
+
+def to_text(args: argparse.Namespace, evaluation: Evaluation) -> str:
+    """What the command prints."""
+    result, other = evaluation
+    if other is None:
+        return result.table()
+    title = f"first: {args.results}\nsecond: {args.against}\n{result.difference_table(other)}"
+    return f"{result.table()}\n\nsecond: {args.against}\n{other.table()}\n\n{title}"
+
+
+def read_overlaps(text: str, classes: Sequence[str]) -> tuple[str, tuple[float, float]]:
+    """'Pallet=0.7,0.5' -> ('Pallet', (0.7, 0.5)). Raises ValueError."""
+    match = re.fullmatch(r"([^=]+)=(\d*\.?\d+),(\d*\.?\d+)", text, re.ASCII)
+    if match is None:
+        raise ValueError(f"--overlaps: expected NAME=OFFICIAL,LOOSE such as Pallet=0.7,0.5, got {text!r}")
+    own = {cls.lower(): cls for cls in classes if cls not in CLASSES}
+    if match[1].lower() not in own:
+        raise ValueError(f"--overlaps: expected one of --classes that is not {', '.join(CLASSES)}, got {match[1]!r}")
+    return own[match[1].lower()], (float(match[2]), float(match[3]))
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

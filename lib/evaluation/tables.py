@@ -1,0 +1,81 @@
+"""The text tables of results: average precisions, their intervals, and differences between two results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
+
+from .protocol import AVERAGES, DIFFICULTIES, DISTINCT, METRIC_TITLES, METRICS, matched_by
+
+if TYPE_CHECKING:
+    from .result import KittiResult
+
+_NOT_DETECTED = "not detected; see the notes"
+_TITLES = {"R40": "R40", "R11": "R11", "all": "all points"}
+Cell = Callable[[str, str, str, str, str], str]  # class, metric, difficulty, overlap, recall
+
+
+def ap_table(result: KittiResult) -> list[str]:
+    """Lines with all average precisions; '-': there is none, 'nan': no number."""
+    lines = []
+    for cls in result.classes:
+        if cls in result.never_detected:
+            lines += ["", f"{cls:<24}{_NOT_DETECTED}"]
+            continue
+        lines += ["", f"{cls:<24}" + "   ".join(f"{_TITLES[recall]:^27}" for recall in AVERAGES).rstrip()]
+        lines.append(" " * 24 + "   ".join(_align(DIFFICULTIES, 9) for _ in AVERAGES))
+        lines.append(f"{'ground truth that counts':<24}" + _align(result.ground_truth(cls), 9))
+        for overlap, metric in ((overlap, metric) for overlap in result.overlaps for metric in METRICS):
+            cells = [_align(result.cells(cls, metric, overlap, recall), 9) for recall in AVERAGES]
+            lines.append(_row_title(result, cls, metric, overlap) + "   ".join(cells))
+    return lines
+
+
+def interval_table(result: KittiResult) -> list[str]:
+    """Lines with all average precisions and their intervals."""
+
+    def cell(cls: str, metric: str, difficulty: str, overlap: str, recall: str) -> str:
+        low, high, _ = result.interval(cls, metric, difficulty, overlap, recall)
+        value = result.cells(cls, metric, overlap, recall)[DIFFICULTIES.index(difficulty)]
+        return value if math.isnan(low) else f"{value} [{low:.2f}, {high:.2f}]"
+
+    return _wide_table(result, result.never_detected, cell)
+
+
+def difference_table(first: KittiResult, second: KittiResult) -> list[str]:
+    """Lines with all differences, first minus second: value, interval, and the share of replicates above 0."""
+
+    def cell(cls: str, metric: str, difficulty: str, overlap: str, recall: str) -> str:
+        change = first.difference(second, cls, metric, difficulty, overlap, recall)
+        if math.isnan(change.difference) or math.isnan(change.low):
+            return "-"
+        return f"{change.difference:+.2f} [{change.low:+.2f}, {change.high:+.2f}] {change.share_better:4.0%}"
+
+    return _wide_table(first, set(first.never_detected) & set(second.never_detected), cell)
+
+
+def _wide_table(result: KittiResult, never_detected: Collection[str], cell: Cell) -> list[str]:
+    """One row for each metric, overlap and recall; 2D boxes have one overlap only."""
+    lines = []
+    for cls in result.classes:
+        if cls in never_detected:
+            lines += ["", f"{cls:<33}{_NOT_DETECTED}"]
+            continue
+        lines += ["", f"{cls:<33}" + _align(DIFFICULTIES, 30)]
+        lines.append(f"{'ground truth that counts':<33}" + _align(result.ground_truth(cls), 30))
+        for overlap, metric in DISTINCT:
+            for recall in AVERAGES:
+                cells = [cell(cls, metric, difficulty, overlap, recall) for difficulty in DIFFICULTIES]
+                title = _row_title(result, cls, metric, overlap) + f"{_TITLES[recall]:<10}"
+                lines.append(title + _align(cells, 30))
+    return lines
+
+
+def _row_title(result: KittiResult, cls: str, metric: str, overlap: str) -> str:
+    minimum = result.overlaps[overlap][cls][matched_by(metric)]
+    return f"{overlap:<9} {METRIC_TITLES[metric]:<4} > {minimum:.2f}  "
+
+
+def _align(cells: Sequence[str], width: int) -> str:
+    return "".join(f"{cell:>{width}}" for cell in cells)
