@@ -70,7 +70,10 @@ with lock(run):
     earlier = [{{**record, "epoch": 0, "zero_share": share}} for share in ({{}}, {{"depth": 0.25}})]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\\n" for line in [*earlier, record]))
     results = run / f"results/checkpoint_epoch_{{epochs}}/{{config.tester.split}}"
-    results.mkdir(parents=True, exist_ok=True)
+    (results / "data").mkdir(parents=True, exist_ok=True)
+    for label in (Path(config.general.dataroot) / "training/label_2").glob("*.txt"):
+        lines = [line for line in label.read_text().splitlines() if line.startswith("Car")]
+        (results / "data" / label.name).write_text("".join(f"{{line}} 0.9\\n" for line in lines))
     (results / "config.yaml").write_text(yaml.safe_dump(dump_config(config)))
     value = zlib.crc32(name.encode()) % 2000 / 100
     three = {{m: {{"R40": [value, value / 2, value / 4]}} for m in ("bbox", "aos", "bev", "3d")}}
@@ -107,6 +110,25 @@ def test_fewer_than_two_values_have_no_interval():
     assert one[:3] == (1, 2, 7.0) and all(map(math.isnan, one[3:]))
     nothing = summarize([math.nan])
     assert nothing[:2] == (0, 1) and math.isnan(nothing.mean)
+
+
+def test_intervals_over_drives_are_those_of_means_over_seeds():
+    rng = np.random.default_rng(0)
+    comparison = made_up()
+    drawn = {key: {FIRST: rng.normal(run[FIRST], 1, 200)} for key, run in comparison.runs.items()}
+    comparison = Comparison(comparison.arms, comparison.seeds, comparison.runs, drawn, "drives")
+    low, high, n = comparison.interval("a", FIRST)
+    assert (low, high) == tuple(np.percentile(sum(drawn["a", s][FIRST] for s in (1, 2, 3)) / 3, [2.5, 97.5]))
+    changes = [drawn["b", s][FIRST] - drawn["a", s][FIRST] for s in (1, 3)]  # b has no figure with seed 2
+    low, high, n = comparison.interval_of_difference("b", FIRST)
+    assert (low, high) == pytest.approx(np.percentile(np.mean(changes, axis=0), [2.5, 97.5])) and n == 200
+    table = comparison.table([FIRST]).splitlines()
+    assert table[1].split() == "n mean sd 95%, drives n difference 95%, seeds 95%, drives".split()
+    assert table[3].endswith(f"{low:+.2f} .. {high:+.2f}")
+    row = list(csv.DictReader(comparison.to_csv().splitlines()))[1]
+    assert float(row["difference_bootstrap_low"]) == pytest.approx(low)
+    del drawn["b", 3]  # a run whose result files are lost
+    assert math.isnan(comparison.interval("b", FIRST).low) and comparison.interval("a", FIRST).replicates == 200
 
 
 # ------------------------------------------------------------------------------------------------------------- figures
@@ -291,6 +313,9 @@ def test_a_comparison_and_the_same_again(folder, monkeypatch, capsys):
     gains = [values["qi", seed] - values["plain", seed] for seed in "12"]
     assert float(rows[FIRST, "qi"]["difference"]) == pytest.approx(sum(gains) / 2, rel=1e-12)
     assert rows["Pedestrian 3D easy AP40", "qi"]["without_figure"] == "1"
+    assert "1000 replicates of 4 drives (KITTI's), seed 0" in text and "95%, drives" in text
+    equal = rows[FIRST, "qi"]  # the files of all runs are equal
+    assert equal["difference_bootstrap_low"] == equal["difference_bootstrap_high"] == "0.0"
     assert float(rows["final loss: depth", "plain"]["mean"]) == 1.5 / 8
     assert float(rows["steps with loss 0 [%]: depth", "qi"]["mean"]) == pytest.approx(100 * (0 + 0.25 + 1.5 / 4) / 3)
     assert float(rows["Car depth error: median [m]", "qi"]["difference"]) == pytest.approx(sum(gains) / 10, rel=1e-12)

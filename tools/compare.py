@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     gpus = "one run at a time on each of these GPUs (an ID given twice: two); default: one, on trainer.gpu_ids"
     slots.add_argument("--gpus", nargs="+", type=int, default=(), metavar="ID", help=gpus)
     slots.add_argument("--jobs", type=int, metavar="N", help="N runs at a time on the CPU, which share its cores")
+    bootstrap = "replicates for the intervals over drives or frames; default: %(default)s, 0: none"
+    parser.add_argument("--bootstrap", type=int, default=1000, metavar="N", help=bootstrap)
     parser.add_argument("--report-only", action="store_true", help="train nothing; write tables of finished runs")
     args = vars(parser.parse_args(argv))
     interruption = Interruption()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..engine.metrics import read_metrics
-from ..evaluation import DIFFICULTIES, METRIC_TITLES
+from ..evaluation import DIFFICULTIES, METRIC_TITLES, OVERLAPS
 from .planning import PlannedRun
 
 
@@ -31,20 +31,25 @@ def main_figures(classes: Sequence[str]) -> list[str]:
     return [f"{cls} {figure}" for cls in classes for figure in main]
 
 
-def ap_figures(ap: Mapping[str, Any]) -> dict[str, float]:
-    """AP40 [%] of an ap.json: 'Car 3D moderate AP40', 'Car 3D moderate AP40 loose'; NaN where there is none.
+def ap_name(cls: str, metric: str, difficulty: str, overlap: str) -> str:
+    """'Car 3D moderate AP40', 'Car 3D moderate AP40 loose'."""
+    return f"{cls} {METRIC_TITLES[metric]} {difficulty} AP40" + " loose" * (overlap == "loose")
 
-    2D boxes have one overlap only. Classes that were never detected are included, with NaN. Raises ValueError for
-    anything but an ap.json.
+
+def ap_figures(ap: Mapping[str, Any]) -> dict[str, float]:
+    """AP40 [%] of an ap.json by :func:`ap_name`; NaN where there is none. 2D boxes have one overlap only.
+
+    Classes that an older ap.json leaves out, since they were never detected, have NaN. Raises ValueError for anything
+    but an ap.json.
     """
     figures = {}
     try:
         for cls in ap["classes"]:
-            for overlap, suffix in (("official", ""), ("loose", " loose")):
-                for metric in ("3d", "bev") if suffix else ("3d", "bev", "bbox"):
+            for overlap in OVERLAPS:
+                for metric in ("3d", "bev") if overlap == "loose" else ("3d", "bev", "bbox"):
                     values = ap[overlap].get(cls, {}).get(metric, {}).get("R40", [None] * len(DIFFICULTIES))
                     for difficulty, value in zip(DIFFICULTIES, values, strict=True):
-                        figures[f"{cls} {METRIC_TITLES[metric]} {difficulty} AP40{suffix}"] = _to_float(value)
+                        figures[ap_name(cls, metric, difficulty, overlap)] = _to_float(value)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not the JSON of an evaluation: {error!r}") from None
     return figures

@@ -16,15 +16,18 @@ from .execution import RunExecutor, Slot
 from .figures import main_figures, read_figures
 from .planning import PlannedRun, check_data, plan_runs, read_arms
 from .plot import plot_comparison
+from .resampling import Resampled, resample_runs
 from .statistics import LEVEL
 from .table import Comparison
 
 logger = logging.getLogger(__name__)
 
-NOTES = f"""\
+NOTES = """\
 n: runs that have the figure; '4 of 5': one of 5 finished runs has none (a class never detected, a loss it does not use)
 sd: sample standard deviation of the runs
-difference: mean over the seeds that both arms have finished; {LEVEL:.0%} interval by Student's t ('-': below 2 seeds)
+difference: mean over the seeds that both arms have finished; {level:.0%} interval by Student's t ('-': below 2 seeds)
+intervals over drives or frames: a bootstrap of the same runs over the frames of the split; {bootstrap}
+An interval over seeds says nothing about other frames, and one over drives or frames nothing about other seeds.
 Each interval is valid by itself: of 20 comparisons without any difference, one interval is expected to miss 0.
 """
 
@@ -44,6 +47,7 @@ class CompareOptions:
     gpus: Sequence[int] = ()
     jobs: int | None = None
     report_only: bool = False
+    bootstrap: int = 1000  # replicates; 0: none
 
     def __post_init__(self) -> None:
         for name, value in (("--seeds", self.seeds), ("--jobs", self.jobs)):
@@ -78,7 +82,7 @@ def compare(options: CompareOptions, interruption: Interruption) -> tuple[str, l
         return [sys.executable, script, "--config", str(base), "--resume", "--set", *run.overrides]
 
     def on_finished(run: PlannedRun) -> str:
-        _write_report(options, runs, image=False)
+        _write_report(options, runs, final=False)
         first = main_figures(run.config.dataset.evaluated_classes)[0]
         return f"{first} {read_figures(run).get(first, math.nan):.2f}"
 
@@ -115,23 +119,29 @@ def _plan(options: CompareOptions) -> list[PlannedRun]:
     return runs
 
 
-def _write_report(options: CompareOptions, runs: Sequence[PlannedRun], image: bool = True) -> str:
+def _write_report(options: CompareOptions, runs: Sequence[PlannedRun], final: bool = True) -> str:
+    """``final``: with what takes seconds, the bootstrap and the image."""
     out, classes = runs[0].working_dir, runs[0].config.dataset.evaluated_classes
     arms = tuple(dict.fromkeys(run.arm for run in runs))
     seeds = tuple(dict.fromkeys(run.seed for run in runs))
-    comparison = Comparison(arms, seeds, {(run.arm, run.seed): read_figures(run) for run in runs if run.finished})
+    finished = [run for run in runs if run.finished]
+    drawn = Resampled("none: written after the last run", "", {})
+    if final:
+        drawn = resample_runs(finished, options.bootstrap) if options.bootstrap else Resampled("none", "", {})
+    figures = {(run.arm, run.seed): read_figures(run) for run in finished}
+    comparison = Comparison(arms, seeds, figures, drawn.runs, drawn.unit)
     main = [name for name in main_figures(classes) if name in comparison.figures]
     all_figures = main + [name for name in comparison.figures if name not in main]
-    head = _head(options, runs)
-    write_file(out / "comparison.txt", f"{head}\n\n{NOTES}\n{comparison.table(all_figures)}\n".encode())
+    head, notes = _head(options, runs), NOTES.format(level=LEVEL, bootstrap=drawn.description)
+    write_file(out / "comparison.txt", f"{head}\n\n{notes}\n{comparison.table(all_figures)}\n".encode())
     write_file(out / "comparison.csv", comparison.to_csv().encode())
     write_file(out / "runs.csv", comparison.runs_to_csv().encode())
     files = f"{out / 'comparison.txt'} (all {len(all_figures)} figures), comparison.csv, runs.csv"
-    if main and image:  # drawing takes a second
-        drawn = [name for name in main_figures(classes[:1]) if name in main]
-        write_file(out / "comparison.png", plot_comparison(comparison, drawn))
+    if main and final:
+        panels = [name for name in main_figures(classes[:1]) if name in main]
+        write_file(out / "comparison.png", plot_comparison(comparison, panels))
         files += ", comparison.png"
-    return f"{head}\n\n{comparison.table(main)}\n\n{NOTES}\n{files}"
+    return f"{head}\n\n{comparison.table(main)}\n\n{notes}\n{files}"
 
 
 def _head(options: CompareOptions, runs: Sequence[PlannedRun]) -> str:

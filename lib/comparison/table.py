@@ -8,8 +8,11 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
+
+from ..evaluation.bootstrap import Interval, percentile_interval
 from ..ops.text_table import text_table
 from .statistics import LEVEL, Sample, summarize
 
@@ -19,6 +22,9 @@ class Comparison:
     arms: tuple[str, ...]  # the others are compared with the first
     seeds: tuple[int, ...]
     runs: Mapping[tuple[str, int], Mapping[str, float]]  # (arm, seed) -> figures by name, of finished runs only
+    replicates: Mapping[tuple[str, int], Mapping[str, np.ndarray]] = field(default_factory=dict)
+    """(arm, seed) -> AP by name in each replicate (R,) of a bootstrap with the same draws for all runs"""
+    unit: str = "frames"  # what the bootstrap draws: 'drives' or 'frames'
 
     @property
     def figures(self) -> list[str]:
@@ -35,9 +41,28 @@ class Comparison:
         first, values = self.values(self.arms[0], figure), self.values(arm, figure)
         return {seed: values[seed] - first[seed] for seed in first if seed in values}
 
+    def interval(self, arm: str, figure: str) -> Interval:
+        """Bootstrap interval of the mean over the seeds; NaN where a run has no replicates."""
+        return percentile_interval(self._mean_replicates(arm, figure, self.values(arm, figure)))
+
+    def interval_of_difference(self, arm: str, figure: str) -> Interval:
+        """Bootstrap interval of the mean difference to the first arm; NaN where a run has no replicates."""
+        pairs = self.differences(arm, figure)
+        arms = (arm, self.arms[0])
+        own, first = (self._mean_replicates(name, figure, pairs) for name in arms)
+        return percentile_interval(own - first)
+
+    def _mean_replicates(self, arm: str, figure: str, values: Mapping[int, float]) -> np.ndarray:
+        """(R,) mean over the seeds that have a value; (1,) NaN where a run has no replicates."""
+        runs = [self.replicates.get((arm, s), {}).get(figure) for s, value in values.items() if not math.isnan(value)]
+        found = [run for run in runs if run is not None]
+        return np.mean(found, axis=0) if found and len(found) == len(runs) else np.full(1, math.nan)
+
     def table(self, figures: Iterable[str]) -> str:
         """As text, one block per figure; '-' where there is no number."""
-        figures, header = list(figures), ["", "n", "mean", "sd", "n", "difference", f"{LEVEL:.0%} interval"]
+        drawn = [f"{LEVEL:.0%}, {self.unit}"] * bool(self.replicates)
+        seeds = f"{LEVEL:.0%}, seeds" if drawn else f"{LEVEL:.0%} interval"
+        figures, header = list(figures), ["", "n", "mean", "sd", *drawn, "n", "difference", seeds, *drawn]
         rows = [row for name in figures for row in (header, *([arm, *self._cells(arm, name)] for arm in self.arms))]
         lines, size = text_table(rows).splitlines(), 1 + len(self.arms)
         blocks = ["\n".join(lines[k * size : (k + 1) * size]) for k in range(len(figures))]
@@ -48,24 +73,27 @@ class Comparison:
         digits = 2 if "AP40" in figure or "[%]" in figure else 3 if "[m]" in figure else 4
         own = summarize(self.values(arm, figure).values())
         cells = [_count(own), _number(own.mean, digits), _number(own.deviation, digits)]
+        cells += [_ends(self.interval(arm, figure), digits)] * bool(self.replicates)
         if arm == self.arms[0]:
             return cells
         change = summarize(self.differences(arm, figure).values())
-        ends = [_number(end, digits, "+") for end in (change.low, change.high)]
-        interval = "-" if math.isnan(change.low) else " .. ".join(ends)
-        return [*cells, _count(change), _number(change.mean, digits, "+"), interval]
+        cells += [_count(change), _number(change.mean, digits, "+"), _ends(change, digits, "+")]
+        return cells + [_ends(self.interval_of_difference(arm, figure), digits, "+")] * bool(self.replicates)
 
     def to_csv(self) -> str:
         """One row for each figure and arm; empty where there is no number."""
         columns = ["figure", "arm", "n", "without_figure", "mean", "standard_deviation"]
-        columns += ["interval_low", "interval_high", "compared_with", "pairs", "pairs_without_figure"]
+        columns += ["interval_low", "interval_high", "bootstrap_low", "bootstrap_high"]
+        columns += ["compared_with", "pairs", "pairs_without_figure"]
         columns += [f"difference{part}" for part in ("", "_standard_deviation", "_interval_low", "_interval_high")]
+        columns += ["difference_bootstrap_low", "difference_bootstrap_high"]
         rows: list[list[object]] = []
         for figure in self.figures:
             for arm in self.arms:
-                row = [figure, arm, *summarize(self.values(arm, figure).values())]
+                row = [figure, arm, *summarize(self.values(arm, figure).values()), *self.interval(arm, figure)[:2]]
                 if arm != self.arms[0]:
                     row += [self.arms[0], *summarize(self.differences(arm, figure).values())]
+                    row += self.interval_of_difference(arm, figure)[:2]
                 rows.append(row)
         return _csv(columns, rows)
 
@@ -82,6 +110,11 @@ class Comparison:
 
 def _count(sample: Sample) -> str:
     return f"{sample.n} of {sample.n + sample.left_out}" if sample.left_out else str(sample.n)
+
+
+def _ends(interval: Sample | Interval, digits: int, sign: str = "") -> str:
+    ends = [_number(end, digits, sign) for end in (interval.low, interval.high)]
+    return "-" if math.isnan(interval.low) else " .. ".join(ends)
 
 
 def _number(value: float, digits: int, sign: str = "") -> str:

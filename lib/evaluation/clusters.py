@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .reading import read_lines
+from .reading import DRIVES_FILE, read_lines
 
-KITTI_DRIVES = "drives.csv"
 _HERE = Path(__file__).resolve().parent
-_PLACES = (_HERE / KITTI_DRIVES, _HERE.parents[1] / "data" / "KITTI" / KITTI_DRIVES)  # of kitti-ap; of the repository
+_PLACES = (_HERE / DRIVES_FILE, _HERE.parents[1] / "data" / "KITTI" / DRIVES_FILE)  # of kitti-ap; of the repository
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +41,12 @@ def cluster_frames(ids: Sequence[str], label_dir: str | Path, clusters: str | Pa
         return _by_frame(ids, "")
     if clusters not in (None, "drives"):
         return _assign(ids, read_clusters(str(clusters)), "clusters", str(clusters))
-    own = Path(label_dir).absolute().parents[1] / KITTI_DRIVES
+    own = Path(label_dir).absolute().parents[1] / DRIVES_FILE
     path = next((place for place in (own, *_PLACES) if place.is_file()), None)
     if path is None:
         if clusters is None:
-            return _by_frame(ids, f"there is no {KITTI_DRIVES}")
-        raise FileNotFoundError(f"clusters: no {KITTI_DRIVES} in {own.parent}, nor beside {_HERE.name}")
+            return _by_frame(ids, f"there is no {DRIVES_FILE}")
+        raise FileNotFoundError(f"clusters: no {DRIVES_FILE} in {own.parent}, nor beside {_HERE.name}")
     source = "KITTI's" if path in _PLACES else str(path)
     table = read_clusters(path)
     if clusters is None and any(frame not in table for frame in ids):

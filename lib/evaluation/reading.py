@@ -19,6 +19,7 @@ COLUMN_NAMES = (  # The numbers of a line, in file order: bbox [px], sizes and l
     *("height", "width", "length", "x", "y", "z", "rotation_y", "score"),
 )
 
+DRIVES_FILE = "drives.csv"  # in the folder of a data set: id and drive of each frame
 UNKNOWN_ALPHA = -10.0  # of DontCare in KITTI's labels, and of results without orientation
 Row = tuple[str, list[float]]  # Type name and the 14 (without score) or 15 numbers of a line.
 

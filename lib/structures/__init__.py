@@ -1,6 +1,7 @@
 """The content of KITTI's files: objects (labels and results), calibrations, splits."""
 
 from ..evaluation.reading import (
+    DRIVES_FILE,
     KITTI_TYPES,
     UNKNOWN_ALPHA,
     canonical_names,
@@ -15,6 +16,7 @@ from .frame_info import FrameInfo
 from .object3d import MAX_DEPTH, MIN_DEPTH, Object3d, read_objects, scan_objects
 
 __all__ = [
+    "DRIVES_FILE",
     "KITTI_TYPES",
     "MAX_DEPTH",
     "MIN_DEPTH",

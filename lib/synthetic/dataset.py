@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..structures import DRIVES_FILE
 from ..structures.camera import KITTI_P2, KITTI_SIZE
 from ..system.files import write_file, write_json
 from ..system.machine import leave_ctrl_c_to_parent
@@ -155,6 +156,8 @@ def prepare_folder(plan: Plan, force: bool) -> None:
             raise FileExistsError(f"{out}: holds {', '.join(present)} not written by this tool; remove them yourself")
         for name in present:
             shutil.rmtree(out / name)
+        if present:
+            (out / DRIVES_FILE).unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     layouts = str(plan.layouts) if plan.layouts else None
     write_json(out / MARKER, {"seed": plan.seed, "size": plan.size, "layouts": layouts})
@@ -180,6 +183,9 @@ def write_frames(plan: Plan, workers: int) -> Iterator[int]:
                 raise ConnectionError(f"{plan.out}: {reason}; repeat with --force and fewer --workers") from None
             finally:
                 pool.shutdown(cancel_futures=True)  # the first error ends the work
+    if plan.layouts is None:  # else the ids, and so the drives, are those of the layouts
+        drives = "".join(f"{frame_id},scene_{frame_id}\n" for folder, frame_id in plan.frames if folder == "training")
+        write_file(plan.out / DRIVES_FILE, f"id,drive\n{drives}".encode("ascii"))
     trainval = tuple(sorted(plan.train_ids + plan.val_ids))
     lists = {"train": plan.train_ids, "val": plan.val_ids, "test": plan.test_ids, "trainval": trainval}
     for split, members in lists.items():
