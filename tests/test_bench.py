@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from lib.config import parse_config
+from lib.evaluation import dump_matches
 from lib.models import build_model
-from tools.bench import gpu, network, samples, timing
+from tools.bench import coverage, gpu, network, samples, timing
 from tools.bench.network import DenseHeads
 from tools.bench.timing import Report, Row
 
@@ -25,6 +27,24 @@ def test_plain_network_is_the_same_network():
             assert ours.keys() <= theirs.keys()
             for name, value in ours.items():
                 assert torch.allclose(value.double(), theirs[name].double(), atol=1e-5), name
+
+
+def test_coverage_of_intervals(tmp_path, capsys):
+    arguments = ["--detectors", "2", "--clusters", "6", "--replicates", "20", "--json", str(tmp_path / "x.json")]
+    assert coverage.main(arguments) == 0
+    assert "R40, clusters" in capsys.readouterr().out
+    shares = json.loads((tmp_path / "x.json").read_text())["shares"]
+    assert set(shares) == {f"{recall}, {unit}" for recall in ("R40", "all") for unit in ("clusters", "frames")}
+    labels, detections, of_frame = coverage.draw_frames(np.random.default_rng(0), 6, 1.0, 1.0, 0.5)
+    assert labels.n_frames == detections.n_frames == len(of_frame) and of_frame.max() == 5
+    states = [row.split(",")[-9] for row in dump_matches(labels, detections, ["Car"]).splitlines()[1:]]
+    assert min(map(states.count, ("tp", "fp", "fn"))) > 5  # matched by place, wrong, and missed
+
+
+@pytest.mark.slow
+def test_intervals_hold_the_expected_ap_with_the_right_clusters():
+    held = np.mean(list(coverage.simulate(200, 45, 1000, 0)), axis=0)[..., 0]
+    assert (held[0] >= 0.9).all() and (held[0] <= 0.98).all() and (held[1] < 0.8).all()
 
 
 def test_sides_alternate_and_medians_count(tmp_path, monkeypatch, capsys):

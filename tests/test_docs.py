@@ -76,10 +76,15 @@ def test_commands_name_scripts_and_options_that_exist(command):
 
 
 def options(path):
-    """Options of a script's parser, read from its source, because running each script with --help takes longer."""
-    found = {"--help", "-h"}
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument":
+    """Options of a script's parser, read from its source, because running each script with --help takes longer.
+
+    The evaluator's options are in lib/evaluation, since the command kitti-ap has them too.
+    """
+    found, source = {"--help", "-h"}, path.read_text()
+    if "lib.evaluation.command" in source:
+        source += (PROJECT / "lib" / "evaluation" / "command.py").read_text()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and re.fullmatch(r"add|.*\.add_argument", ast.unparse(node.func)):
             texts = [c.value for a in node.args for c in ast.walk(a) if isinstance(c, ast.Constant)]
             found |= {text for text in texts if str(text).startswith("-")}
     return found

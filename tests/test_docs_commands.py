@@ -23,6 +23,7 @@ from tests.test_docs import ALL
 EXAMPLE = "experiments/example/kitti_example.yaml"
 TRAIN = f"python tools/train_val.py --config {EXAMPLE}"
 DEPTH_SPACE = f"python tools/depth_space.py --config {EXAMPLE}"
+EVALUATE = "python tools/evaluate_kitti.py --labels data/KITTI/training/label_2"
 DIAGNOSE = "python tools/diagnose.py"
 EVIDENCE = "experiments/evidence"
 PREDICT = "python tools/predict.py --checkpoint"
@@ -47,10 +48,11 @@ RUN: list[tuple[str, dict[str, str]]] = [
     (f"{TRAIN} --resume", {}),
     ("python tools/train_val.py --config experiments/monodle/monodle.yaml", {}),
     (f"{TRAIN} --set general.exp_name=submission dataset.train_split=trainval tester.split=test", {}),
+    (f"{EVALUATE} --results DIR --ids data/KITTI/ImageSets/val.txt", {"DIR": RESULTS}),
+    (f"{EVALUATE} --results DIR --ids data/KITTI/ImageSets/val.txt --bootstrap", {"DIR": RESULTS}),
     (
-        "python tools/evaluate_kitti.py --labels data/KITTI/training/label_2 --results DIR "
-        "--ids data/KITTI/ImageSets/val.txt",
-        {"DIR": RESULTS},
+        f"{EVALUATE} --results A --ids data/KITTI/ImageSets/val.txt --against B --json ap.json",
+        {"A": RESULTS, "B": RESULTS},
     ),
     ("python tools/visualize.py --dataroot D --results R --out O", {"D": "data/KITTI", "R": RESULTS, "O": "images"}),
     ("python tools/describe_config.py", {}),
@@ -80,6 +82,7 @@ NOT_RUN = {
     r"python tools/compare\.py": "many trainings; tests/test_compare.py runs four",
     r"python tools/make_synthetic_kitti\.py --out data/bf16": "the data of such a comparison; the tool is run above",
     rf"python tools/\w+\.py --config {EVIDENCE}": "needs checkpoints of `make evidence`; the tools are run above",
+    r"python tools/bench/coverage\.py": "three minutes; tests/test_bench.py runs it for two detectors",
     r"python tools/bench/gpu\.py": "needs a GPU; tests/test_bench.py runs it in tiny sizes",
 }
 """beginning of a command -> why it is not run"""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .compilation import compiled
-from .ignore_rules import DONT_CARE_AREA, IGNORED, VALID
+from .ignore_rules import DONT_CARE_AREA, IGNORED, OTHER_CLASS, VALID
 
 _NO_DETECTION = -10000000.0  # the devkit's search for the best score starts here: a lower one is never matched
 
@@ -74,11 +74,26 @@ def count_by_frame(inputs: MatchInputs) -> FrameCounts:
     n_valid = np.diff(valid[inputs.gt_offsets])
     matches = np.empty((2, int(valid[-1])), dtype=np.int64)
     matches = matches[:, : _match_best_scores(inputs, matches)]
-    matches = matches[:, np.argsort(matches[0], kind="stable")]
-    steps, changes = np.empty((2, len(inputs.ranks)), dtype=np.int64), np.empty((len(inputs.ranks), 4))
+    matches = matches[:, _order_of(matches[0], len(inputs.ranks))]
+    most = int(np.count_nonzero(inputs.det_states != OTHER_CLASS))
+    steps, changes = np.empty((2, most), dtype=np.int64), np.empty((most, 4))
     number = _collect_changes(inputs, steps, changes)
-    order = np.argsort(steps[0, :number], kind="stable")
+    order = _order_of(steps[0, :number], len(inputs.ranks))
     return FrameCounts(n_valid, matches[0], matches[1], steps[0, order], steps[1, order], changes[order])
+
+
+@compiled
+def _order_of(ranks, most):  # type: ignore[no-untyped-def]
+    """Rows by ascending rank, stable; ranks are below ``most``, so counting sorts faster than numpy's argsort."""
+    starts = np.zeros(most + 1, dtype=np.int64)
+    for rank in ranks:
+        starts[rank + 1] += 1
+    starts = np.cumsum(starts)
+    order = np.empty(len(ranks), dtype=np.int64)
+    for k in range(len(ranks)):
+        order[starts[ranks[k]]] = k
+        starts[ranks[k]] += 1
+    return order
 
 
 @compiled
@@ -108,10 +123,10 @@ def _match_best_scores(inputs, matches):  # type: ignore[no-untyped-def]
 
 @compiled
 def _collect_changes(inputs, steps, changes):  # type: ignore[no-untyped-def]
-    """Second pass: write rank and frame of each change into ``steps`` (2, M), its counts into ``changes`` (M, 4).
+    """Second pass: write rank and frame of each change into ``steps`` (2, ..), its counts into ``changes`` (.., 4).
 
-    Returns their number. A detection that no ground truth prefers to its match of the threshold before cannot change
-    the matches, so that the frame is not matched again.
+    Returns their number: at most one for each detection of the class, or that is ignored. A detection that no ground
+    truth prefers to its match of the threshold before cannot change the matches: the frame is not matched again.
     """
     owner, before_it, latest = _list_pairs(inputs)
     match = np.full(len(inputs.gt_states), -1)  # the pair that each ground truth is matched in

@@ -2,15 +2,20 @@
 
     python tools/bench/evaluator.py                        # 3769 frames, 3 classes, files included
     python tools/bench/evaluator.py --frames 500 --json bench.json
+    python tools/bench/evaluator.py --before OLD/lib/evaluation        # beside an older version of the folder
 
 warm_s: evaluate_kitti() again in one process, median. fresh_s: the whole command tools/evaluate_kitti.py, start of
 Python and imports included, with numba's cache filled. first_s: the same with an empty cache. peak_mb: resident memory
-of that command. growth_4x: warm time of four times the frames over that of one, the fastest runs of each.
+of that command, the most that numba's compilation needs. growth_4x: warm time of four times the frames over that of
+one, the fastest runs of each. bootstrap_s, paired_s: the command with 1000 replicates over drives, and with --against;
+bootstrap_mb: the most memory of all commands so far. over_before: warm time over that of the older version, in turn.
 """
 
 import argparse
+import importlib
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -32,7 +37,10 @@ from lib.system.files import write_json
 ROOT = Path(__file__).resolve().parents[2]
 _SHARES = {"Car": 0.46, "Pedestrian": 0.11, "Cyclist": 0.05, "Van": 0.05, "Truck": 0.04, "Misc": 0.04, "DontCare": 0.25}
 _SIZES = {"Car": (1.5, 1.6, 3.9), "Pedestrian": (1.7, 0.6, 0.8), "Cyclist": (1.7, 0.6, 1.8)}
-_LIMITS = {"warm_s": 0.8, "fresh_s": 3.0, "first_s": 20.0, "peak_mb": 250.0, "growth_4x": 4.4}
+_LIMITS = {
+    **{"warm_s": 0.8, "fresh_s": 3.0, "first_s": 25.0, "peak_mb": 350.0, "growth_4x": 4.4},
+    **{"bootstrap_s": 10.0, "paired_s": 20.0, "bootstrap_mb": 500.0, "over_before": 1.0},
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,10 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Time and memory of the evaluator on generated frames.")
     parser.add_argument("--frames", type=int, default=3769, help="default: 3769, those of the val split")
     parser.add_argument("--repeats", type=int, default=5, help="warm runs")
+    parser.add_argument("--before", type=Path, metavar="DIR", help="lib/evaluation of an older version")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(Path(folder), args.frames, args.repeats)
+        figures = measure(Path(folder), args.frames, args.repeats, args.before)
     print(f"{args.frames} frames, {os.cpu_count()} cores, Python {sys.version.split()[0]}")
     exceeded = [name for name, value in figures.items() if value > _LIMITS[name]]
     rows = [[k, f"{v:.2f}", f"limit {_LIMITS[k]:g}", "EXCEEDED" * (k in exceeded)] for k, v in figures.items()]
@@ -53,26 +62,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(bool(exceeded))
 
 
-def measure(root: Path, n_frames: int, repeats: int) -> dict[str, float]:
+def measure(root: Path, n_frames: int, repeats: int, before: Path | None = None) -> dict[str, float]:
     """All figures; frames and numba's cache are written below ``root``."""
     once, four = root / "once", root / "four"
     make_frames(once, n_frames, seed=0)
     make_frames(four, 4 * n_frames, seed=1)
     first_s, fresh_s = (_time_command(once, root / "numba") for _ in range(2))
     peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    options = ["--bootstrap", "--clusters", "drives"] if n_frames <= 7481 else ["--bootstrap"]
+    _time_command(once, root / "numba", *options)  # compiles
+    bootstrap_s = _time_command(once, root / "numba", *options)
+    bootstrap_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    paired_s = _time_command(once, root / "numba", *options, "--against", str(once / "data"))
     folders = ((tree / "label_2", tree / "data") for tree in (once, four))
     (_, *warm), warm_four = (repeat(partial(evaluate_kitti, *pair), number=1, repeat=repeats + 1) for pair in folders)
-    figures = (statistics.median(warm), fresh_s, first_s, peak_mb, min(warm_four) / min(warm))
-    return dict(zip(_LIMITS, figures, strict=True))
+    values = statistics.median(warm), fresh_s, first_s, peak_mb, min(warm_four) / min(warm)
+    figures = dict(zip(_LIMITS, (*values, bootstrap_s, paired_s, bootstrap_mb), strict=False))
+    return figures if before is None else {**figures, "over_before": _compare(once, before, repeats)}
 
 
-def _time_command(frames: Path, numba_cache: Path) -> float:
+def _time_command(frames: Path, numba_cache: Path, *options: str) -> float:
     """Seconds of the command in a new process."""
     command = [sys.executable, str(ROOT / "tools" / "evaluate_kitti.py")]
-    command += ["--labels", str(frames / "label_2"), "--results", str(frames / "data")]
+    command += ["--labels", str(frames / "label_2"), "--results", str(frames / "data"), *options]
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(numba_cache)}
     run = partial(subprocess.run, command, env=environment, stdout=subprocess.DEVNULL, cwd=ROOT, check=True)
     return timeit(run, number=1)
+
+
+def _compare(frames: Path, before: Path, repeats: int) -> float:
+    """Median time of this version over that of the package in the folder ``before``, in turn."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(before, Path(folder) / "evaluator_before")
+        sys.path.insert(0, folder)
+        older = importlib.import_module("evaluator_before").evaluate_kitti
+        sides = [partial(function, frames / "label_2", frames / "data") for function in (evaluate_kitti, older)]
+        times = [[timeit(side, number=1) for side in sides] for _ in range(repeats + 1)][1:]
+    own, theirs = (statistics.median(side) for side in zip(*times, strict=True))
+    return own / theirs
 
 
 def make_frames(root: Path, n_frames: int, seed: int) -> None:
