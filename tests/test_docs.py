@@ -36,7 +36,7 @@ def test_keys_in_the_text_exist(page):
 def commands(page):
     """The project's commands in fenced blocks and in code spans, continuation lines joined."""
     text = page.read_text().replace("\\\n", " ")
-    blocks = re.findall(r"```(?:bash|sh|)\n(.*?)```", text, re.S)
+    blocks = [body for kind, body in re.findall(r"```(\w*)\n(.*?)```", text, re.S) if kind in ("", "bash", "sh")]
     candidates = [line for block in blocks for line in block.splitlines()] + re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text)
     starts = ("python ", "torchrun ", "make ")
     return [" ".join(c.partition(" #")[0].split()) for c in candidates if c.strip().startswith(starts)]
