@@ -82,6 +82,8 @@ NOT_RUN = {
     r"python tools/compare\.py": "many trainings; tests/test_compare.py runs four",
     r"python tools/make_synthetic_kitti\.py --out data/bf16": "the data of such a comparison; the tool is run above",
     rf"python tools/\w+\.py --config {EVIDENCE}": "needs checkpoints of `make evidence`; the tools are run above",
+    r"python .* (mine\.yaml|outputs/mine/.*)$": "tests/test_other_data.py runs it",
+    r"python make_obj_depth\.py --dataroot DIR": "the same",
     r"python tools/bench/coverage\.py": "three minutes; tests/test_bench.py runs it for two detectors",
     r"python tools/bench/gpu\.py": "needs a GPU; tests/test_bench.py runs it in tiny sizes",
 }
