@@ -16,6 +16,8 @@ from ..evaluation.bootstrap import Interval, percentile_interval
 from ..ops.text_table import text_table
 from .statistics import LEVEL, Sample, summarize
 
+NO_INTERVAL = Interval(math.nan, math.nan, 0)
+
 
 @dataclass(frozen=True)
 class Comparison:
