@@ -17,15 +17,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
 from lib.analysis.ceiling import Missed, measure_ceiling
 from lib.analysis.diagnosis import diagnose_network, frames_of_folders, labelled_frames
 from lib.config import Config, load_config
 from lib.datasets import build_dataset
-from lib.system.commands import progress_interval, run_command, setup_logging
+from lib.system.commands import run_command, setup_logging, show_progress
 from lib.system.files import write_file, write_json
 from lib.visualization.evaluation_panels import depth_error_panels
 from lib.visualization.oracle import oracle_png
@@ -99,7 +97,7 @@ def write_ceiling(args: argparse.Namespace, config: Config, split: str) -> None:
         frames = frames_of_folders(config, split, args.max_frames, args.labels, args.calib, args.sizes)
     else:
         frames = labelled_frames(build_dataset(config, split, max_frames=args.max_frames))
-    bar = tqdm(frames, "ceiling", unit="frame", leave=False, mininterval=progress_interval())
+    bar = show_progress(frames, "ceiling", leave=False)
     ceilings = measure_ceiling(bar, config)
     header = f"{len(frames)} frames, ideal outputs: targets decoded as if they were outputs"
     text = "\n\n".join([header, *(ceiling.table() for ceiling in ceilings)])

@@ -16,15 +16,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
 from lib.evaluation import CLASSES
 from lib.evaluation.reading import read_lines
 from lib.ops.angles import wrap_angle
 from lib.structures import UNKNOWN_ALPHA, Object3d, scan_objects
-from lib.system.commands import progress_interval, run_command
+from lib.system.commands import run_command, show_progress
 from lib.system.files import atomic_write
 
 TEST_FRAMES = 7518
@@ -49,8 +47,7 @@ def make_submission(results: Path, out: Path, overwrite: bool = False) -> None:
     if out.exists() and not overwrite:
         raise ValueError(f"{out} exists already; --overwrite replaces it")
     names = check_names(results)
-    progress = tqdm(names, "checking", unit="file", mininterval=progress_interval(), leave=False)
-    checked = [check_results(results / name) for name in progress]
+    checked = [check_results(results / name) for name in show_progress(names, "checking", unit="file", leave=False)]
     types = Counter(obj.type for objects, _ in checked for obj in objects)
     warnings = [warning for _, found in checked for warning in found]
     turned = sum(_has_turns(obj.alpha, obj.rotation_y) for objects, _ in checked for obj in objects)

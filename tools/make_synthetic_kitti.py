@@ -7,12 +7,10 @@ import sys
 import time
 from pathlib import Path
 
-from tqdm import tqdm
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
 from lib.synthetic.dataset import make_plan, prepare_folder, write_frames
-from lib.system.commands import progress_interval, run_command
+from lib.system.commands import run_command, show_progress
 from lib.system.machine import available_cores
 
 DEFAULT_TEST_FRAMES = 4
@@ -65,8 +63,7 @@ def make_data_set(args: argparse.Namespace) -> None:
     plan = make_plan(args.out, (args.train, args.val, test), args.seed, args.size, args.layouts)
     prepare_folder(plan, args.force)
     frames = len(plan.frames)
-    counts = write_frames(plan, min(workers, frames))
-    objects = sum(tqdm(counts, "rendering", frames, unit="frame", mininterval=progress_interval()))
+    objects = sum(show_progress(write_frames(plan, min(workers, frames)), "rendering", frames))
     seconds = time.perf_counter() - started
     print(
         f"{args.train} train, {args.val} val and {test} test frames with {objects} labelled objects "

@@ -1,19 +1,17 @@
 """A trained network on two splits -> its object descriptors, and from these its depth space."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from ..config import Config
 from ..datasets import KITTI, build_dataset
 from ..datasets.augmentation import Augmentation
-from ..datasets.samples import Batch, inference_loader, training_loader
+from ..datasets.samples import inference_loader, training_loader
 from ..datasets.targets import encode_targets
 from ..engine.device import choose_device
 from ..engine.network import load_network
@@ -23,7 +21,7 @@ from ..models import build_model
 from ..models.centernet3d import CenterNet3D
 from ..models.folding import fold_batch_norm
 from ..ops.depth import decode_depth
-from ..system.commands import progress_interval
+from ..system.commands import show_progress
 from .depth_report import DepthSpace, measure_depth_space
 from .depth_space import BoundCounts, DescribedObjects, all_pairs
 
@@ -81,7 +79,7 @@ def describe_objects(
     loader = inference_loader(frames, subject.config, indices=chosen)
     columns: list[tuple[np.ndarray, ...]] = []
     done = 0
-    for batch in _show_progress(loader, f"{subject.name}, {frames.split}", len(loader)):
+    for batch in show_progress(loader, f"{subject.name}, {frames.split}", unit="batch", leave=False):
         targets = [
             encode_targets(frames.annotation(k)[1], info.calibration, Augmentation.identity(info.image_size), config)
             for k, info in zip(chosen[done : done + len(batch.frames)], batch.frames, strict=True)
@@ -116,7 +114,7 @@ def count_training_batches(subject: Subject, max_frames: int | None, device: tor
     number = math.ceil(min(len(frames), max_frames or len(frames)) / config.batch_size)
     batches = islice(training_loader(frames, subject.config), number)
     counts = []
-    for batch in _show_progress(batches, f"{subject.name}, training batches", number):
+    for batch in show_progress(batches, f"{subject.name}, training batches", number, "batch", leave=False):
         if not batch.frames:  # all unreadable (dataset.on_bad_frame: skip)
             continue
         images = batch.images.to(device, non_blocking=True)
@@ -128,7 +126,3 @@ def count_training_batches(subject: Subject, max_frames: int | None, device: tor
         pairs = all_pairs(descriptors[mask], batch.targets["depth"].numpy()[mask][:, 0])
         counts.append(pairs.count(general))
     return counts
-
-
-def _show_progress(batches: Iterable[Batch], title: str, number: int) -> Iterable[Batch]:
-    return tqdm(batches, title, number, leave=False, unit="batch", mininterval=progress_interval())

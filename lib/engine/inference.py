@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from ..config import Config
 from ..postprocess import DECODER_INPUTS, DecodeSettings, decode_detections
 from ..structures import FrameInfo, Object3d
-from ..system.commands import progress_interval
+from ..system.commands import show_progress
 from ..system.files import named_errors
 from ..system.threads import map_ahead
 from .step import to_channels_last
@@ -86,12 +85,14 @@ def predict(
     settings: DecodeSettings,
     topk: int,
     device: torch.device,
-    show_progress: bool = True,
+    visible: bool = True,
 ) -> list[tuple[str, list[Object3d]]]:
-    """Detections of every frame of the loader, as (frame id, objects) in its order; see :func:`detect`."""
-    interval = progress_interval()
+    """Detections of every frame of the loader, as (frame id, objects) in its order; see :func:`detect`.
+
+    ``visible``: show a progress bar.
+    """
     results: list[tuple[str, list[Object3d]]] = []
-    with tqdm(loader, "inference", leave=False, unit="batch", mininterval=interval, disable=not show_progress) as bar:
+    with show_progress(loader, "inference", unit="batch", leave=False, disable=not visible) as bar:
         batches = (InferenceBatch(images, frames, settings) for images, _, frames, _ in bar)
         for batch, detections in detect(model, batches, topk, device):
             frames = [frame.frame_id for frame in batch.frames]

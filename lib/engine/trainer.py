@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..config import Config, dump_config
-from ..system.commands import progress_interval
+from ..system.commands import show_progress
 from ..system.interruption import Interrupted, Interruption
 from .checkpoint import load_model_state, load_optimizer_state, read_checkpoint, save_checkpoint, set_random_state
 from .distributed import ProcessGroup
@@ -261,16 +261,9 @@ class Trainer:
         return rate
 
     def _progress_bar(self, steps: int) -> "tqdm[Any]":
-        return tqdm(
-            self.loader,
-            f"epoch {self.progress.epoch + 1}/{self.config.trainer.max_epoch}",
-            total=steps,
-            leave=False,
-            unit="batch",
-            dynamic_ncols=True,
-            mininterval=progress_interval(),
-            disable=not self.ranks.is_main,
-        )
+        title = f"epoch {self.progress.epoch + 1}/{self.config.trainer.max_epoch}"
+        options = {"leave": False, "dynamic_ncols": True, "disable": not self.ranks.is_main}
+        return show_progress(self.loader, title, steps, "batch", **options)
 
     def _stop_if_asked(self) -> None:
         """Raise Interrupted if any rank got a signal; the checkpoint is already written."""

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from ..datasets import KITTI
 from ..datasets.kitti import Frame
 from ..datasets.object_depth import paint_object_depth
 from ..structures import Object3d, read_objects
-from ..system.commands import progress_interval
+from ..system.commands import show_progress
 from ..system.files import write_file
 from ..visualization.drawing import draw_comparison
 from ..visualization.overlay import draw_object_depth
@@ -29,8 +28,7 @@ def draw_frames(dataset: KITTI, detections: Detections) -> Iterator[tuple[Frame,
     The image is (H, W, 3) uint8 BGR, see :func:`draw_comparison`. Labels are left out if the split has none, and
     detections if they are None. Raises ValueError or OSError, naming the file, for an image that cannot be read.
     """
-    interval = progress_interval()
-    for frame_id, found in tqdm(detections.items(), "drawing", unit="frame", mininterval=interval, delay=1):
+    for frame_id, found in show_progress(detections.items(), "drawing", delay=1):
         frame = dataset.read(dataset.index_of[frame_id])
         labels = frame.objects if dataset.has_labels else None
         image_bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from ..engine.inference import result_text
 from ..structures import FrameInfo, Object3d
-from ..system.commands import progress_interval
+from ..system.commands import show_progress
 from ..system.files import write_file
 from ..system.machine import available_cores
 from ..system.threads import map_ahead
@@ -99,7 +98,7 @@ def _save_all(
         return len(objects)
 
     with contextlib.closing(detections), contextlib.closing(map_ahead(save, detections, threads, ahead)) as saved:
-        return list(tqdm(saved, "images", total, unit="image", mininterval=progress_interval()))
+        return list(show_progress(saved, "images", total, "image"))
 
 
 def draw(detection: Detection, objects: Sequence[Object3d]) -> np.ndarray:

@@ -4,13 +4,11 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ..datasets.images import IMAGE_SUFFIXES, find_image, read_image_header
 from ..datasets.kitti import find_data_dir, find_label_dir
 from ..datasets.object_depth import PAINTED_TYPES, SUFFIXES, paint_object_depth, read_object_depth, write_object_depth
 from ..structures import list_ids, read_objects
-from ..system.commands import progress_interval
+from ..system.commands import show_progress
 from ..system.files import remove_leftovers
 from ..system.machine import available_cores
 from ..system.threads import map_ahead
@@ -38,7 +36,7 @@ def write_object_depth_maps(root: Path, force: bool = False, suffix: str = ".npy
     counts = map_ahead(partial(_write_frame, training, force, suffix), usable, threads, 2 * threads)
     written, painted, deleted = Counter[str](), Counter[str](), 0
     try:
-        for maps, old in tqdm(counts, "object-wise depth", len(usable), unit="frame", mininterval=progress_interval()):
+        for maps, old in show_progress(counts, "object-wise depth", len(usable)):
             written.update(maps.keys())
             painted.update(name for name, has_objects in maps.items() if has_objects)
             deleted += old

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ..config import Dataset
 from ..datasets.consistency import check_consistency
 from ..datasets.images import find_image, find_second_images
@@ -15,7 +13,7 @@ from ..datasets.kitti import find_data_dir, find_label_dir
 from ..datasets.object_depth import PAINTED_TYPES, find_object_depth
 from ..datasets.split_labels import LabelledImage
 from ..structures import KITTI_TYPES, UNKNOWN_ALPHA
-from ..system.commands import progress_interval
+from ..system.commands import show_progress
 from ..system.machine import available_cores
 from ..system.threads import map_ahead
 from .census import TRAINED, take_census
@@ -104,7 +102,7 @@ def _check_frames(
     """All faults, and by frame id what could be read of frames with labels."""
     threads = min(available_cores(), 16)
     checked = map_ahead(lambda frame: check_frame(*frame, types, max_pixels), frames, threads, 2 * threads)
-    bar = tqdm(checked, "checking", len(frames), unit="frame", mininterval=progress_interval(), leave=False)
+    bar = show_progress(checked, "checking", len(frames), leave=False)
     faults, images = [], {}
     for (_, frame_id), (found, image) in zip(frames, bar, strict=True):
         faults += found

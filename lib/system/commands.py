@@ -6,14 +6,17 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, TextIO, TypeVar, cast
+
+from tqdm import tqdm
 
 from .interruption import Interrupted, Interruption
 
 logger = logging.getLogger(__name__)
+Item = TypeVar("Item")
 
 
 def setup_logging(log_file: Path | None = None, level: int = logging.INFO) -> None:
@@ -58,9 +61,15 @@ class _ConsoleFormatter(logging.Formatter):
         return ("warning: " if record.levelno == logging.WARNING else "") + super().format(record)
 
 
-def progress_interval() -> float:
-    """Seconds between updates of a progress bar: many if stderr is no terminal, so that a log file stays readable."""
-    return 0.1 if sys.stderr.isatty() else 30.0
+def show_progress(
+    items: Iterable[Item], title: str, total: int | None = None, unit: str = "frame", **options: Any
+) -> "tqdm[Item]":
+    """``items`` with a progress bar, which changes rarely if stderr is no terminal, so that a log file stays readable.
+
+    ``options``: tqdm's.
+    """
+    interval = 0.1 if sys.stderr.isatty() else 30.0
+    return tqdm(items, title, total, unit=unit, mininterval=interval, **options)
 
 
 def run_command(
