@@ -4,11 +4,10 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from ..datasets import KITTI, build_dataset
 from ..evaluation import Resampling, cluster_frames, evaluate_annotations, read_annotations, type_names_for
-from ..system.commands import progress_interval
+from ..system.commands import show_progress
 from .figures import ap_name
 from .planning import PlannedRun
 
@@ -27,7 +26,7 @@ def resample_runs(runs: Iterable[PlannedRun], n_replicates: int) -> Resampled:
     datasets: dict[str, KITTI] = {}
     drawn: dict[str, Resampling] = {}
     try:
-        for run in tqdm(list(runs), "replicates", unit="run", mininterval=progress_interval()):
+        for run in show_progress(list(runs), "replicates", unit="run"):
             key = repr((run.config.general.dataroot, run.config.dataset, run.config.tester.split))
             if key not in datasets:
                 datasets[key] = build_dataset(run.config, run.config.tester.split)

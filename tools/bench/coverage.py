@@ -16,14 +16,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from lib.evaluation import Annotations, Clusters, Resampling, evaluate_annotations
 from lib.ops.text_table import text_table
-from lib.system.commands import progress_interval
+from lib.system.commands import show_progress
 from lib.system.files import write_json
 
 _RECALLS = ("R40", "all")
@@ -42,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the shares")
     args = parser.parse_args(argv)
     trials = simulate(args.detectors, args.clusters, args.replicates, args.seed)
-    bar = tqdm(trials, "detectors", args.detectors, mininterval=progress_interval())
+    bar = show_progress(trials, "simulation", args.detectors, "detector")
     held = np.array(list(bar)).mean(axis=0)
     names = [f"{recall}, {unit}" for unit in ("clusters", "frames") for recall in _RECALLS]
     shares = {name: share.tolist() for name, share in zip(names, held.reshape(-1, 2), strict=True)}
