@@ -11,8 +11,7 @@ from ..evaluation.reading import (
     scan_split,
 )
 from .calibration import Calibration
-from .camera import focal_net
-from .frame_info import FrameInfo
+from .camera import FrameInfo, focal_net
 from .object3d import MAX_DEPTH, MIN_DEPTH, Object3d, read_objects, scan_objects
 
 __all__ = [

@@ -1,6 +1,7 @@
-"""Cameras of images without a calibration file, and the focal length at the size of the network input."""
+"""An image with its camera, cameras without a calibration file, and the focal length at the network input's size."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,6 +10,16 @@ from .calibration import Calibration
 
 KITTI_P2 = ((721.5377, 0.0, 609.5593, 44.85728), (0.0, 721.5377, 172.854, 0.2163791), (0.0, 0.0, 1.0, 0.002745884))
 KITTI_SIZE = (1242, 375)  # (width, height) [px]; both are those of 6057 of KITTI's 7481 training frames
+
+
+@dataclass(frozen=True, slots=True)
+class FrameInfo:
+    """The properties of an image that decoding needs. They are part of the batch."""
+
+    frame_id: str
+    image_size: tuple[int, int]  # (width, height) of the original image [px]
+    calibration: Calibration
+    depth_scale: float = 1.0  # factor of the network's depths: 1 for a camera like that of the training images
 
 
 def focal_net(calibration: Calibration, image_width: int, input_width: int) -> float:
