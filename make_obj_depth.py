@@ -34,12 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     root = Path(args.dataroot) if args.dataroot else Path(args.path) / "data" / "KITTI"
-
-    def write_maps() -> int:
-        print(write_object_depth_maps(root, args.force, f".{args.format}"))
-        return 0
-
-    return run_command(write_maps)
+    return run_command(lambda: print(write_object_depth_maps(root, args.force, f".{args.format}")))
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def test_full_shared_memory_is_an_error_of_its_batch():
 
     batch = Batch(torch.zeros(1).as_subclass(Full), {}, [], [])
     with pytest.raises(ConnectionError, match=r"no shared memory for a batch \(unable .*; set dataset.num_workers"):
-        loader.SharedBatches(lambda samples: samples)(batch)
+        loader.collate_shared(lambda samples: samples, batch)
 
 
 def test_the_lock_is_taken_before_a_second_process_looks(folder, capsys):  # noqa: F811

@@ -130,25 +130,19 @@ def _end_workers() -> None:
         process.kill()  # also one that is stopped
 
 
-class SharedBatches:
-    """Collates samples to a batch in shared memory, in a worker.
+def collate_shared(collate: Callable[[Any], Any], samples: Any) -> Any:
+    """Collate samples to a batch in shared memory, in a worker. Raises ConnectionError where that memory is full.
 
-    torch does the second in a thread whose errors lose the batch; here they reach the training process.
+    torch moves batches there in a thread whose errors lose the batch; here they reach the training process.
     """
-
-    def __init__(self, collate: Callable[[Any], Any]) -> None:
-        self.collate = collate
-
-    def __call__(self, samples: Any) -> Any:
-        """Raises ConnectionError where the shared memory is full."""
-        batch = self.collate(samples)
-        try:
-            for tensor in (batch.images, *batch.targets.values()):
-                tensor.share_memory_()
-        except RuntimeError as error:
-            reason = str(error).partition("\n")[0]
-            raise ConnectionError(f"no shared memory for a batch ({reason}); {_CURE}") from None
-        return batch
+    batch = collate(samples)
+    try:
+        for tensor in (batch.images, *batch.targets.values()):
+            tensor.share_memory_()
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise ConnectionError(f"no shared memory for a batch ({reason}); {_CURE}") from None
+    return batch
 
 
 def require_resources(workers: int, batch_bytes: int, tensors: int, ranks: int) -> None:

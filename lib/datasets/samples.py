@@ -4,6 +4,7 @@ import math
 import multiprocessing
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..structures import FrameInfo
 from ..system.machine import available_cores
 from .augmentation import Augmentation
 from .kitti import KITTI, Frame
-from .loader import SharedBatches, WatchedLoader, init_worker, require_resources
+from .loader import WatchedLoader, collate_shared, init_worker, require_resources
 from .targets import empty_targets, encode_targets
 
 
@@ -176,7 +177,7 @@ def _loader(
         samples,
         batch_sampler=batches,
         num_workers=workers,
-        collate_fn=SharedBatches(collate_fn) if workers else collate_fn,
+        collate_fn=partial(collate_shared, collate_fn) if workers else collate_fn,
         pin_memory=torch.cuda.is_available() and len(config.trainer.gpu_ids) > 0,
         persistent_workers=workers > 0,
         multiprocessing_context="fork" if cached else None,
