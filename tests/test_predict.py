@@ -140,7 +140,7 @@ def test_one_jpeg_of_another_shape_with_a_focal_length(run, capsys):
     assert run("--input", "a b.JPG", "--fx", 5, out="other") == 0
     assert "are the camera's numbers in pixels" in capsys.readouterr().out
     assert run("--input", "a b.JPG", "--fx", 0.9, out="third") == 2
-    assert "P2 must be in pixels, with focal lengths of at least 1" in capsys.readouterr().err
+    assert "fx must be a number of pixels, at least 1, got 0.9" in capsys.readouterr().err
 
 
 def test_folders_come_in_natural_order_with_any_suffix(tmp_path):
@@ -458,9 +458,9 @@ def test_p2_has_the_format_of_kittis_files(run, tmp_path):
         ((), "without a focal length all distances are wrong by an unknown factor; give --fx"),
         (("--fx", 186, "--p2", 1), "--fx and --p2 exclude each other"),
         (("--cy", 186, "--assume-kitti-camera"), "--cy needs --fx"),
-        (("--fx", "0"), "P2 must be finite with positive focal lengths"),
-        (("--fx", 186, "--fy", 0), "P2 must be finite with positive focal lengths"),
-        (("--fx", 186, "--cx", "nan"), "P2 must be finite"),
+        (("--fx", "0"), "fx must be a number of pixels, at least 1, got"),
+        (("--fx", 186, "--fy", 0), "fy must be a number of pixels, at least 1, got 0"),
+        (("--fx", 186, "--cx", "nan"), "cx must be a number of pixels, got nan"),
         (("--p2", *P2[:11]), "P2 must be 12 numbers, the rows of a 3 x 4 matrix, got 11"),
         (("--p2", *P2[:11], "x"), "P2 must be 12 numbers"),
         (("--p2", "0", *P2[1:]), "positive focal lengths"),

@@ -1,5 +1,6 @@
 """An image with its camera, cameras without a calibration file, and the focal length at the network input's size."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,10 +32,15 @@ def camera_from_intrinsics(
 ) -> Calibration:
     """A camera without distortion; all arguments in pixels, ``image_size`` is (width, height).
 
-    ``fy`` defaults to ``fx``, the principal point to the image's centre. Raises ValueError as ``Calibration``.
+    ``fy`` defaults to ``fx``, the principal point to the image's centre. Raises ValueError for focal lengths below
+    1 px and for values that are not finite.
     """
     fy = fx if fy is None else fy
     center = (image_size[0] / 2 if cx is None else cx, image_size[1] / 2 if cy is None else cy)
+    for name, value in (("fx", fx), ("fy", fy), ("cx", center[0]), ("cy", center[1])):
+        focal = name in ("fx", "fy")
+        if not math.isfinite(value) or (focal and value < 1):
+            raise ValueError(f"{name} must be a number of pixels{', at least 1' if focal else ''}, got {value:g}")
     return Calibration(np.array([[fx, 0, center[0], 0], [0, fy, center[1], 0], [0, 0, 1, 0]]))
 
 
