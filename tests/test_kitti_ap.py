@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -126,6 +127,22 @@ def test_mistakes_on_the_command_line(run, folders: tuple[Path, Path], capsys: p
         captured = capsys.readouterr()
         assert message in captured.err and captured.err.count("\n") == 1 and captured.out == "", options
     assert list_ids(root / "data") == [f"{frame:06d}" for frame in range(20)]
+
+
+def test_intervals_are_drawn(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    root = folders[0].parent
+    paths = ["--labels", str(folders[0]), "--results", str(folders[1])]
+    for name, options in (("one.png", ["--bootstrap", "20"]), ("two.png", ["--against", str(root / "other")])):
+        assert main([*paths, *options, "--intervals", str(root / name)]) == 0
+    one, two = (cv2.imread(str(root / name)) for name in ("one.png", "two.png"))
+    assert one.shape == two.shape == (690, 1080, 3)  # of the three classes the detected one
+    second = [(image == (0, 94, 213)).all(axis=-1).sum() for image in (one, two)]  # drawn in this colour
+    assert second[0] == 0 < second[1]
+    capsys.readouterr()
+    assert main([*paths, "--intervals", str(root / "none.png")]) == 2
+    assert main([*paths, "--bootstrap", "--intervals", str(root / "none.bmp")]) == 2
+    errors = capsys.readouterr().err
+    assert "--intervals needs --bootstrap or --against" in errors and "--intervals must end in .png" in errors
 
 
 def test_own_tests_of_the_distribution() -> None:

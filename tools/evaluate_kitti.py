@@ -22,16 +22,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="evaluate_kitti", description=(__doc__ or "").splitlines()[0])
     add_options(parser)
     parser.add_argument("--curves", type=Path, metavar="OUT.png", help="draw precision over recall (png, pdf or svg)")
+    intervals = "draw AP40 with intervals, and the differences of --against (png, pdf or svg)"
+    parser.add_argument("--intervals", type=Path, metavar="OUT.png", help=intervals)
     args = parser.parse_args(argv)
     return run_command(lambda: run(args))
 
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate the folder, write the files and print the table. Raises FileNotFoundError or ValueError."""
-    if args.curves is not None:
-        from lib.visualization.panels import check_format  # loads matplotlib
+    for path, option in ((args.curves, "--curves"), (args.intervals, "--intervals")):
+        if path is not None:
+            from lib.visualization.panels import check_format  # loads matplotlib
 
-        check_format(args.curves, "--curves")
+            check_format(path, option)
+    if args.intervals is not None and not (args.bootstrap or args.against):
+        raise ValueError("--intervals needs --bootstrap or --against")
     evaluation = evaluate(args)
     write_files(args, evaluation, write_file)
     if args.curves is not None:
@@ -39,6 +44,10 @@ def run(args: argparse.Namespace) -> None:
         from lib.visualization.panels import render_panels
 
         write_file(args.curves, render_panels(precision_panels(evaluation.result), args.curves.suffix))
+    if args.intervals is not None:
+        from lib.visualization.intervals import render_intervals
+
+        write_file(args.intervals, render_intervals(*evaluation, args.intervals.suffix))
     print(to_text(args, evaluation))
 
 

@@ -168,17 +168,22 @@ class Bench:
 
     def inference(self) -> Callable[[], Any]:
         """Forward pass and decoding of this code."""
-        return self._detecting(self.folded_network(), self.images)
+        model = self.folded_network()
+
+        @torch.inference_mode()
+        def run() -> Any:
+            return decode_detections(model(self.images.to(self.device)), self.frames, self.settings)
+
+        return run
 
     def plain_inference(self) -> Callable[[], Any]:
         """Plain forward pass, and the same decoding."""
         torch.manual_seed(0)
-        return self._detecting(DenseHeads(self.inference_config).to(self.device).eval(), self.normalised)
+        model = DenseHeads(self.inference_config).to(self.device).eval()
 
-    def _detecting(self, model: nn.Module, images: Tensor) -> Callable[[], Any]:
-        @torch.inference_mode()
+        @torch.no_grad()
         def run() -> Any:
-            return decode_detections(model(images.to(self.device)), self.frames, self.settings)
+            return decode_detections(model(self.normalised.to(self.device)), self.frames, self.settings)
 
         return run
 
