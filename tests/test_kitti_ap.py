@@ -90,7 +90,7 @@ def test_command_with_a_bootstrap(run, folders: tuple[Path, Path], capsys: pytes
     assert run([*paths, *options, *files]) == 0
     text = capsys.readouterr().out
     assert "[95% interval]: 50 replicates of 16 drives (KITTI's), seed 3" in text
-    assert f"first: {results}\nsecond: {root / 'other'}\ndifference, first minus second" in text
+    assert f"first: {results}\nsecond: {root / 'other'}\nfirst minus second [points], its interval" in text
     tree = json.loads((root / "new" / "ap.json").read_text())
     result, other = (evaluate_kitti(labels, root / p, None, ["Car"], bootstrap=50, seed=3) for p in ("data", "other"))
     expected = result.difference(other, "Car", "3d", "hard")

@@ -47,7 +47,8 @@ def run(args: argparse.Namespace) -> None:
     if args.intervals is not None:
         from lib.visualization.intervals import render_intervals
 
-        write_file(args.intervals, render_intervals(*evaluation, args.intervals.suffix))
+        names = str(args.results), str(args.against)
+        write_file(args.intervals, render_intervals(*evaluation, names, args.intervals.suffix))
     print(to_text(args, evaluation))
 
 

@@ -134,6 +134,9 @@ def read_annotations(
         kind = "result" if scored else "label"
         names = ", ".join(missing[:3]) + (", .." if len(missing) > 3 else "")
         hint = " (a frame without detections needs an empty file)" if scored else ""
+        if len(missing) == len(ids):
+            inside = [name for name in ("data", "label_2", "training/label_2") if (folder / name).is_dir()]
+            hint = f"; did you mean {folder / inside[0]}?" if inside else "; is this the right folder?"
         raise FileNotFoundError(f"{folder}: no {kind} file for {len(missing)} of {len(ids)} frames: {names}{hint}")
     return Annotations.from_rows((read_rows(f"{folder}/{frame}.txt", scored) for frame in ids), type_names, ids)
 

@@ -43,19 +43,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of :func:`evaluate` and :func:`write_files`."""
     add = parser.add_argument
-    add("--labels", type=Path, required=True, metavar="DIR", help="folder of label files (label_2)")
-    add("--results", type=Path, required=True, metavar="DIR", help="folder of result files (data)")
+    add("--labels", type=Path, required=True, metavar="DIR", help="folder of label files (000000.txt, ..)")
+    add("--results", type=Path, required=True, metavar="DIR", help="folder of result files, with scores")
     ids = "frames to evaluate, one id a line; each needs a result file. Default: all that have a result file"
     add("--ids", type=Path, metavar="FILE", help=ids)
-    add("--classes", nargs="+", default=list(CLASSES), metavar="NAME", help=f"{', '.join(CLASSES)}")
+    add("--classes", nargs="+", default=list(CLASSES), metavar="NAME", help=f"default: {' '.join(CLASSES)}")
     overlaps = "minimum overlaps of your own classes, as in tester.overlaps; default: 0.5,0.25"
     add("--overlaps", nargs="+", default=[], metavar="NAME=OFFICIAL,LOOSE", help=overlaps)
     add("--by-distance", action="store_true", help="also AP at depths of 0-30, 30-50 and 50-70 m")
     bootstrap = "95%% intervals from N replicates (default: 1000), each of as many clusters drawn with replacement"
-    add("--bootstrap", nargs="?", type=int, const=_REPLICATES, default=0, metavar="N", help=bootstrap)
-    clusters = "'drives', 'frames' or a CSV file of id,cluster. Default: drives where all ids are KITTI's, else frames"
+    add("--bootstrap", nargs="?", type=int, const=_REPLICATES, metavar="N", help=bootstrap)
+    clusters = "'drives' (of drives.csv in the folder of the data set, else KITTI's), 'frames', or a CSV file of "
+    clusters += "id,cluster. Default: drives where all ids are in that file, else frames"
     add("--clusters", metavar="drives|frames|FILE", help=clusters)
-    add("--seed", type=int, default=0, metavar="S", help="of the draws")
+    add("--seed", type=int, default=0, metavar="S", help="seed of the draws; default: 0")
     against = "other result files: differences to them with intervals, from the same draws"
     add("--against", type=Path, metavar="DIR", help=against)
     add("--json", type=Path, metavar="OUT", help="write all APs, intervals and counts")
@@ -67,7 +68,12 @@ def evaluate(args: argparse.Namespace) -> Evaluation:
     for path in (args.json, args.dump):
         if path is not None and path.is_dir():
             raise ValueError(f"{path}: is a folder; give the name of a file")
-    bootstrap = args.bootstrap or (_REPLICATES if args.against else 0)
+    for name in args.classes:
+        if "," in name:
+            raise ValueError(f"--classes: separate the names by spaces, got {name!r}")
+    bootstrap = args.bootstrap if args.bootstrap is not None else _REPLICATES if args.against else 0
+    if args.against and not bootstrap:
+        raise ValueError("--against needs replicates; --bootstrap 0 makes none")
     if args.clusters and not bootstrap:
         raise ValueError("--clusters needs --bootstrap or --against")
     overlaps = dict(read_overlaps(text, normalise_classes(args.classes)) for text in args.overlaps)
@@ -95,9 +101,10 @@ def write_files(args: argparse.Namespace, evaluation: Evaluation, write: Callabl
         folders = read_folders(args.labels, args.results, ids, args.classes)
         write(args.dump, dump_matches(*folders, args.classes, overlaps).encode())
     if args.json is not None:
-        tree = result.to_json()
+        tree = {"labels": str(args.labels), "results": str(args.results), **result.to_json()}
         if other is not None:
-            tree["against"] = {"results": str(args.against), **result.differences_to_json(other)}
+            tree["against"] = {"results": str(args.against), "ap": other.to_json()}
+            tree["against"] |= result.differences_to_json(other)
         write(args.json, (json.dumps(tree, indent=2, allow_nan=False) + "\n").encode())
 
 

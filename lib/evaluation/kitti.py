@@ -20,7 +20,7 @@ from .clusters import cluster_frames
 from .ignore_rules import OTHER_CLASS, VALID, count_fields, detection_states, has_ap, label_states
 from .iou import bbox_overlaps, candidate_pairs
 from .matching import MatchInputs, ScoreRanks, count_by_frame, rank_scores
-from .notes import count_equal_scores, explain_figures, find_doubts
+from .notes import count_equal_scores, explain_figures, explain_intervals, find_doubts
 from .protocol import (
     AVERAGES,
     CLASSES,
@@ -145,6 +145,8 @@ def evaluate_annotations(
         by_distance = {name: _evaluate(pairs, names, overlaps, band) for name, band in bands.items()}
         result = _evaluate(pairs, names, overlaps, None, resampling)
     notes = [note for name in names for note in explain_figures(labels, detections, result.curves, name)]
+    if result.replicates is not None:
+        notes += explain_intervals(result.replicates, names)
     notes += find_doubts(labels, "labels") + find_doubts(detections, "detections")
     return replace(result, by_distance=by_distance, notes=tuple(notes))
 

@@ -2,17 +2,19 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from .annotations import ALPHA, DONT_CARE, OCCLUDED, ROTATION_Y, TRUNCATED, Y1, Y2, Annotations, X, Z
+from .bootstrap import Replicates
 from .ignore_rules import IGNORED, VALID, count_fields, detection_states, label_states
 from .matching import ScoreRanks
 from .protocol import DIFFICULTIES, MAX_TRUNCATED, MIN_HEIGHT, N_SAMPLES
 from .reading import UNKNOWN_ALPHA
 from .result import Curve, EqualScores
 
+_FEW_CLUSTERS = 20  # the intervals of fewer contain the expected AP less often than in 90 % (tools/bench/coverage.py)
 _LARGEST_TURNS = {"labels": 1, "detections": 2}  # untrained networks may pass one: a bin's centre plus any residual
 
 
@@ -51,6 +53,20 @@ def explain_figures(
         known = (detections.values[:, ALPHA] != UNKNOWN_ALPHA).all()
         reason = f"alpha of {unknown} labels" if known else "alpha of a detection"
         notes.append(f"{cls}: AOS is not computed, since {reason} is -10, unknown")
+    return notes
+
+
+def explain_intervals(replicates: Replicates, classes: Iterable[str]) -> list[str]:
+    """Sentences about the intervals of a bootstrap."""
+    notes, number = [], replicates.resampling.n_replicates
+    n_clusters, unit = len(replicates.resampling.clusters.names), replicates.resampling.clusters.unit
+    if n_clusters < _FEW_CLUSTERS:
+        notes.append(f"the intervals are too narrow, since there are only {n_clusters} {unit}")
+    for cls in classes:
+        found = {name: replicates.interval(("official", cls, "bbox", name, "R40")).replicates for name in DIFFICULTIES}
+        few = [f"{n} at {name}" for name, n in found.items() if 0 < n < number]
+        if few:
+            notes.append(f"{cls}: of {number} replicates only {', '.join(few)} have an AP, and an interval is theirs")
     return notes
 
 

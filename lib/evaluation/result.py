@@ -142,12 +142,13 @@ class KittiResult:
             lines += [f"[{LEVEL:.0%} interval]: {self.replicates.resampling.describe()}", *interval_table(self)]
         lines += [""] * bool(self.notes) + [f"note: {note}" for note in self.notes]
         for band, result in self.by_distance.items():
-            lines += ["", f"Depth {band} m: " + result.table()]
+            lines += ["", f"Depth {band} m of ground truth" + ", without intervals" * (self.replicates is not None)]
+            lines += ap_table(result)
         return "\n".join(lines)
 
     def difference_table(self, other: KittiResult) -> str:
         """All differences to ``other`` as text. Raises ValueError as :meth:`difference`."""
-        head = "difference, first minus second [points], its interval, share of replicates in which the first is better"
+        head = "first minus second [points], its interval, and the share of replicates in which the first is better"
         return "\n".join([head, *difference_table(self, other)])
 
     def rows(self, cls: str) -> list[list[str]]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _NOT_DETECTED = "not detected; see the notes"
 _TITLES = {"R40": "R40", "R11": "R11", "all": "all points"}
+_WIDTHS = (28, 30)  # [characters] of a title and of a column with intervals: 118 in all
 Cell = Callable[[str, str, str, str, str], str]  # class, metric, difficulty, overlap, recall
 
 
@@ -50,7 +51,7 @@ def difference_table(first: KittiResult, second: KittiResult) -> list[str]:
         change = first.difference(second, cls, metric, difficulty, overlap, recall)
         if math.isnan(change.difference) or math.isnan(change.low):
             return "-"
-        return f"{change.difference:+.2f} [{change.low:+.2f}, {change.high:+.2f}] {change.share_better:4.0%}"
+        return f"{change.difference:+.2f} [{change.low:+.2f}, {change.high:+.2f}] {_share(change.share_better):>4}"
 
     return _wide_table(first, set(first.never_detected) & set(second.never_detected), cell)
 
@@ -60,21 +61,26 @@ def _wide_table(result: KittiResult, never_detected: Collection[str], cell: Cell
     lines = []
     for cls in result.classes:
         if cls in never_detected:
-            lines += ["", f"{cls:<33}{_NOT_DETECTED}"]
+            lines += ["", f"{cls:<24}{_NOT_DETECTED}"]
             continue
-        lines += ["", f"{cls:<33}" + _align(DIFFICULTIES, 30)]
-        lines.append(f"{'ground truth that counts':<33}" + _align(result.ground_truth(cls), 30))
+        title, width = _WIDTHS
+        lines += ["", f"{cls:<{title}}" + _align(DIFFICULTIES, width)]
+        lines.append(f"{'ground truth that counts':<{title}}" + _align(result.ground_truth(cls), width))
         for overlap, metric in DISTINCT:
             for recall in AVERAGES:
                 cells = [cell(cls, metric, difficulty, overlap, recall) for difficulty in DIFFICULTIES]
-                title = _row_title(result, cls, metric, overlap) + f"{_TITLES[recall]:<10}"
-                lines.append(title + _align(cells, 30))
+                lines.append(f"{_row_title(result, cls, metric, overlap) + recall:<{title}}" + _align(cells, width))
     return lines
 
 
 def _row_title(result: KittiResult, cls: str, metric: str, overlap: str) -> str:
     minimum = result.overlaps[overlap][cls][matched_by(metric)]
     return f"{overlap:<9} {METRIC_TITLES[metric]:<4} > {minimum:.2f}  "
+
+
+def _share(share: float) -> str:
+    """In percent; 0 % and 100 % only where all replicates agree."""
+    return "<1%" if 0 < share < 0.005 else ">99%" if 0.995 <= share < 1 else f"{share:.0%}"
 
 
 def _align(cells: Sequence[str], width: int) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Sequence
 from itertools import product
 
 import matplotlib
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..evaluation import DIFFICULTIES, METRIC_TITLES, KittiResult
+from ..evaluation.bootstrap import LEVEL
 from ..evaluation.protocol import DISTINCT, matched_by
 from .panels import COLOURS
 
@@ -18,10 +20,12 @@ _SHIFT = 0.15  # [rows] between the two results in a row
 _MARKS = ("o", "s")  # first and second result: told apart without colours, too
 
 
-def render_intervals(result: KittiResult, other: KittiResult | None = None, suffix: str = ".png") -> bytes:
+def render_intervals(
+    result: KittiResult, other: KittiResult | None = None, names: Sequence[str] = (), suffix: str = ".png"
+) -> bytes:
     """AP40 of each detected class, of both results if there are two, and their differences; a file of that suffix.
 
-    Raises ValueError where a result has no intervals, or both have different draws.
+    ``names`` of the results. Raises ValueError where a result has no intervals, or both have different draws.
     """
     results = [result] if other is None else [result, other]
     missing = set.intersection(*(set(one.never_detected) for one in results))
@@ -50,10 +54,13 @@ def render_intervals(result: KittiResult, other: KittiResult | None = None, suff
                     _draw(right, row, change.difference, change.low, change.high, 6)
                 _style(right)
             _style(axes)
-        names = ["first", "second"][:columns] if other is not None else ["AP and 95% interval"]
-        marks = enumerate(zip(_MARKS, names, strict=False))
-        handles = [Line2D([], [], color=COLOURS[n], marker=mark, ms=3.5, label=name) for n, (mark, name) in marks]
-        figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
+        titles = ["first: ", "second: "] if other is not None else [""]
+        labels = [title + name for title, name in zip(titles, [*names, "", ""], strict=False)]
+        marks = enumerate(zip(_MARKS, labels, strict=False))
+        handles = [Line2D([], [], color=COLOURS[n], marker=mark, ms=3.5, label=label) for n, (mark, label) in marks]
+        if result.replicates is not None:
+            title = f"{LEVEL:.0%} intervals, {result.replicates.resampling.describe()}"
+            figure.legend(handles=handles, loc="outside lower center", fontsize=7, title=title, title_fontsize=7)
         figure.savefig(content, format=suffix[1:].lower(), dpi=_DPI)
     return content.getvalue()
 
