@@ -25,6 +25,7 @@ from lib.evaluation import (
     evaluate_objects,
     read_folders,
 )
+from lib.evaluation.clusters import read_clusters
 from lib.evaluation.sampling import _add_point, _area
 from tests.evaluation_twin import NAMES, car, random_scene, slow_all_points, slow_overlaps
 
@@ -173,6 +174,15 @@ def test_of_equal_scores_the_earlier_line_is_taken() -> None:
         assert orientation is not None and orientation[0] == pytest.approx(similarity / 2)  # the other one is wrong
 
 
+def test_the_first_of_several_ignored_detections_is_taken() -> None:
+    """It absorbs the label; the other one is left for the second label."""
+    labels = [car(0, height=26), replace(car(0, height=26), bbox_img=(20, 100, 100, 126))]
+    low = [replace(car(0, height=24), bbox_img=(x, 101, x + 80, 125), score=0.9) for x in (0, 10)]
+    found = car(300, score=0.5)
+    results = [evaluate_objects([[*labels, car(300)]], [[*dets, found]], ["Car"]) for dets in (low, low[::-1])]
+    assert [result.ap("Car", "bbox", recall="all") for result in results] == pytest.approx([100.0, 100 / 2])
+
+
 def test_equal_scores_are_counted() -> None:
     detections = [[car(score=0.5), car(100, score=0.5), car(200, score=0.7)], [car(score=0.7), car(100, score=0.1)]]
     detections[0].append(car(300, score=0.1, type="Cyclist"))
@@ -219,6 +229,8 @@ def test_a_replicate_without_ground_truth_has_no_figure_and_is_counted() -> None
     result = drawn([*labels[:1], *[[]] * 5], detections, n_replicates=300)
     _, _, n = result.interval("Car", "3d")
     assert 0.5 < n / 300 < 0.8  # 1 - (5/6)^6 = 0.67
+    assert f"Car: of 300 replicates only {n} at easy, {n} at moderate, {n} at hard have an AP, and" in result.table()
+    assert "note: the intervals are too narrow, since there are only 6 frames" in result.table()
 
 
 def test_differences_are_paired() -> None:
@@ -234,7 +246,11 @@ def test_differences_are_paired() -> None:
     assert f"{value:+.2f} [{low:+.2f}, {high:+.2f}] 100%" in first.difference_table(second)
     tree = first.differences_to_json(second)["official"]["Car"]["bbox"]["all"]
     assert (tree["difference"][1], tree["share_better"][1]) == (value, 1.0)
-    for other in (drawn(labels, bad, n_replicates=500, seed=1), drawn(labels[:-1], bad[:-1], n_replicates=500)):
+    names = Clusters(tuple(f"other {k}" for k in range(60)), np.arange(60), "frames")
+    resampling = Resampling(names, 500)
+    renamed = evaluate_objects(labels, bad, ["Car"], resampling=resampling)
+    drawn_again = drawn(labels, bad, n_replicates=500, seed=1)
+    for other in (renamed, drawn_again, drawn(labels[:-1], bad[:-1], n_replicates=500)):
         with pytest.raises(ValueError, match="the same frames, clusters, seed and number of replicates"):
             first.difference(other, "Car", "bbox")
 
@@ -271,6 +287,20 @@ def test_clusters_of_kittis_frames_are_drives() -> None:
         cluster_frames(["000000", "a-1"], "nowhere/training/label_2", "drives")
 
 
+def test_labels_near_the_root_and_relative_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cluster_frames(["000000", "000001"], "/labels").source == "KITTI's"
+    (tmp_path / "training" / "label_2").mkdir(parents=True)
+    (tmp_path / "drives.csv").write_text("000000,a\n")
+    monkeypatch.chdir(tmp_path / "training" / "label_2")
+    assert cluster_frames(["000000"], "../label_2").source == str(tmp_path / "drives.csv")
+
+
+@pytest.mark.parametrize("of_frame", [[0, 0, 1, 1], [0, 1, 5, 1], [-1, 0, 1, 2]])
+def test_clusters_must_have_frames(of_frame: list[int]) -> None:
+    with pytest.raises(ValueError, match="of_frame must contain each of 0 to 2, the indices of names, and no other"):
+        Clusters(("a", "b", "c"), np.array(of_frame), "clusters")
+
+
 def test_clusters_of_files(tmp_path: Path) -> None:
     label_dir, path = tmp_path / "training" / "label_2", tmp_path / "drives.csv"
     path.write_text("id,drive,more\n000000, b,1\n\n000001,a\n000002,b\n")
@@ -282,7 +312,11 @@ def test_clusters_of_files(tmp_path: Path) -> None:
     assert named.describe() == f"2 clusters ({path})"
     with pytest.raises(FileNotFoundError, match="no such file of clusters; accepted are also 'drives' and 'frames'"):
         cluster_frames(["000001"], label_dir, "drive")
-    for text, message in (("000000\n", "line 1: expected 'id,cluster'"), ("1,a\n1,b\n", "2: frame '1' is already")):
+    for text in ("000000,a\0b\n", '000000,"a\n', "000000\n", "000000,\n"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="line 1: expected 'id,cluster' without quotes"):
+            read_clusters(path)
+    for text, message in (("1,a\n1,b\n", "line 2: frame '1' is already in the file"), ("id,a\n", "no frames")):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
             cluster_frames(["000000"], label_dir)

@@ -241,6 +241,7 @@ def test_mistakes_in_arms_are_reported_before_anything_starts(folder, capsys, ar
         (["--config", "no.yaml"], "no.yaml: no such config file"),
         (["--seeds", "0"], "--seeds must be >= 1, got 0"),
         (["--jobs", "0"], "--jobs must be >= 1, got 0"),
+        (["--bootstrap", "-3"], "--bootstrap must be 0 (none) or 2 to 20000, got -3"),
         (["--out", "base.yaml"], "--out must be a folder, base.yaml is a file"),
         (["--report-only"], "no such folder of a comparison"),
         (["--set", "general.qi=true"], "--set: general.qi=true: arm 'plain' sets this key"),
@@ -330,6 +331,16 @@ def test_a_comparison_and_the_same_again(folder, monkeypatch, capsys):
     assert call("--set", "dataset.num_workers=3", "trainer.report=false") == 0 and len(started(folder)) == 4
     assert call(seeds=3, arms=("plain", "qi", "strong")) == 0
     assert started(folder)[4:] == ["strong_seed1", "strong_seed2", "plain_seed3", "qi_seed3", "strong_seed3"]
+
+
+def test_arms_on_different_frames_have_no_common_replicates(folder, capsys):
+    (folder / "arms.yaml").write_text("plain: {}\nother: {tester.split: train}\n")
+    lists = Path(load_config(folder / "base.yaml").general.dataroot) / "ImageSets"
+    (lists / "train.txt").write_text("".join((lists / "val.txt").read_text().splitlines(True)[:2]))
+    assert call(arms=("plain", "other"), seeds=1) == 0
+    assert "frames of the split; none: the runs have different frames" in capsys.readouterr().out
+    assert call("--bootstrap", "0", arms=("plain", "other"), seeds=1) == 0
+    assert "frames of the split; none\n" in capsys.readouterr().out
 
 
 def test_runs_of_another_configuration_are_refused(folder, capsys):

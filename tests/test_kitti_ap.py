@@ -47,6 +47,16 @@ def test_rows_have_the_counts_of_the_slow_twin(seed: int) -> None:
         assert [states.count(state) for state in ("tp", "fp", "fn")] == expected
 
 
+def test_rows_of_odd_numbers_of_frames_and_without_labels() -> None:
+    assert [row["3D_easy"] for row in rows_of([[], []], [[car(score=1)], []])] == ["fp"]
+    assert rows_of([[]], [[]]) == []
+    for labels, detections in (([[car()]] * 4000, [[car(score=1)]]), ([[car()]], [[car(score=1)]] * 4)):
+        with pytest.raises(ValueError, match=f"labels have {len(labels)} frames, detections have {len(detections)}"):
+            rows_of(labels, detections)
+    with pytest.raises(ValueError, match="'Tram' is not among the type_names"):
+        rows_of([[car()]], [[car(score=1)]], ["Tram"])
+
+
 def test_rows_by_hand() -> None:
     label, missed, hidden = car(0, height=50), car(200), car(400, occluded=3)
     near = replace(label, location_cam=(0.4, 1.7, 20.5), score=0.9)  # overlaps in the image, not enough in 3D
@@ -111,6 +121,7 @@ def test_mistakes_on_the_command_line(run, folders: tuple[Path, Path], capsys: p
     root = folders[0].parent
     (root / "table.csv").write_text("000000,a\n")
     (root / "short").mkdir()
+    os.mkfifo(root / "pipe")
     (root / "short" / "000000.txt").touch()
     for options, message in (
         (["--clusters", "frames"], "--clusters needs --bootstrap or --against"),
@@ -121,12 +132,26 @@ def test_mistakes_on_the_command_line(run, folders: tuple[Path, Path], capsys: p
         (["--against", str(root / "nowhere")], "nowhere: no such folder"),
         (["--against", str(root / "short")], "no result file for 19 of 20 frames: 000001.txt"),
         (["--dump", str(root)], "is a folder; give the name of a file"),
-        (["--json", str(root / "table.csv" / "ap.json")], "table.csv"),
+        (["--json", str(root / "table.csv" / "ap.json")], "table.csv is a file, not a folder"),
+        (["--json", str(root / "pipe")], "pipe: is a device; give the name of a file"),
+        (["--json", str(root / "x"), "--dump", str(root / "x")], "x: two outputs have this name"),
+        (["--against", str(root / "other"), "--bootstrap", "0"], "--against needs replicates"),
+        (["--seed", "3"], "--seed needs --bootstrap or --against"),
+        (["--classes", "Car,Cyclist"], "--classes: separate the names by spaces, got 'Car,Cyclist'"),
+        (["--ids", str(root / "table.csv")], "line 1: expected one frame id"),
     ):
         assert run([*paths, *options]) == 2, options
         captured = capsys.readouterr()
         assert message in captured.err and captured.err.count("\n") == 1 and captured.out == "", options
     assert list_ids(root / "data") == [f"{frame:06d}" for frame in range(20)]
+
+
+def test_nobody_reads_the_output(folders: tuple[Path, Path]) -> None:
+    code = "import sys; from lib.evaluation.command import main; sys.exit(main(sys.argv[1:]))"
+    options = ["--labels", str(folders[0]), "--results", str(folders[1])]
+    shell = ["bash", "-c", '"$@" | true; exit ${PIPESTATUS[0]}', "bash", sys.executable, "-c", code, *options]
+    done = subprocess.run(shell, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) in ((141, ""), (0, ""))  # 0: the table was written before the reader ended
 
 
 def test_intervals_are_drawn(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
             check_format(path, option)
     if args.intervals is not None and not (args.bootstrap or args.against):
         raise ValueError("--intervals needs --bootstrap or --against")
-    evaluation = evaluate(args)
+    evaluation = evaluate(args, (args.curves, args.intervals))
     write_files(args, evaluation, write_file)
     if args.curves is not None:
         from lib.visualization.evaluation_panels import precision_panels
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
         from lib.visualization.intervals import render_intervals
 
         names = str(args.results), str(args.against)
-        write_file(args.intervals, render_intervals(*evaluation, names, args.intervals.suffix))
+        write_file(args.intervals, render_intervals(evaluation.result, evaluation.other, names, args.intervals.suffix))
     print(to_text(args, evaluation))
 
 

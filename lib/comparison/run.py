@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import load_config
+from ..evaluation.bootstrap import MAX_REPLICATES
 from ..system.commands import setup_logging
 from ..system.files import write_file
 from ..system.interruption import Interruption
@@ -23,7 +24,7 @@ from .table import Comparison
 logger = logging.getLogger(__name__)
 
 NOTES = """\
-n: runs that have the figure; '4 of 5': one of 5 finished runs has none (a class never detected, a loss it does not use)
+n: runs that have the figure; '4 of 5': one of 5 finished runs has none (no depth error without detections, for example)
 sd: sample standard deviation of the runs
 difference: mean over the seeds that both arms have finished; {level:.0%} interval by Student's t ('-': below 2 seeds)
 intervals over drives or frames: a bootstrap of the same runs over the frames of the split; {bootstrap}
@@ -53,6 +54,8 @@ class CompareOptions:
         for name, value in (("--seeds", self.seeds), ("--jobs", self.jobs)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be >= 1, got {value}")
+        if self.bootstrap and not 2 <= self.bootstrap <= MAX_REPLICATES:
+            raise ValueError(f"--bootstrap must be 0 (none) or 2 to {MAX_REPLICATES}, got {self.bootstrap}")
         if self.out.exists() and not self.out.is_dir():
             raise ValueError(f"--out must be a folder, {self.out} is a file")
 
@@ -125,10 +128,11 @@ def _write_report(options: CompareOptions, runs: Sequence[PlannedRun], final: bo
     arms = tuple(dict.fromkeys(run.arm for run in runs))
     seeds = tuple(dict.fromkeys(run.seed for run in runs))
     finished = [run for run in runs if run.finished]
+    figures = {(run.arm, run.seed): read_figures(run) for run in finished}
     drawn = Resampled("none: written after the last run", "", {})
     if final:
-        drawn = resample_runs(finished, options.bootstrap) if options.bootstrap else Resampled("none", "", {})
-    figures = {(run.arm, run.seed): read_figures(run) for run in finished}
+        pairs = [(run, figures[run.arm, run.seed]) for run in finished]
+        drawn = resample_runs(pairs, options.bootstrap) if options.bootstrap else Resampled("none", "", {})
     comparison = Comparison(arms, seeds, figures, drawn.runs, drawn.unit)
     main = [name for name in main_figures(classes) if name in comparison.figures]
     all_figures = main + [name for name in comparison.figures if name not in main]

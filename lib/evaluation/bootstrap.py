@@ -17,6 +17,7 @@ from .ignore_rules import has_ap
 
 LEVEL = 0.95  # confidence level of every interval
 MAX_REPLICATES = 20_000  # the draws of 3769 frames take 300 MB then
+_BLOCK = 500  # replicates at a time, where a step needs more memory than its result
 
 FigureKey = tuple[str, str, str, str, str]  # overlap, class, metric, difficulty, recall ('R40', 'R11' or 'all')
 
@@ -30,7 +31,8 @@ class Draws(NamedTuple):
         if (fields[0] == fields[1]).all() and (fields[2] == fields[3]).all():
             return np.ones(len(self.weights), dtype=np.bool_)  # the sums below take time
         by_cluster = np.stack([np.bincount(self.of_frame, row, self.weights.shape[1]) for row in fields])
-        return has_ap(by_cluster @ self.weights.T)
+        blocks = np.split(self.weights, range(_BLOCK, len(self.weights), _BLOCK))
+        return np.concatenate([has_ap(by_cluster @ block.T) for block in blocks])
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +53,19 @@ class Resampling:
 
     def draw(self) -> Draws:
         """Equal for equal numbers and seeds."""
-        number = len(self.clusters.names)
-        weights = np.random.default_rng(self.seed).multinomial(number, np.full(number, 1 / number), self.n_replicates)
-        return Draws(self.clusters.of_frame, np.asarray(weights, dtype=np.int32))
+        number, rng = len(self.clusters.names), np.random.default_rng(self.seed)
+        weights = np.empty((self.n_replicates, number), dtype=np.int32)
+        for start in range(0, len(weights), _BLOCK):
+            block = weights[start : start + _BLOCK]
+            block[:] = rng.multinomial(number, np.full(number, 1 / number), len(block))
+        return Draws(self.clusters.of_frame, weights)
+
+    def has_draws_of(self, other: Resampling) -> bool:
+        """Whether the draws, and the frames as far as they are known, are the same."""
+        mine, theirs = self.clusters, other.clusters
+        same = (self.n_replicates, self.seed, mine.names) == (other.n_replicates, other.seed, theirs.names)
+        same = same and np.array_equal(mine.of_frame, theirs.of_frame)
+        return same and (mine.ids == theirs.ids or not (mine.ids and theirs.ids))
 
     def to_json(self) -> dict[str, Any]:
         """Plain dict: all that the draws depend on."""
@@ -95,9 +107,7 @@ class Replicates:
 
     def difference(self, other: Replicates, key: FigureKey, value: float) -> Difference:
         """``value``: that of all frames once. Raises ValueError where the two have different draws."""
-        mine, theirs = self.resampling, other.resampling
-        same_frames = np.array_equal(mine.clusters.of_frame, theirs.clusters.of_frame)
-        if not same_frames or (mine.n_replicates, mine.seed) != (theirs.n_replicates, theirs.seed):
+        if not self.resampling.has_draws_of(other.resampling):
             raise ValueError("differences need the same frames, clusters, seed and number of replicates for both")
         if key not in self.values or key not in other.values:
             return Difference(np.nan, np.nan, np.nan, 0, np.nan)

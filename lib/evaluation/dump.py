@@ -12,9 +12,9 @@ import numpy as np
 
 from .annotations import SCORE, Annotations, Z
 from .ignore_rules import IGNORED, VALID, detection_states, label_states
-from .kitti import PairOverlaps, compute_overlaps, match_inputs
+from .kitti import PairOverlaps, compute_overlaps, match_inputs, require_same_frames
 from .matching import match_all
-from .protocol import DIFFICULTIES, METRIC_TITLES, NO_OVERLAPS, OwnOverlaps, normalise_classes, overlaps_for
+from .protocol import DIFFICULTIES, METRIC_TITLES, NO_OVERLAPS, OwnOverlaps, overlaps_for
 from .reading import COLUMN_NAMES
 
 _METRICS = ("bbox", "bev", "3d")
@@ -34,8 +34,9 @@ def dump_matches(
     classes: Sequence[str],
     own_overlaps: OwnOverlaps = NO_OVERLAPS,
 ) -> str:
-    """CSV text with ``COLUMNS``, ordered by frame; arguments as those of :func:`evaluate_annotations`."""
-    names = normalise_classes(classes)
+    """CSV text with ``COLUMNS``, ordered by frame. Arguments, and ValueErrors, are those of
+    :func:`evaluate_annotations`."""
+    names = require_same_frames(labels, detections, classes)
     minimums = overlaps_for(names, own_overlaps)["official"]
     with np.errstate(over="ignore", invalid="ignore"):
         pairs = compute_overlaps(labels, detections)
@@ -60,8 +61,8 @@ def _rows_of_class(pairs: PairOverlaps, cls: str, minimums: Mapping[str, float])
         found = np.flatnonzero(match >= 0)
         taken = np.full(len(det_states), -1)
         taken[match[found]] = found
-        counts = (taken >= 0) & (gt_states[taken] == VALID)
-        state = np.where(taken >= 0, np.where(counts, "tp", "ignored"), np.where(in_area, "ignored", "fp"))
+        state = np.where(in_area | (taken >= 0), "ignored", "fp")
+        state[match[found[gt_states[found] == VALID]]] = "tp"
         of_detections[k] = np.where(det_states == VALID, state, "ignored")
         of_labels[k] = np.where(match >= 0, "", "fn")
         of_labels[k, found[det_states[match[found]] == IGNORED]] = "ignored"

@@ -127,13 +127,8 @@ def evaluate_annotations(
     ``resampling``: the draws of a bootstrap; the bands have none.
     Raises ValueError for classes, overlaps or bands that cannot be used, and for unequal numbers of frames.
     """
-    names = normalise_classes(classes)
-    for name in names:
-        if name not in labels.type_names or name not in detections.type_names:
-            raise ValueError(f"classes: {name!r} is not among the type_names of the annotations")
+    names = require_same_frames(labels, detections, classes)
     overlaps = overlaps_for(names, own_overlaps)
-    if labels.n_frames != detections.n_frames:
-        raise ValueError(f"labels have {labels.n_frames} frames, detections have {detections.n_frames}")
     if resampling is not None and len(resampling.clusters.of_frame) != labels.n_frames:
         raise ValueError(f"resampling has {len(resampling.clusters.of_frame)} frames, labels have {labels.n_frames}")
     for near, far in distance_bands:
@@ -149,6 +144,17 @@ def evaluate_annotations(
         notes += explain_intervals(result.replicates, names)
     notes += find_doubts(labels, "labels") + find_doubts(detections, "detections")
     return replace(result, by_distance=by_distance, notes=tuple(notes))
+
+
+def require_same_frames(labels: Annotations, detections: Annotations, classes: Sequence[str]) -> tuple[str, ...]:
+    """``classes`` in KITTI's spelling. Raises ValueError for unequal numbers of frames, and for an unknown class."""
+    names = normalise_classes(classes)
+    for name in names:
+        if name not in labels.type_names or name not in detections.type_names:
+            raise ValueError(f"classes: {name!r} is not among the type_names of the annotations")
+    if labels.n_frames != detections.n_frames:
+        raise ValueError(f"labels have {labels.n_frames} frames, detections have {detections.n_frames}")
+    return names
 
 
 @dataclass(frozen=True, eq=False)

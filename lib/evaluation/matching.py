@@ -5,8 +5,8 @@ that frame's detections. So each frame is matched once for each change, and ever
 of them drawn at random, sums the same changes. N ground truths and M detections of all frames, P pairs of them, neither
 OTHER_CLASS, that overlap by more than the minimum.
 
-Of detections with equal scores, or equal overlaps, the one on the earlier line is taken, as in the devkit. That is the
-only influence of the order of lines, and there is none where scores and overlaps differ.
+As in the devkit, ground truths choose in the order of their lines; of detections with equal scores, equal overlaps, or
+that are ignored, the one on the earlier line is taken. Otherwise the order of detections has no influence.
 """
 
 from typing import NamedTuple

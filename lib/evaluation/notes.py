@@ -39,7 +39,7 @@ def explain_figures(
         notes.append(f"{cls}: with so few objects no result can have an AP40 of more than {', '.join(bounds)}")
     found = detections.types == detections.type_names.index(cls)
     if not found.any():
-        notes.append(f"{cls}: there is no detection of this class, so every AP is 0")
+        notes.append(f"{cls}: no detection is of this class, so AP is 0 where ground truth counts")
     elif (detection_states(detections, cls, DIFFICULTIES[-1])[found] == IGNORED).all():
         reason = f"lower than {MIN_HEIGHT[DIFFICULTIES[-1]]} px, or without a 2D box"
         notes.append(f"{cls}: all {found.sum()} detections are ignored: {reason}")

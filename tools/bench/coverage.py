@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="How often 95 % intervals hold the expected AP.")
     parser.add_argument("--detectors", type=int, default=200)
     parser.add_argument("--clusters", type=int, default=45, help="default: 45, the drives of KITTI's val split")
-    parser.add_argument("--replicates", type=int, default=400)
+    parser.add_argument("--replicates", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the shares")
     args = parser.parse_args(argv)
