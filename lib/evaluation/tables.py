@@ -11,6 +11,7 @@ from .protocol import AVERAGES, DIFFICULTIES, DISTINCT, METRIC_TITLES, METRICS, 
 if TYPE_CHECKING:
     from .result import KittiResult
 
+_NOT_DETECTED = "no detection, or none that is valid"  # a note says which
 _TITLES = {"R40": "R40", "R11": "R11", "all": "all points"}
 _WIDTHS = (28, 30)  # [characters] of a title and of a column with intervals: 118 in all
 Cell = Callable[[str, str, str, str, str], str]  # class, metric, difficulty, overlap, recall
@@ -21,7 +22,7 @@ def ap_table(result: KittiResult) -> list[str]:
     lines = []
     for cls in result.classes:
         if cls in result.never_detected:
-            lines += ["", f"{cls:<24}{_explain_missing(result, cls)}"]
+            lines += ["", f"{cls:<24}{_NOT_DETECTED}"]
             continue
         lines += ["", f"{cls:<24}" + "   ".join(f"{_TITLES[recall]:^27}" for recall in AVERAGES).rstrip()]
         lines.append(" " * 24 + "   ".join(_align(DIFFICULTIES, 9) for _ in AVERAGES))
@@ -60,7 +61,7 @@ def _wide_table(result: KittiResult, never_detected: Collection[str], cell: Cell
     lines = []
     for cls in result.classes:
         if cls in never_detected:
-            lines += ["", f"{cls:<24}{_explain_missing(result, cls)}"]
+            lines += ["", f"{cls:<24}{_NOT_DETECTED}"]
             continue
         title, width = _WIDTHS
         lines += ["", f"{cls:<{title}}" + _align(DIFFICULTIES, width)]
@@ -70,11 +71,6 @@ def _wide_table(result: KittiResult, never_detected: Collection[str], cell: Cell
                 cells = [cell(cls, metric, difficulty, overlap, recall) for difficulty in DIFFICULTIES]
                 lines.append(f"{_row_title(result, cls, metric, overlap) + recall:<{title}}" + _align(cells, width))
     return lines
-
-
-def _explain_missing(result: KittiResult, cls: str) -> str:
-    valid = "valid " if result.equal_scores[cls].detections else ""
-    return f"no {valid}detection, so no figures" if valid else "no detection, so AP is 0 where ground truth counts"
 
 
 def _row_title(result: KittiResult, cls: str, metric: str, overlap: str) -> str:
