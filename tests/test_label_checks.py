@@ -168,5 +168,5 @@ def test_a_class_without_a_label_to_evaluate_has_no_figure(tmp_path, monkeypatch
     assert start(root, tmp_path, monkeypatch, *changes) == 0
     said = capsys.readouterr().out
     rows = [row.split()[4:] for row in said.split("\nForklift ")[1].split("\n\n")[0].splitlines() if " > 0." in row]
-    assert len(rows) == 8 and all(row == ["-"] * 6 for row in rows)
+    assert len(rows) == 8 and all(row == ["-"] * 9 for row in rows)
     assert "Forklift: no label is of this class; types found: 'Car' 2" in said

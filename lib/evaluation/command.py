@@ -105,7 +105,7 @@ def write_files(args: argparse.Namespace, evaluation: Evaluation, write: Callabl
     if args.dump is not None:
         write(args.dump, rows.encode())
     if args.json is not None:
-        tree = {"labels": str(args.labels), "results": str(args.results), **result.to_json()}
+        tree = result.to_json()
         if other is not None:
             tree["against"] = {"results": str(args.against), "ap": other.to_json()}
             tree["against"] |= result.differences_to_json(other)
