@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from ..structures import Calibration, Object3d
-from .raster import clip_near, patch_bounds
+from .raster import clip_near
 from .scene import Ground, ImageSize, Marking, Prop, Road, Scene
 from .solids import circle, points
 from .textures import LEVELS, REFERENCE_FOCAL_PX, detail_pyramids, fractal_noise, mip_level
@@ -187,12 +187,13 @@ def _darken(mask: np.ndarray, outline_cam: np.ndarray, calibration: Calibration,
     if len(outline) < 3:
         return
     polygon = np.clip(calibration.project(outline) * 0.5 - 0.25, -20000, 20000)
-    bounds = patch_bounds(polygon, mask, margin=(1, 3))
-    if bounds is None:
+    corners = np.round(polygon * 16).astype(np.int32)
+    x, y, width, height = cv2.boundingRect(corners // 16)
+    left, top = max(x - 1, 0), max(y - 1, 0)
+    right, bottom = min(x + width + 2, mask.shape[1]), min(y + height + 2, mask.shape[0])
+    if right <= left or bottom <= top:
         return
-    left, top, right, bottom = bounds
     patch = np.zeros((bottom - top, right - left), np.uint8)
-    corners = np.round(polygon * 16).astype(np.int32) - np.array([left, top]) * 16
-    cv2.fillConvexPoly(patch, corners, darkness, cv2.LINE_AA, 4)
+    cv2.fillConvexPoly(patch, corners - np.array([left, top]) * 16, darkness, cv2.LINE_AA, 4)
     view = mask[top:bottom, left:right]
     np.maximum(view, patch, out=view)
