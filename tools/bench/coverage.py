@@ -2,12 +2,13 @@
 
     python tools/bench/coverage.py                             # 200 detectors, 45 clusters
     python tools/bench/coverage.py --detectors 40 --json coverage.json
+    python tools/bench/coverage.py --kitti --samples 40        # as many frames in each cluster as in a drive of KITTI
 
 Each detector has its own chances of finding an object and of inventing one, and its own scores; all three differ from
 cluster to cluster, as with the weather and traffic of drives. Its interval comes from one sample of clusters; it is
-computed with these clusters, and with each frame by itself. Two truths are compared with it: the mean AP of 100 other
-samples of the same size, and the AP of all their frames together. They differ, since AP is no mean: of few clusters it
-is a little higher.
+computed with these clusters, and with each frame by itself. Two truths are compared with it: the mean AP of other
+samples of the same size (--samples), and the AP of all their frames together. They differ, since AP is no mean: of few
+clusters it is a little higher.
 """
 
 import argparse
@@ -20,14 +21,15 @@ import numpy as np
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from lib.evaluation import Annotations, Clusters, Resampling, evaluate_annotations
+from lib.evaluation import Annotations, Clusters, Resampling, cluster_frames, evaluate_annotations
 from lib.ops.text_table import text_table
+from lib.structures import read_split
 from lib.system.commands import show_progress
 from lib.system.files import write_json
 
 _RECALLS = ("R40", "all")
-_SAMPLES = 100
 _FRAMES = (4, 16)  # of a cluster
+_KITTI = Path(__file__).resolve().parents[2] / "data" / "KITTI"
 _SPACING = 100.0  # [px] between boxes: each detection can match its own object only
 
 
@@ -37,10 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--detectors", type=int, default=200)
     parser.add_argument("--clusters", type=int, default=45, help="default: 45, the drives of KITTI's val split")
     parser.add_argument("--replicates", type=int, default=1000)
+    parser.add_argument("--samples", type=int, default=100)
+    parser.add_argument("--kitti", action="store_true", help="clusters of the sizes of the val split's 45 drives")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the shares")
     args = parser.parse_args(argv)
-    trials = simulate(args.detectors, args.clusters, args.replicates, args.seed)
+    sizes = kitti_sizes() if args.kitti else None
+    trials = simulate(args.detectors, args.clusters, args.replicates, args.seed, args.samples, sizes)
     bar = show_progress(trials, "simulation", args.detectors, "detector")
     held = np.array(list(bar)).mean(axis=0)
     names = [f"{recall}, {unit}" for unit in ("clusters", "frames") for recall in _RECALLS]
@@ -52,16 +57,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def simulate(n_detectors: int, n_clusters: int, n_replicates: int, seed: int) -> Iterator[np.ndarray]:
-    """For each detector whether the interval holds the truth: (by cluster, by frame; ``_RECALLS``; two truths)."""
+def kitti_sizes() -> np.ndarray:
+    """(45,) frames of each drive of KITTI's val split."""
+    ids = read_split(_KITTI / "ImageSets" / "val.txt")
+    return np.bincount(cluster_frames(ids, _KITTI / "training" / "label_2", _KITTI / "drives.csv").of_frame)
+
+
+def simulate(
+    n_detectors: int,
+    n_clusters: int,
+    n_replicates: int,
+    seed: int,
+    n_samples: int = 100,
+    sizes: np.ndarray | None = None,
+) -> Iterator[np.ndarray]:
+    """For each detector whether the interval holds the truth: (by cluster, by frame; ``_RECALLS``; two truths).
+
+    ``sizes`` (C,): frames of each cluster; None: drawn at random for ``n_clusters``.
+    """
     for number in range(n_detectors):
         rng = np.random.default_rng((seed, number))
         skill, rate, spread = rng.uniform(-0.5, 2.5), rng.uniform(0.2, 2.0), rng.uniform(0.3, 1.2)
         truths = np.stack([
-            np.mean([_ap(rng, n_clusters, skill, rate, spread) for _ in range(_SAMPLES)], axis=0),
-            _ap(rng, _SAMPLES * n_clusters, skill, rate, spread),
+            np.mean([_ap(rng, n_clusters, skill, rate, spread, sizes) for _ in range(n_samples)], axis=0),
+            _ap(rng, n_samples * n_clusters, skill, rate, spread, None if sizes is None else np.tile(sizes, n_samples)),
         ], axis=1)  # fmt: skip
-        labels, detections, of_frame = draw_frames(rng, n_clusters, skill, rate, spread)
+        labels, detections, of_frame = draw_frames(rng, n_clusters, skill, rate, spread, sizes)
         held = []
         for groups in (of_frame, np.arange(len(of_frame))):
             clusters = Clusters(tuple(map(str, range(groups.max() + 1))), groups, "clusters")
@@ -72,18 +93,26 @@ def simulate(n_detectors: int, n_clusters: int, n_replicates: int, seed: int) ->
         yield np.stack(held)
 
 
-def _ap(rng: np.random.Generator, n_clusters: int, skill: float, rate: float, spread: float) -> list[float]:
-    labels, detections, _ = draw_frames(rng, n_clusters, skill, rate, spread)
+def _ap(
+    rng: np.random.Generator, n_clusters: int, skill: float, rate: float, spread: float, sizes: np.ndarray | None
+) -> list[float]:
+    labels, detections, _ = draw_frames(rng, n_clusters, skill, rate, spread, sizes)
     result = evaluate_annotations(labels, detections, ["Car"])
     return [result.ap("Car", "bbox", recall=recall) for recall in _RECALLS]
 
 
 def draw_frames(
-    rng: np.random.Generator, n_clusters: int, skill: float, rate: float, spread: float
+    rng: np.random.Generator,
+    n_clusters: int,
+    skill: float,
+    rate: float,
+    spread: float,
+    sizes: np.ndarray | None = None,
 ) -> tuple[Annotations, Annotations, np.ndarray]:
     """Labels, detections, and the cluster of each frame (F,)."""
-    effects = spread * rng.normal(size=n_clusters)
-    of_frame = np.repeat(np.arange(n_clusters), rng.integers(*_FRAMES, size=n_clusters))
+    effects = spread * rng.normal(size=n_clusters if sizes is None else len(sizes))
+    sizes = rng.integers(*_FRAMES, size=n_clusters) if sizes is None else sizes
+    of_frame = np.repeat(np.arange(len(sizes)), sizes)
     effect = effects[of_frame]
     n_labels = 1 + rng.poisson(3, size=len(of_frame))
     frames = np.repeat(np.arange(len(of_frame)), n_labels)
