@@ -10,7 +10,8 @@ import numpy as np
 from .reading import DRIVES_FILE, read_lines
 
 _HERE = Path(__file__).resolve().parent
-_PLACES = (_HERE / DRIVES_FILE, _HERE.parents[1] / "data" / "KITTI" / DRIVES_FILE)  # of kitti-ap; of the repository
+# of kitti-ap; of the repository, two folders above
+_PLACES = (_HERE / DRIVES_FILE, *(root / "data" / "KITTI" / DRIVES_FILE for root in _HERE.parents[1:2]))
 
 
 @dataclass(frozen=True, eq=False)

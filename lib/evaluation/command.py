@@ -28,7 +28,7 @@ class Evaluation(NamedTuple):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, 2 for bad input, 141 where nobody reads the output."""
+    """Returns the exit status: 0, 2 for bad input, 130 after Ctrl-C, 141 where nobody reads the output."""
     parser = argparse.ArgumentParser(prog="kitti-ap", description="Average precision of KITTI result files.")
     parser.add_argument("--version", action="version", version=__version__)
     add_options(parser)
@@ -37,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         evaluation = evaluate(args)
         write_files(args, evaluation, _write)
         print(to_text(args, evaluation), flush=True)
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more
         return 141

@@ -204,7 +204,7 @@ def _evaluate(
     labels, detections = pairs.labels, pairs.detections
     numbers = labels.n_frames, len(labels.types), len(detections.types)
     equal_scores = {cls: count_equal_scores(detections, pairs.ranks, cls) for cls in classes}
-    return KittiResult(tuple(classes), *numbers, curves, overlaps, equal_scores=equal_scores, replicates=replicates)
+    return KittiResult(tuple(classes), *numbers, curves, equal_scores, overlaps, replicates=replicates)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # of the thread
@@ -249,6 +249,7 @@ def _evaluate_difficulty(
 def match_inputs(
     pairs: PairOverlaps, metric: str, minimum: float, gt_states: np.ndarray, det_states: np.ndarray
 ) -> MatchInputs:
+    """Pairs that overlap by more than ``minimum`` in a metric, of states as in ``ignore_rules`` (N,) and (M,)."""
     labels, detections, overlaps, ranks = pairs.labels, pairs.detections, pairs.overlaps[metric], pairs.ranks
     own_class = (gt_states[pairs.gt_rows] != OTHER_CLASS) & (det_states[pairs.det_rows] != OTHER_CLASS)
     kept = (overlaps > minimum) & own_class

@@ -159,9 +159,14 @@ def _collect_changes(inputs, steps, changes):  # type: ignore[no-untyped-def]
     return count
 
 
+def match_all(inputs: MatchInputs) -> tuple[np.ndarray, np.ndarray]:
+    """Second pass with all detections: (N,) int64 the one of each ground truth, or -1; (M,) bool in a DontCare area."""
+    matches: tuple[np.ndarray, np.ndarray] = _match_all(inputs)
+    return matches
+
+
 @compiled
-def match_all(inputs):  # type: ignore[no-untyped-def]
-    """Second pass with all detections: that of each ground truth (N,), or -1; which lie in DontCare areas (M,)."""
+def _match_all(inputs):  # type: ignore[no-untyped-def]
     match, in_area = np.full(len(inputs.gt_states), -1), np.zeros(len(inputs.ranks), dtype=np.bool_)
     for i in range(len(inputs.gt_states)):
         if inputs.gt_states[i] == DONT_CARE_AREA:

@@ -63,10 +63,10 @@ class KittiResult:
     n_labels: int  # label lines of all frames and types
     n_detections: int  # detections of all frames and types
     curves: Mapping[tuple[str, str, str, str], Curve]  # by (overlap, class, metric but 'aos', difficulty)
+    equal_scores: Mapping[str, EqualScores]  # by class
     overlaps: MinOverlaps = field(default_factory=lambda: OVERLAPS)
     notes: tuple[str, ...] = ()  # why figures are missing, what limits them, and values that look wrong
     by_distance: Mapping[str, KittiResult] = field(default_factory=dict)  # of the distance bands, '0-30' [m of depth]
-    equal_scores: Mapping[str, EqualScores] = field(default_factory=dict)  # by class
     replicates: Replicates | None = None  # of the bootstrap, if there was one
 
     def ap(

@@ -4,8 +4,6 @@ All frames once: the evaluation itself. Any other numbers: a replicate of the bo
 chosen from the scores of its own frames. T <= 41 recall thresholds.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 from .compilation import compiled
@@ -16,33 +14,22 @@ from .result import Curve
 _R40, _R11 = np.array(RECALLS["R40"]), np.array(RECALLS["R11"])
 
 
-class Groups(NamedTuple):
-    """``FrameCounts`` of frames in C groups, which count as often as their group; a NamedTuple for numba."""
-
-    n_valid: np.ndarray  # (C,) int64
-    match_ranks: np.ndarray  # (K,)
-    match_groups: np.ndarray  # (K,) int64
-    ranks: np.ndarray  # (E,)
-    groups: np.ndarray  # (E,) int64
-    changes: np.ndarray  # (E, 4)
-
-
-def group_frames(counts: FrameCounts, groups: np.ndarray) -> Groups:
-    """``groups`` (F,) int64: the group of each frame, 0 .. C - 1."""
-    n_valid = np.bincount(groups, counts.n_valid).astype(np.int64)
-    return Groups(
-        n_valid, counts.match_ranks, groups[counts.match_frames], counts.ranks, groups[counts.frames], counts.changes
+def group_frames(counts: FrameCounts, groups: np.ndarray) -> FrameCounts:
+    """The same counts with groups in the place of frames; ``groups`` (F,) int64: that of each frame, 0 .. C - 1."""
+    return counts._replace(
+        n_valid=np.bincount(groups, counts.n_valid).astype(np.int64),
+        match_frames=groups[counts.match_frames],
+        frames=groups[counts.frames],
     )
 
 
 def sample_curve(counts: FrameCounts, scores: np.ndarray, n_detections: int, with_orientation: bool) -> Curve:
     """The curve of all frames; ``scores``: see ``ScoreRanks``."""
-    groups = group_frames(counts, np.zeros(len(counts.n_valid), dtype=np.int64))
-    ranks, at = np.empty(N_SAMPLES, dtype=np.int64), np.zeros((N_SAMPLES, 4))
-    areas = np.zeros(2)
-    number = _sample(groups, np.ones(1, dtype=np.int32), ranks, at, areas, np.empty((2, len(groups.ranks) + 1, 2)))
+    once = np.ones(len(counts.n_valid), dtype=np.int32)
+    ranks, at, areas = np.empty(N_SAMPLES, dtype=np.int64), np.zeros((N_SAMPLES, 4)), np.zeros(2)
+    number = _sample(counts, once, ranks, at, areas, np.empty((2, len(counts.ranks) + 1, 2)))
     tp, fp, hit, _ = at[:number].T
-    n_valid = int(groups.n_valid[0])
+    n_valid = int(counts.n_valid.sum())
     return Curve(
         n_ground_truth=n_valid,
         n_detections=n_detections,
@@ -57,25 +44,25 @@ def sample_curve(counts: FrameCounts, scores: np.ndarray, n_detections: int, wit
     )
 
 
-def resample(groups: Groups, weights: np.ndarray) -> np.ndarray:
+def resample(counts: FrameCounts, weights: np.ndarray) -> np.ndarray:
     """Average precisions in percent of R replicates, (2, len(AVERAGES), R): of precision and of orientation.
 
-    ``weights`` (R, C) int32: how often each group counts. NaN where no ground truth counts.
+    ``weights`` (R, C) int32: how often each group counts, see :func:`group_frames`. NaN where no ground truth counts.
     """
     figures = np.empty((2, len(AVERAGES), len(weights)))
-    _resample(groups, weights, _R40, _R11, figures)
+    _resample(counts, weights, _R40, _R11, figures)
     return figures
 
 
 @compiled
-def _resample(groups, weights, r40, r11, figures):  # type: ignore[no-untyped-def]
+def _resample(counts, weights, r40, r11, figures):  # type: ignore[no-untyped-def]
     ranks, at = np.empty(N_SAMPLES, dtype=np.int64), np.zeros((N_SAMPLES, 4))
-    areas, hulls = np.zeros(2), np.empty((2, len(groups.ranks) + 1, 2))
+    areas, hulls = np.zeros(2), np.empty((2, len(counts.ranks) + 1, 2))
     for r in range(len(weights)):
-        if (weights[r] * groups.n_valid).sum() == 0:
+        if (weights[r] * counts.n_valid).sum() == 0:
             figures[:, :, r] = np.nan
             continue
-        number = _sample(groups, weights[r], ranks, at, areas, hulls)
+        number = _sample(counts, weights[r], ranks, at, areas, hulls)
         for kind in range(2):
             values = _interpolate(at, number, 3 * kind)
             figures[kind, 0, r] = 100.0 * np.mean(values[r40])
@@ -84,28 +71,28 @@ def _resample(groups, weights, r40, r11, figures):  # type: ignore[no-untyped-de
 
 
 @compiled
-def _sample(groups, weights, ranks, at, areas, hulls):  # type: ignore[no-untyped-def]
+def _sample(counts, weights, ranks, at, areas, hulls):  # type: ignore[no-untyped-def]
     """Write the recall thresholds into ``ranks`` (41,), the counts at each into ``at`` (41, 4), and the areas under
     interpolated precision and orientation similarity over recall into ``areas`` (2,); return the number of thresholds.
 
     ``hulls`` (2, E + 1, 2) is scratch.
     """
-    n_valid = (weights * groups.n_valid).sum()
-    number, t = _choose_thresholds(groups, weights, n_valid, ranks), 0
+    n_valid = (weights * counts.n_valid).sum()
+    number, t = _choose_thresholds(counts, weights, n_valid, ranks), 0
     n_hull, last_hull, e = 0, 0, 0
     tp, fp, hit, similarity = 0.0, 0.0, 0.0, 0.0
-    while e < len(groups.ranks):
-        rank, earlier = groups.ranks[e], (tp, fp, hit, similarity)
+    while e < len(counts.ranks):
+        rank, earlier = counts.ranks[e], (tp, fp, hit, similarity)
         while t < number and ranks[t] < rank:
             at[t, 0], at[t, 1], at[t, 2], at[t, 3] = tp, fp, hit, similarity
             t += 1
-        while e < len(groups.ranks) and groups.ranks[e] == rank:
-            weight = weights[groups.groups[e]]
+        while e < len(counts.ranks) and counts.ranks[e] == rank:
+            weight = weights[counts.frames[e]]
             if weight:
-                tp += weight * groups.changes[e, 0]
-                fp += weight * groups.changes[e, 1]
-                hit += weight * groups.changes[e, 2]
-                similarity += weight * groups.changes[e, 3]
+                tp += weight * counts.changes[e, 0]
+                fp += weight * counts.changes[e, 1]
+                hit += weight * counts.changes[e, 2]
+                similarity += weight * counts.changes[e, 3]
             e += 1
         # where only false positives are added, precision at this recall is lower than before
         only_wrong = tp == earlier[0] and fp >= earlier[1] and hit == earlier[2] and similarity == earlier[3]
@@ -121,20 +108,20 @@ def _sample(groups, weights, ranks, at, areas, hulls):  # type: ignore[no-untype
 
 
 @compiled
-def _choose_thresholds(groups, weights, n_valid, ranks):  # type: ignore[no-untyped-def]
+def _choose_thresholds(counts, weights, n_valid, ranks):  # type: ignore[no-untyped-def]
     """Write those of the matches' ranks whose recall is nearest to 0, 1/40, 2/40, ..; return their number."""
     total = 0
-    for group in groups.match_groups:
-        total += weights[group]
+    for frame in counts.match_frames:
+        total += weights[frame]
     count, k, wanted = 0, 0, 0.0
-    for m in range(len(groups.match_ranks)):
-        for _ in range(weights[groups.match_groups[m]]):
+    for m in range(len(counts.match_ranks)):
+        for _ in range(weights[counts.match_frames[m]]):
             k += 1
             recall = k / n_valid
             next_recall = (k + 1) / n_valid if k < total else recall
             if k < total and next_recall - wanted < wanted - recall:
                 continue
-            ranks[count] = groups.match_ranks[m]
+            ranks[count] = counts.match_ranks[m]
             count += 1
             wanted += 1.0 / (N_SAMPLES - 1.0)  # summed as in the devkit: 1/40 is not exact
     return count
