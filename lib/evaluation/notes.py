@@ -66,7 +66,7 @@ def explain_intervals(replicates: Replicates, classes: Iterable[str]) -> list[st
         found = {name: replicates.interval(("official", cls, "bbox", name, "R40")).replicates for name in DIFFICULTIES}
         few = [f"{n} at {name}" for name, n in found.items() if 0 < n < number]
         if few:
-            notes.append(f"{cls}: of {number} replicates only {', '.join(few)} have an AP, and an interval is theirs")
+            notes.append(f"{cls}: only some of {number} replicates have an AP, so intervals come from {', '.join(few)}")
     return notes
 
 
