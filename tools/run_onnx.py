@@ -41,9 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", required=True, type=Path, metavar="M.onnx")
     parser.add_argument("--input", required=True, type=Path, metavar="PATH", help="an image, or a folder of them")
     camera = parser.add_mutually_exclusive_group(required=True)
-    camera.add_argument(
-        "--calib", type=Path, metavar="PATH", help="KITTI calibration: one file for all, or a folder of <image>.txt"
-    )
+    camera.add_argument("--calib", type=Path, metavar="PATH", help="a KITTI calibration, or a folder of <image>.txt")
     camera.add_argument("--p2", nargs=12, type=float, metavar="N", help="projection matrix of all images, row by row")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for <image>.txt")
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="default: 1")
@@ -80,8 +78,7 @@ def run(args: argparse.Namespace) -> int:
     started = last_message = time.perf_counter()
     texts: list[str] = []
     for k in range(0, len(images), args.batch_size):
-        end = k + args.batch_size
-        texts += detect(model, images[k:end], cameras[k:end], threshold)
+        texts += detect(model, images[k : k + args.batch_size], cameras[k : k + args.batch_size], threshold)
         if time.perf_counter() - last_message > 10:
             last_message = time.perf_counter()
             print(f"{len(texts)} of {len(images)} images", flush=True)
@@ -138,8 +135,7 @@ def load_model(path: Path) -> Model:
         values = {name: json.loads(text) for name, text in metadata.items()}
         if values["format"] != FORMAT:
             raise ValueError
-        width, height = values["resolution"]
-        official = values["map_to_image"] == "official"
+        (width, height), official = values["resolution"], values["map_to_image"] == "official"
         return Model(session, values["class_names"], (width, height), values["threshold"], official)
     except (KeyError, ValueError):
         raise ValueError(f"{path}: not written by tools/export_onnx.py: its metadata lack {FORMAT!r}") from None
@@ -273,8 +269,12 @@ def to_network_input(image: np.ndarray, resolution: tuple[int, int]) -> np.ndarr
     shift_y = resolution[1] / 2 - scale * height / 2
     # OpenCV's coordinates are 0 at the centre of the first pixel
     inverse = np.array([[1 / scale, 0, 0.5 / scale - 0.5], [0, 1 / scale, (0.5 - shift_y) / scale - 0.5]])
-    warped = cv2.warpAffine(image, inverse, resolution, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    return cv2.cvtColor(warped, cv2.COLOR_BGR2RGB)
+    # PIL's values, as in training: cut off, not rounded (of 16 bits the lowest is), no black mixed in at the border
+    flags, pixels = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, image.astype(np.uint16) << 8
+    warped = cv2.warpAffine(pixels, inverse, resolution, flags=flags, borderMode=cv2.BORDER_REPLICATE) >> 8
+    rows = np.floor((np.arange(resolution[1]) + 0.5 - shift_y) / scale)
+    warped[(rows < 0) | (rows >= height)] = 0
+    return cv2.cvtColor(warped.astype(np.uint8), cv2.COLOR_BGR2RGB)
 
 
 def result_line(class_names: Sequence[str], values: dict[str, Any]) -> str:

@@ -73,19 +73,24 @@ class Augmentation:
         return replace(obj, bbox_img=(width - x2, y1, width - x1, y2), alpha=alpha, rotation_y=rotation_y)
 
     def image(self, image: np.ndarray, resolution: tuple[int, int]) -> np.ndarray:
-        """(H, W, 3) uint8 -> network input (h, w, 3) uint8, bilinear, black outside the image."""
+        """(H, W, 3) uint8 -> network input (h, w, 3) uint8, bilinear, black outside the image.
+
+        As PIL's affine transform, which the official code uses: values are cut off, not rounded, and no black is mixed
+        in at the border of the image. Of real frames 99.8 % of the values are equal, the others differ by 1.
+        """
         to_input = self.to_input(resolution)
-        inverse = np.zeros((2, 3))
+        scale, (shift_x, shift_y) = to_input.scale, (to_input.shift_x, to_input.shift_y)
         # the origin is a pixel's centre in OpenCV, a pixel's corner in ScaleShift
-        inverse[0] = 1 / to_input.scale, 0, (0.5 - to_input.shift_x) / to_input.scale - 0.5
-        inverse[1] = 0, 1 / to_input.scale, (0.5 - to_input.shift_y) / to_input.scale - 0.5
-        if self.flip:
-            inverse[0] = -inverse[0]
-            inverse[0, 2] += image.shape[1] - 1
-        # OpenCV warps four channels faster than three, to the same values (tools/bench/samples.py)
-        four = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
-        four = cv2.warpAffine(four, inverse, resolution, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-        return cv2.cvtColor(four, cv2.COLOR_RGBA2RGB)
+        offset_x, offset_y = (0.5 - shift_x) / scale - 0.5, (0.5 - shift_y) / scale - 0.5
+        inverse = np.array([[1 / scale, 0, offset_x], [0, 1 / scale, offset_y]])
+        # OpenCV rounds the lowest of 16 bits. It warps four channels faster than three (tools/bench/samples.py).
+        four = cv2.cvtColor(image[:, ::-1] if self.flip else image, cv2.COLOR_RGB2RGBA).astype(np.uint16) << 8
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        four = cv2.warpAffine(four, inverse, resolution, flags=flags, borderMode=cv2.BORDER_REPLICATE) >> 8
+        warped = cv2.cvtColor(four.astype(np.uint8), cv2.COLOR_RGBA2RGB)
+        warped[~source_index(resolution[1], scale, shift_y, image.shape[0])[1]] = 0
+        warped[:, ~source_index(resolution[0], scale, shift_x, image.shape[1])[1]] = 0
+        return warped
 
     def depth_map(self, depth_map: np.ndarray, resolution: tuple[int, int], stride: int) -> np.ndarray:
         """Depth map (H, W) float32 [m] -> (h / stride, w / stride) float32, for a network input of (w, h).
