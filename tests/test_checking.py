@@ -1,6 +1,7 @@
 """tools/check_dataset.py: planted faults are found, each by its kind, file and line; sound data has none."""
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -8,10 +9,12 @@ import struct
 import time
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 
 import make_obj_depth
+from lib.preparation import originals
 from lib.preparation.file_checks import check_calibration, check_label
 from tests.conftest import CALIB, LABELS, SHARED_KITTI
 from tools import check_dataset, make_synthetic_kitti
@@ -38,6 +41,37 @@ def check(tree, *arguments):
 def test_a_sound_tree_has_no_faults(tree, capsys):
     assert check(tree) == (0, [])
     assert "6 frames checked" in capsys.readouterr().out
+
+
+def test_the_originals_are_told_from_other_images(tree, tmp_path, monkeypatch, capsys):
+    images = tree / "training/image_2"
+    digits = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in sorted(images.iterdir())}
+    table = tmp_path / "drives.csv"
+    rows = [f"{name},drive,0,{value}" for name, value in (digits | {"007480": "0" * 16}).items()]
+    table.write_text("\n".join(["id,drive,raw_frame,image_2_sha256_16", *rows]))
+    monkeypatch.setattr(originals, "CHECKSUMS", table)
+    assert check(tree, "--split", "val", "--verify") == (0, [])
+    assert "2 of KITTI's 5 training images: 2 are the originals, 0 differ, 0 are missing" in capsys.readouterr().out
+    cv2.imwrite(str(images / "000001.png"), cv2.imread(str(images / "000001.png")), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    missing = ("KITTI's image is missing", "training/image_2/007480.png", 0)
+    assert check(tree) == (0, [])  # the same pixels: only a checksum finds it
+    assert check(tree, "--verify") == (1, [("not KITTI's image", IMAGE, 0), missing])
+    assert "5 of KITTI's 5 training images: 3 are the originals, 1 differ, 1 are missing" in capsys.readouterr().out
+    (tree / "ImageSets/own.txt").write_text("000001\n000003\n")
+    table.write_text("\n".join(["id,drive,raw_frame,image_2_sha256_16", *rows[:2]]))
+    assert check(tree, "--verify", "--split", "own") == (1, [("not KITTI's image", IMAGE, 0)])
+    assert "0 are the originals, 1 differ, 0 are missing; 1 other frames" in capsys.readouterr().out
+
+
+@pytest.mark.kitti
+def test_real_images_are_the_originals(real_frames, tmp_path, capsys):
+    (tmp_path / "training").symlink_to(real_frames / "training")
+    (tmp_path / "ImageSets").mkdir()
+    ids = sorted(path.stem for path in (real_frames / "training/image_2").iterdir())
+    (tmp_path / "ImageSets/own.txt").write_text("\n".join(ids))
+    _, faults = check(tmp_path, "--verify", "--split", "own")
+    assert [fault for fault in faults if "image" in fault[0]] == []
+    assert "8 of KITTI's 7481 training images: 8 are the originals, 0 differ, 0" in capsys.readouterr().out
 
 
 def test_a_rendered_set_has_no_faults(tmp_path):

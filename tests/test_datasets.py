@@ -1,10 +1,13 @@
 """Files of a data set: splits, images, calibrations, labels and depth maps are read, and broken ones are named."""
 
+import csv
 import hashlib
 import subprocess
 import sys
+import tarfile
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,7 +15,7 @@ import pytest
 
 from lib.config import Config, Dataset, General
 from lib.datasets import build_dataset, images
-from lib.datasets.images import read_image, read_image_header
+from lib.datasets.images import IMAGE_SUFFIXES, read_image, read_image_header
 from lib.datasets.kitti import KITTI
 from lib.datasets.object_depth import paint_object_depth, read_object_depth, write_object_depth
 from lib.structures import Object3d, read_split
@@ -27,6 +30,52 @@ def test_image_sets_have_the_official_checksums():
     assert digest["val"] == "6e2394d97c866c3af1ffb049f828abdf3d5b707d9575d16885fd0de87b72b0c8"
     lengths = {name: len(read_split(folder / f"{name}.txt")) for name in ("train", "val", "trainval", "test")}
     assert lengths == {"train": 3712, "val": 3769, "trainval": 7481, "test": 7518}
+    # the 268 frames of docs/fidelity.md, no drive in both lists
+    drives = {row["id"]: row["drive"] for row in kitti_frames()}
+    small = {name: read_split(folder / f"small_{name}.txt") for name in ("train", "val")}
+    assert {name: len(ids) for name, ids in small.items()} == {"train": 166, "val": 102}
+    assert all(set(ids) <= set(read_split(folder / f"{name}.txt")) for name, ids in small.items())
+    found = {name: {drives[frame] for frame in ids} for name, ids in small.items()}
+    assert (len(found["train"]), len(found["val"])) == (29, 20) and not found["train"] & found["val"]
+
+
+def kitti_frames():
+    with (PROJECT / "data" / "KITTI" / "drives.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+IMAGE_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+KITTI_SIZES = {(1242, 375), (1224, 370), (1238, 374), (1241, 376)}
+
+
+def kitti_content(path, checksums):
+    """Why a file may not be in the repository, by KITTI's licence; None if it may."""
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest()[:16] in checksums:
+        return "KITTI's image"
+    if content.startswith(IMAGE_STARTS) and read_image_header(path).size in KITTI_SIZES:
+        return "an image of KITTI's size"
+    if path.suffix in (".pth", ".safetensors", ".onnx", ".mp4", ".zip"):
+        return "weights, a video or an archive"
+    if path.suffix == ".xz":
+        with tarfile.open(path) as tar:
+            return next((f"with {name}" for name in tar.getnames() if Path(name).suffix in IMAGE_SUFFIXES), None)
+    return None
+
+
+def test_no_image_of_kitti_is_in_the_repository(tiny_kitti):
+    if not (PROJECT / ".git").exists():
+        pytest.skip("this is not a git checkout, so the files of the repository are not known")
+    command = ["git", "ls-files", "-coz", "--exclude-standard"]
+    files = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    checksums = {row["image_2_sha256_16"] for row in kitti_frames()}
+    assert len(checksums) == 7481
+    paths = [PROJECT / name for name in files.split("\0") if (PROJECT / name).is_file()]
+    assert len(paths) > 300
+    assert {path: why for path in paths if (why := kitti_content(path, checksums))} == {}
+    planted = tiny_kitti / "training/image_2/000000.png"
+    assert kitti_content(planted, checksums) == "an image of KITTI's size"
+    assert kitti_content(planted, {hashlib.sha256(planted.read_bytes()).hexdigest()[:16]}) == "KITTI's image"
 
 
 def test_frames_are_read(tiny_kitti):

@@ -31,17 +31,21 @@ def rule_for_weights(name, shape):
     return normal * np.sqrt(2 / np.prod(shape[1:]))
 
 
-@pytest.fixture(scope="module")
-def official_model():
-    model = build_model(DDML).eval()
+def fill_by_rule(module):
+    """Give a module the weights of the rule."""
     state = {
         name: torch.tensor(0)
         if name.endswith("num_batches_tracked")
         else torch.from_numpy(rule_for_weights(name, tuple(value.shape)).astype(np.float32))
-        for name, value in model.state_dict().items()
+        for name, value in module.state_dict().items()
     }
-    model.load_state_dict(state)
-    return model
+    module.load_state_dict(state)
+    return module.eval()
+
+
+@pytest.fixture(scope="module")
+def official_model():
+    return fill_by_rule(build_model(DDML))
 
 
 def test_names_shapes_and_order_are_those_of_official_checkpoints():
@@ -49,6 +53,21 @@ def test_names_shapes_and_order_are_those_of_official_checkpoints():
     official = [tuple(line.split("\t")) for line in (DATA / "state_dict.tsv").read_text().splitlines()]
     assert len(official) == 346
     assert own == official
+
+
+@pytest.mark.parametrize("name", [name for name, size in SIZES.items() if size.sha256_prefix])
+def test_features_are_those_of_timm(name):
+    timm = pytest.importorskip("timm", reason="timm, an independent DLA with the same names of weights, is not here")
+    own = fill_by_rule(build_dla(name))
+    theirs = timm.create_model(name, pretrained=False, features_only=True)
+    unused = theirs.load_state_dict(own.state_dict(), strict=False)
+    assert not unused.missing_keys
+    assert all(key.startswith(("fc.", *own.unused_parameters())) for key in unused.unexpected_keys)
+    images = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 3, 64, 96)).astype(np.float32))
+    with torch.no_grad():
+        expected, features = theirs.eval()(images)[-4:], own(images)
+    for theirs_map, own_map in zip(expected, features, strict=True):
+        assert own_map.std() > 0.1 and (own_map - theirs_map).abs().max() <= 1e-5 * own_map.abs().max()
 
 
 def test_forward_is_the_official_one(official_model):

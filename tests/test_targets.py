@@ -111,8 +111,8 @@ def difference_to_pil(image, seed):
         step = Augmentation.sample(np.random.default_rng((seed, flip)), size, flip, crop, 0.4, 0.1)
         to_net = step.to_input(resolution)
         zoom, x, y = 1 / to_net.scale, -to_net.shift_x / to_net.scale, -to_net.shift_y / to_net.scale
-        source = Image.fromarray(image[:, ::-1] if flip else image)
-        expected = source.transform(resolution, Image.Transform.AFFINE, (zoom, 0, x, 0, zoom, y), Image.Resampling.BILINEAR)
+        source, inverse = Image.fromarray(image[:, ::-1] if flip else image), (zoom, 0, x, 0, zoom, y)
+        expected = source.transform(resolution, Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR)
         found.append(step.image(image, resolution).astype(int) - np.asarray(expected))
     return np.concatenate([difference.ravel() for difference in found])
 

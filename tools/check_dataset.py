@@ -3,7 +3,8 @@
 
 Checked are the lists of frames, images (decoded), calibrations, labels, also their columns against each other, and
 object-wise depth maps where there are some (painted again and compared). A table for each split counts the labels that
-training uses, and the others by reason. Exit status: 0 nothing is wrong, 1 something is, 2 the check could not be made.
+training uses, and the others by reason. --verify compares the training images with KITTI's originals, by checksum.
+Exit status: 0 nothing is wrong, 1 something is, 2 the check could not be made.
 """
 
 import argparse
@@ -23,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, 1 where something is wrong, 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataroot", required=True, metavar="DIR", help="KITTI folder (ImageSets/, training/)")
-    parser.add_argument("--split", choices=SPLITS, help="default: all that ImageSets/ lists")
+    parser.add_argument("--split", metavar="NAME", help=f"a list in ImageSets; default: {', '.join(SPLITS)}")
+    parser.add_argument("--verify", action="store_true", help="are the training images KITTI's originals?")
     parser.add_argument("--show", type=_count, default=10, metavar="N", help="faults to list of each kind; 0: all")
     parser.add_argument("--types", nargs="+", default=[], metavar="NAME", help="own types, besides KITTI's")
     parser.add_argument("--config", metavar="YAML", help="count labels by its classes and limits; default: official")
@@ -34,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = (*CLASS_NAMES, *args.types)
         config = load_config(args.config).dataset if args.config else Dataset(class_names=names, writelist=names)
         train_split = config.train_split if args.config else None
-        result = check_dataset(Path(args.dataroot), config, args.split, train_split)
+        result = check_dataset(Path(args.dataroot), config, args.split, train_split, args.verify)
         print(result.report(args.show))
         if args.json:
             write_json(args.json, [{**vars(fault), "path": str(fault.path)} for fault in result.faults])

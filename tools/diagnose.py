@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--checkpoint", metavar="C.pth", help="weights; also looked for in the run's folder")
     parser.add_argument("--ceiling", action="store_true", help="diagnose the representation instead of a network")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for tables and plots")
-    parser.add_argument("--split", choices=("train", "val", "trainval", "test"), help="default: tester.split")
+    parser.add_argument("--split", metavar="NAME", help="a list in ImageSets; default: tester.split")
     parser.add_argument("--max-frames", type=int, default=0, metavar="N", help="only the first N frames of the split")
     parser.add_argument("--labels", type=Path, metavar="DIR", help="with --ceiling: label files instead of dataroot's")
     parser.add_argument("--calib", type=Path, metavar="DIR", help="with --labels: calibrations")

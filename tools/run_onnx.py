@@ -271,10 +271,10 @@ def to_network_input(image: np.ndarray, resolution: tuple[int, int]) -> np.ndarr
     inverse = np.array([[1 / scale, 0, 0.5 / scale - 0.5], [0, 1 / scale, (0.5 - shift_y) / scale - 0.5]])
     # PIL's values, as in training: cut off, not rounded (of 16 bits the lowest is), no black mixed in at the border
     flags, pixels = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, image.astype(np.uint16) << 8
-    warped = cv2.warpAffine(pixels, inverse, resolution, flags=flags, borderMode=cv2.BORDER_REPLICATE) >> 8
+    warped = cv2.warpAffine(pixels, inverse, resolution, flags=flags, borderMode=cv2.BORDER_REPLICATE)
     rows = np.floor((np.arange(resolution[1]) + 0.5 - shift_y) / scale)
     warped[(rows < 0) | (rows >= height)] = 0
-    return cv2.cvtColor(warped.astype(np.uint8), cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(np.right_shift(warped, 8).astype(np.uint8), cv2.COLOR_BGR2RGB)
 
 
 def result_line(class_names: Sequence[str], values: dict[str, Any]) -> str:

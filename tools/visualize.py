@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--dataroot", required=True, metavar="DIR", help="KITTI folder (ImageSets/, training/)")
     parser.add_argument("--results", type=Path, metavar="DIR", help="result files, <frame id>.txt; default: none")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the images, <frame id>.png")
-    parser.add_argument("--split", default="val", choices=("train", "val", "trainval", "test"), help="default: val")
+    parser.add_argument("--split", default="val", metavar="NAME", help="a list in ImageSets; default: val")
     parser.add_argument("--ids", nargs="+", metavar="ID", help="default: the first --count frames of the split")
     parser.add_argument("--count", type=int, default=8, metavar="N", help="default: 8")
     parser.add_argument("--min-score", type=float, default=0.0, metavar="S", help="lowest score drawn; default: 0")

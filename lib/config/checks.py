@@ -1,6 +1,7 @@
 """Checks of single values. The error names the key, the value and what is accepted."""
 
 import difflib
+import re
 import reprlib
 from collections.abc import Sequence
 
@@ -26,6 +27,11 @@ def require_one_of(key: str, value: str, accepted: Sequence[str]) -> None:
         near = difflib.get_close_matches(value, accepted, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"{key} must be one of {', '.join(accepted)}, got {shown(value)}{hint}")
+
+
+def require_split(key: str, value: str) -> None:
+    """Raise ValueError unless ``value`` can be the name of a list in ImageSets."""
+    require(re.fullmatch(r"[\w-]+", value) is not None, key, value, "the name of a list in ImageSets/, without .txt")
 
 
 def require_minimum(section: str, values: object, **minimum: float) -> None:

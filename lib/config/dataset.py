@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from ..evaluation.reading import canonical_names
-from .checks import require, require_minimum, require_one_of
+from .checks import require, require_minimum, require_one_of, require_split
 
 CLASS_NAMES = ("Pedestrian", "Car", "Cyclist")
 """Default classes, in the order of the heatmap channels of official checkpoints."""
@@ -27,7 +27,7 @@ class Dataset:
     num_workers: int = 4
     """loader processes, shared between the ranks; 0 loads in the training process itself"""
     train_split: str = "train"
-    """'train', 'trainval' or 'val': trains on the frames of ImageSets/<train_split>.txt"""
+    """'train', 'trainval' or another list of frames with labels: trains on those of ImageSets/<train_split>.txt"""
     resolution: tuple[int, int] = (1280, 384)
     """network input [width, height] in pixels, multiples of 32"""
     use_3d_center: bool = True
@@ -78,7 +78,8 @@ class Dataset:
         require(1 <= self.max_objects <= 10_000, "dataset.max_objects", self.max_objects, "in 1..10000")
         require(self.min_depth > 0, "dataset.min_depth", self.min_depth, "> 0")
         require(self.max_depth > self.min_depth, "dataset.max_depth", self.max_depth, f"> min_depth ({self.min_depth})")
-        require_one_of("dataset.train_split", self.train_split, ("train", "trainval", "val"))
+        require_split("dataset.train_split", self.train_split)
+        require(self.train_split != "test", "dataset.train_split", "test", "a list of frames with labels")
         fits = len(self.resolution) == 2 and all(v >= 32 and v % 32 == 0 for v in self.resolution)
         require(fits, "dataset.resolution", list(self.resolution), "[width, height], both multiples of 32")
         require_one_of("dataset.bbox2d_type", self.bbox2d_type, ("anno", "proj"))

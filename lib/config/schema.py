@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field, replace
 
 from ..evaluation.reading import canonical_names
-from .checks import require, require_minimum, require_one_of
+from .checks import require, require_minimum, require_one_of, require_split
 from .dataset import CLASS_NAMES, Dataset
 
 
@@ -151,7 +151,7 @@ class Tester:
     'official' where the two ratios differ by less than 1 % (KITTI at 1280 x 384), else 'exact'"""
 
     def __post_init__(self) -> None:
-        require_one_of("tester.split", self.split, ("train", "val", "trainval", "test"))
+        require_split("tester.split", self.split)
         require_one_of("tester.map_to_image", self.map_to_image, ("auto", "official", "exact"))
         require_one_of("tester.mode", self.mode, ("single", "all"))
         require(0 <= self.threshold <= 1, "tester.threshold", self.threshold, "in [0, 1]")

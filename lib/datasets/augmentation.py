@@ -86,8 +86,8 @@ class Augmentation:
         # OpenCV rounds the lowest of 16 bits. It warps four channels faster than three (tools/bench/samples.py).
         four = cv2.cvtColor(image[:, ::-1] if self.flip else image, cv2.COLOR_RGB2RGBA).astype(np.uint16) << 8
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        four = cv2.warpAffine(four, inverse, resolution, flags=flags, borderMode=cv2.BORDER_REPLICATE) >> 8
-        warped = cv2.cvtColor(four.astype(np.uint8), cv2.COLOR_RGBA2RGB)
+        warped = cv2.warpAffine(four, inverse, resolution, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        warped = cv2.cvtColor(np.right_shift(warped, 8).astype(np.uint8), cv2.COLOR_RGBA2RGB)
         warped[~source_index(resolution[1], scale, shift_y, image.shape[0])[1]] = 0
         warped[:, ~source_index(resolution[0], scale, shift_x, image.shape[1])[1]] = 0
         return warped

@@ -55,7 +55,7 @@ class KITTI:
 
     Args:
         root: folder with ``ImageSets``, and ``training`` / ``testing`` or MonoDLE's ``object/training`` / ..
-        split: 'train', 'val', 'trainval' or 'test'; 'test' has no labels.
+        split: 'train', 'val' or another list in ImageSets; 'test' has no labels.
         obj_depth_folder: 'obj_depth' or 'obj_depth_all': frames have the object-wise depth maps of that folder.
         paint_obj_depth: paint these maps from the labels instead of reading files.
         cache: keep decoded images in memory (see ``ImageCache``).

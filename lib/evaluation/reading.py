@@ -61,7 +61,8 @@ def scan_split(path: str | Path) -> tuple[dict[str, int], list[SplitFault]]:
     """Line number of each frame id, in file order, and all faults. Raises FileNotFoundError."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such split file")
+        lists = ", ".join(sorted(other.stem for other in path.parent.glob("*.txt")))
+        raise FileNotFoundError(f"{path}: no such split file" + f"; this folder has {lists}" * bool(lists))
     ids: dict[str, int] = {}
     faults: list[SplitFault] = []
     try:

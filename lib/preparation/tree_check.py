@@ -18,8 +18,9 @@ from ..system.machine import available_cores
 from ..system.threads import map_ahead
 from .census import TRAINED, take_census
 from .file_checks import Fault, check_calibration, check_depth_map, check_image, check_label, check_overlap, check_split
+from .originals import compare_with_originals
 
-SPLITS = ("train", "val", "trainval", "test")
+SPLITS = ("train", "val", "trainval", "test")  # checked where no split is chosen
 TRAINING_SPLITS = ("train", "trainval")
 
 
@@ -47,19 +48,21 @@ class DatasetCheck:
 
 
 def check_dataset(
-    root: Path, config: Dataset, split: str | None = None, train_split: str | None = None
+    root: Path, config: Dataset, split: str | None = None, train_split: str | None = None, verify: bool = False
 ) -> DatasetCheck:
     """Check the split files and every file of their frames, in threads, with a progress bar.
 
     ``config``: its class names are accepted types besides KITTI's; its writelist and limits decide what is counted.
-    ``split``: one of ``SPLITS``; None: all that there are. Then a test split without its images is left out.
-    ``train_split``: the split in which every class of the writelist must have an object to train on.
+    ``split``: a list in ImageSets; None: ``train_split`` and all of ``SPLITS`` that there are. Then a test split
+    without its images is left out. ``train_split``: in it every class of the writelist must have an object to train on.
+    ``verify``: compare the training images of ``split``, by default all, with KITTI's originals.
     Raises FileNotFoundError where there is no tree in KITTI's layout.
     """
     lists = root / "ImageSets"
     if not lists.is_dir():
         raise FileNotFoundError(f"{lists}: no such folder; expected KITTI's layout (ImageSets/, training/, testing/)")
-    splits = [split] if split else [name for name in SPLITS if (lists / f"{name}.txt").exists()]
+    names = dict.fromkeys((*SPLITS, *filter(None, [train_split])))
+    splits = [split] if split else [name for name in names if (lists / f"{name}.txt").exists()]
     if not splits:
         raise FileNotFoundError(f"{lists}: none of {', '.join(f'{name}.txt' for name in SPLITS)}")
     result = DatasetCheck([], 0)
@@ -93,6 +96,10 @@ def check_dataset(
             images = {frame_id: labelled_images[frame_id] for frame_id in labelled}
             labels_dir = find_label_dir(find_data_dir(root, "training"))
             _check_labels_together(result, name, labels_dir, images, config, name == train_split)
+    if verify:
+        found, counts = compare_with_originals(root, ids[split].keys() if split else None)
+        result.faults += found
+        result.notes.append(counts)
     return result
 
 

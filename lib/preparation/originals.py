@@ -1,0 +1,51 @@
+"""Compare the training images of a copy of KITTI with the originals, by SHA-256."""
+
+import csv
+import hashlib
+from collections import Counter
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
+
+from ..config.paths import PROJECT_ROOT
+from ..datasets.images import find_image
+from ..datasets.kitti import find_data_dir
+from ..structures import DRIVES_FILE
+from ..system.commands import show_progress
+from ..system.machine import available_cores
+from ..system.threads import map_ahead
+from .file_checks import Fault
+
+DIFFERENT, MISSING = "not KITTI's image", "KITTI's image is missing"
+CHECKSUMS = PROJECT_ROOT / "data" / "KITTI" / DRIVES_FILE  # the first 16 hex digits for each of the 7481 images
+
+
+def compare_with_originals(root: Path, frame_ids: Collection[str] | None = None) -> tuple[list[Fault], str]:
+    """A fault for each training image that is missing or is not KITTI's file, and a sentence that counts them.
+
+    ``frame_ids``: only these; None: all 7481. Ids that KITTI does not have are counted in the sentence, and no fault.
+    """
+    with CHECKSUMS.open(newline="") as file:
+        originals = {row["id"]: row["image_2_sha256_16"] for row in csv.DictReader(file)}
+    chosen = [(name, digits) for name, digits in originals.items() if frame_ids is None or name in frame_ids]
+    compare = partial(_compare, find_data_dir(root, "training") / "image_2")
+    found = map_ahead(lambda frame: compare(*frame), chosen, available_cores(), 2 * available_cores())
+    faults = [fault for fault in show_progress(found, "comparing", len(chosen), leave=False) if fault]
+    kinds = Counter(fault.kind for fault in faults)
+    foreign = len(frame_ids) - len(chosen) if frame_ids is not None else 0
+    counts = f"{len(chosen) - len(faults)} are the originals, {kinds[DIFFERENT]} differ, {kinds[MISSING]} are missing"
+    others = f"; {foreign} other frames are not KITTI's" * bool(foreign)
+    return faults, f"{len(chosen)} of KITTI's {len(originals)} training images: {counts}{others}"
+
+
+def _compare(folder: Path, frame_id: str, digits: str) -> Fault | None:
+    path = find_image(folder, frame_id)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return Fault(MISSING, path, 0, "missing image")
+    except OSError as error:
+        return Fault(DIFFERENT, path, 0, error.strerror or str(error))
+    found = hashlib.sha256(content).hexdigest()[: len(digits)]
+    message = f"its SHA-256 starts with {found}, that of KITTI's {frame_id}.png with {digits} ({len(content)} bytes)"
+    return None if found == digits else Fault(DIFFERENT, path, 0, message)
