@@ -6,7 +6,7 @@ DATA := data/quickstart
 RUN := outputs/quickstart
 RESULTS := $(RUN)/results/checkpoint_epoch_6/val
 
-.PHONY: quickstart evidence evidence-batch16 test test-slow lint environment clean
+.PHONY: quickstart evidence evidence-batch16 twins test test-slow lint environment clean
 
 environment: $(VENV)/.installed
 
@@ -45,6 +45,11 @@ evidence: data/evidence/ImageSets/trainval.txt
 evidence-batch16: data/evidence/ImageSets/trainval.txt
 	$(COMPARE) --out runs/evidence_batch16 --seeds 3 --jobs $(JOBS) --arms monodle qi ddml ddml_corrected \
 	    --set dataset.batch_size=16
+
+# The training of docs/fidelity.md that was also made with the official code; needs KITTI in data/KITTI
+twins: environment
+	$(BIN)/python tools/compare.py --config experiments/real/twins.yaml --out runs/twins --arms ddml --seeds 4 --jobs $(JOBS)
+	$(BIN)/python tools/bench/twins.py runs/twins/outputs/ddml_seed? --out runs/twins
 
 test: environment
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal

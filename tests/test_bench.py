@@ -9,7 +9,7 @@ import torch
 from lib.config import parse_config
 from lib.evaluation import dump_matches
 from lib.models import build_model
-from tools.bench import coverage, gpu, network, samples, timing
+from tools.bench import coverage, gpu, network, samples, timing, twins
 from tools.bench.network import DenseHeads
 from tools.bench.timing import Report, Row
 
@@ -115,3 +115,51 @@ def test_the_gpu_bench_runs_on_the_cpu(tmp_path):
     best = max(values[f"training, {name}"] or 0 for name in gpu.VARIANTS)
     assert values["140 epochs of 3712 images at that rate"] == pytest.approx(140 * 3712 / best / 3600)
     assert any(name.startswith("loader") for name in values)
+
+
+def twin_run(folder, epochs, factor=1.0, **zero_share):
+    """A run whose terms are ``factor`` times those of the official code."""
+    results = folder / "results/checkpoint_epoch_15/small_val"
+    results.mkdir(parents=True)
+    records = [
+        {
+            "epoch": entry["epoch"],
+            "losses": {name: (value or 1) * factor for name, value in entry["losses"].items()},
+            "zero_share": {"quasi_isometric": entry["share_of_steps_with_quasi_isometric_0"], **zero_share},
+        }
+        for entry in epochs
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    values = {metric: {"R40": [0.5, 0.25, 0.0]} for metric in ("bbox", "bev", "3d")}
+    (results / "ap.json").write_text(json.dumps({"classes": ["Car"], "official": {"Car": values}, "loose": {}}))
+    total = {"median_absolute": 2.5, "mean_absolute": 3, "mean_relative": 0.1, "recall": 0.5}
+    (results / "depth_error.json").write_text(json.dumps([{"class": "Car", "total": total, "bands": []}]))
+    return folder
+
+
+def test_twins_are_told_from_others(tmp_path, capsys):
+    official = json.loads(twins.OFFICIAL.read_text())["seeds"]
+    same = [twin_run(tmp_path / f"same{k}", epochs) for k, epochs in enumerate(official)]
+    assert twins.main([*map(str, same), "--out", str(tmp_path / "out")]) == 0
+    text = capsys.readouterr().out
+    named = sum(value is not None for seed in official for e in seed[1:] for value in e["losses"].values())
+    total = named + sum(len(seed) - 1 for seed in official)
+    assert f"{total} of {total} official means lie within" in text and "The others" not in text
+    assert (
+        "| Car depth error: median [m] | 2.54 | 2.50 | 2.50 |" in text
+        and "| heatmap | 7.09, 6.14 (6.14 .. 7.09)" in text
+    )
+    assert (tmp_path / "out/table.md").read_text() == text and (tmp_path / "out/terms.png").stat().st_size > 10_000
+    other = twin_run(tmp_path / "other", official[0], factor=1.2)
+    assert twins.main([str(other), "--out", str(tmp_path / "out2")]) == 0
+    assert "heatmap, epoch 2, seed 1: 7.088 (8.51 .. 8.51)" in capsys.readouterr().out
+
+
+def test_steps_without_an_object_do_not_count(tmp_path):
+    epochs = json.loads(twins.OFFICIAL.read_text())["seeds"][1]
+    run = twins.read_own(twin_run(tmp_path / "run", epochs, depth=0.5))
+    assert run["depth"][2] == 2 * epochs[1]["losses"]["depth"] and run["heading"][2] == epochs[1]["losses"]["heading"]
+    assert run["total"] == {}  # its steps without a depth target cannot be taken out
+    (tmp_path / "run/metrics.jsonl").write_text("")
+    with pytest.raises(ValueError, match=r"metrics\.jsonl: no epoch is recorded"):
+        twins.read_own(tmp_path / "run")

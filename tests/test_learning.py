@@ -1,12 +1,15 @@
 """Does it learn? Minutes long; run with -m slow."""
 
 import json
+import shutil
 
 import pytest
 
 import make_obj_depth
 from lib.evaluation import evaluate_kitti
+from tests.conftest import PROJECT, SHARED_KITTI
 from tools import make_synthetic_kitti, train_val
+from tools.bench import twins
 
 YAML = """
 general: {random_seed: 1, exp_name: overfit, qi: true, obj_depth: true}
@@ -33,3 +36,24 @@ def test_a_handful_of_frames_are_overfitted(tmp_path, monkeypatch):
     assert stored["counts"]["official"]["Car"]["3d"]["valid_ground_truth"][1] >= 41
     result = evaluate_kitti(root / "training/label_2", results / "data", None, ("Car",))
     assert result.ap("Car", "3d") >= 90
+
+
+@pytest.mark.slow
+@pytest.mark.kitti
+def test_first_epochs_on_real_frames_are_those_of_the_official_code(tmp_path, monkeypatch):
+    if not (SHARED_KITTI / "real").is_dir():
+        pytest.skip("268 real KITTI frames (../shared/kitti/real) are not here")
+    root = tmp_path / "KITTI"
+    shutil.copytree(PROJECT / "data" / "KITTI" / "ImageSets", root / "ImageSets")
+    (root / "training").symlink_to(SHARED_KITTI / "real" / "training")
+    monkeypatch.chdir(tmp_path)
+    changes = [f"general.dataroot={root}", "trainer.max_epoch=2"]
+    assert train_val.main(["--config", str(PROJECT / "experiments/real/twins.yaml"), "--set", *changes]) == 0
+    (run,) = (tmp_path / "outputs").iterdir()
+    own = twins.read_own(run)
+    official = [twins.read_official(epochs) for epochs in json.loads(twins.OFFICIAL.read_text())["seeds"]]
+    assert own.keys() == official[0].keys()
+    for name in own.keys() - {"quasi_isometric", twins.SHARE, "heatmap"}:  # these differ by a third between seeds
+        expected = sum(seed[name][2] for seed in official) / 2
+        assert own[name][2] == pytest.approx(expected, rel=0.1), name
+    assert own["heatmap"][2] == pytest.approx(6.6, rel=0.25)
