@@ -28,6 +28,7 @@ OFFICIAL = PROJECT_ROOT / "docs" / "fidelity" / "official_training.json"
 SHARE = "share of steps with quasi_isometric 0"
 DEPTH_TERMS = {"depth", "offset_3d", "size_3d", "obj_depth"}
 SHOWN_EPOCHS, FIRST_COMPARED, MARGIN = (2, 4, 6, 8, 11, 15), 2, 0.1
+FIRST_DRAWN = 4  # the terms of earlier epochs are many times larger
 Series = Mapping[str, Mapping[int, float]]
 """term -> epoch -> mean over the steps; epochs with a NaN of the official code are left out"""
 
@@ -125,7 +126,7 @@ def term_panels(official: Sequence[Series], own: Sequence[Series]) -> list[Panel
     for name in official[0]:
         lines = []
         for number, (label, side) in enumerate((("official code", official), ("this code", own))):
-            epochs = list(range(FIRST_COMPARED, 1 + max(epoch for run in side for epoch in run[name])))
+            epochs = list(range(FIRST_DRAWN, 1 + max(epoch for run in side for epoch in run[name])))
             lines += [Line(label, epochs, [run[name].get(e, math.nan) for e in epochs], number) for run in side]
         panels.append(Panel(name, lines, "epoch"))
     return panels
