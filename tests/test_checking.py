@@ -61,6 +61,9 @@ def test_the_originals_are_told_from_other_images(tree, tmp_path, monkeypatch, c
     table.write_text("\n".join(["id,drive,raw_frame,image_2_sha256_16", *rows[:2]]))
     assert check(tree, "--verify", "--split", "own") == (1, [("not KITTI's image", IMAGE, 0)])
     assert "0 are the originals, 1 differ, 0 are missing; 1 other frames" in capsys.readouterr().out
+    table.write_text("id,drive\n000000,drive\n")
+    assert check_dataset.main(["--dataroot", str(tree), "--verify"]) == 2
+    assert "drives.csv: no column image_2_sha256_16" in capsys.readouterr().err
 
 
 @pytest.mark.kitti

@@ -75,7 +75,8 @@ RUN: list[tuple[str, dict[str, str]]] = [
 """in the order in which they can run, with the values of their placeholders"""
 NOT_RUN = {
     r"make (test|test-slow|lint)": "the test suite itself and the linters, which .ci/run runs",
-    r"make (quickstart|evidence|evidence-batch16)": "trainings of ten minutes to two hours",
+    r"make (quickstart|evidence|evidence-batch16|twins)": "trainings of ten minutes to two hours",
+    r"python tools/check_dataset\.py --dataroot data/KITTI --verify": "needs KITTI; tests/test_checking.py runs it",
     r"python \.\./\.\./tools/train_val\.py": "run from a folder of experiments/ below",
     r"torchrun .*": "tests/test_distributed.py runs torchrun",
     r"python tools/make_submission\.py": "needs 7518 frames; tests/test_submission.py packs as many",

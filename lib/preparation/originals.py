@@ -17,16 +17,21 @@ from ..system.threads import map_ahead
 from .file_checks import Fault
 
 DIFFERENT, MISSING = "not KITTI's image", "KITTI's image is missing"
-CHECKSUMS = PROJECT_ROOT / "data" / "KITTI" / DRIVES_FILE  # the first 16 hex digits for each of the 7481 images
+COLUMN = "image_2_sha256_16"  # the first 16 hex digits
+CHECKSUMS = PROJECT_ROOT / "data" / "KITTI" / DRIVES_FILE  # of all 7481 images
 
 
 def compare_with_originals(root: Path, frame_ids: Collection[str] | None = None) -> tuple[list[Fault], str]:
     """A fault for each training image that is missing or is not KITTI's file, and a sentence that counts them.
 
     ``frame_ids``: only these; None: all 7481. Ids that KITTI does not have are counted in the sentence, and no fault.
+    Raises FileNotFoundError or ValueError where the repository's file of checksums is missing or replaced.
     """
     with CHECKSUMS.open(newline="") as file:
-        originals = {row["id"]: row["image_2_sha256_16"] for row in csv.DictReader(file)}
+        table = csv.DictReader(file)
+        if COLUMN not in (table.fieldnames or ()):  # rendered data sets have a file of this name too
+            raise ValueError(f"{CHECKSUMS}: no column {COLUMN}; get the file of the repository again")
+        originals = {row["id"]: row[COLUMN] for row in table}
     chosen = [(name, digits) for name, digits in originals.items() if frame_ids is None or name in frame_ids]
     compare = partial(_compare, find_data_dir(root, "training") / "image_2")
     found = map_ahead(lambda frame: compare(*frame), chosen, available_cores(), 2 * available_cores())

@@ -72,6 +72,11 @@ def check_dataset(
         result.faults += found
     if "train" in ids and "val" in ids:
         result.faults += check_overlap(lists / "train.txt", lists / "val.txt", ids["train"], ids["val"])
+    counts: list[str] = []
+    if verify:
+        found, sentence = compare_with_originals(root, ids[split].keys() if split else None)
+        result.faults += found
+        counts.append(sentence)
     frames: list[tuple[Path, str]] = []
     for half in ("training", "testing"):
         chosen = sorted({i for name in splits if (name == "test") == (half == "testing") for i in ids[name]})
@@ -96,10 +101,7 @@ def check_dataset(
             images = {frame_id: labelled_images[frame_id] for frame_id in labelled}
             labels_dir = find_label_dir(find_data_dir(root, "training"))
             _check_labels_together(result, name, labels_dir, images, config, name == train_split)
-    if verify:
-        found, counts = compare_with_originals(root, ids[split].keys() if split else None)
-        result.faults += found
-        result.notes.append(counts)
+    result.notes += counts
     return result
 
 
