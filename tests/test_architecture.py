@@ -27,7 +27,7 @@ ALLOWED = {
     "analysis": METHOD | {"system"},
     "export": METHOD | {"system"},
     "visualization": {"structures", "ops", "evaluation", "analysis"},
-    "comparison": METHOD | {"system", "visualization"},
+    "comparison": METHOD | {"system", "visualization", "analysis"},
     "prediction": METHOD | {"system", "visualization"},
     "synthetic": {"structures", "ops", "system"},
     "pipeline": METHOD | {"system", "analysis", "export", "visualization", "comparison", "prediction", "preparation"},

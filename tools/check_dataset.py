@@ -28,15 +28,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--verify", action="store_true", help="are the training images KITTI's originals?")
     parser.add_argument("--show", type=_count, default=10, metavar="N", help="faults to list of each kind; 0: all")
     parser.add_argument("--types", nargs="+", default=[], metavar="NAME", help="own types, besides KITTI's")
-    parser.add_argument("--config", metavar="YAML", help="count labels by its classes and limits; default: official")
+    parser.add_argument("--config", metavar="YAML", help="check its lists, count by its limits; default: official")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all faults there")
     args = parser.parse_args(argv)
 
     def check() -> int:
         names = (*CLASS_NAMES, *args.types)
-        config = load_config(args.config).dataset if args.config else Dataset(class_names=names, writelist=names)
-        train_split = config.train_split if args.config else None
-        result = check_dataset(Path(args.dataroot), config, args.split, train_split, args.verify)
+        config = Dataset(class_names=names, writelist=names)
+        own_splits: tuple[str, ...] = ()
+        if args.config:
+            experiment = load_config(args.config)
+            config, own_splits = experiment.dataset, (experiment.dataset.train_split, experiment.tester.split)
+        result = check_dataset(Path(args.dataroot), config, args.split, own_splits, args.verify)
         print(result.report(args.show))
         if args.json:
             write_json(args.json, [{**vars(fault), "path": str(fault.path)} for fault in result.faults])

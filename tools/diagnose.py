@@ -64,7 +64,7 @@ def diagnose(args: argparse.Namespace) -> None:
     if args.max_frames < 0:
         raise ValueError(f"--max-frames must be >= 1, or 0 for all, got {args.max_frames}")
     config = load_config(args.config, args.set)
-    split = args.split or config.tester.split
+    split = config.tester.split if args.split is None else args.split
     if split == "test":
         raise ValueError("split test has no labels to compare with; --split val, for example")
     files = CEILING_FILES if args.ceiling else ORACLE_FILES

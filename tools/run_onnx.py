@@ -4,7 +4,7 @@
     python tools/run_onnx.py --model x.onnx --input image_2 --calib calib --out results
     python tools/run_onnx.py --model x.onnx --input a.png --p2 720 0 610 45 0 720 173 0.2 0 0 1 0.003 --out results
 
-This file needs numpy, opencv-python and onnxruntime, and nothing else of the project it comes from: copy it.
+This file needs numpy, opencv-python (5 or later) and onnxruntime, and nothing else of its project: copy it.
 """
 
 import argparse
@@ -269,12 +269,12 @@ def to_network_input(image: np.ndarray, resolution: tuple[int, int]) -> np.ndarr
     shift_y = resolution[1] / 2 - scale * height / 2
     # OpenCV's coordinates are 0 at the centre of the first pixel
     inverse = np.array([[1 / scale, 0, 0.5 / scale - 0.5], [0, 1 / scale, (0.5 - shift_y) / scale - 0.5]])
-    # PIL's values, as in training: cut off, not rounded (of 16 bits the lowest is), no black mixed in at the border
-    flags, pixels = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, image.astype(np.uint16) << 8
+    # as in training: values are truncated, not rounded, and no black is mixed in at the border of the image
+    flags, pixels = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, image.astype(np.float32)
     warped = cv2.warpAffine(pixels, inverse, resolution, flags=flags, borderMode=cv2.BORDER_REPLICATE)
     rows = np.floor((np.arange(resolution[1]) + 0.5 - shift_y) / scale)
     warped[(rows < 0) | (rows >= height)] = 0
-    return cv2.cvtColor(np.right_shift(warped, 8).astype(np.uint8), cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(warped.astype(np.uint8), cv2.COLOR_BGR2RGB)
 
 
 def result_line(class_names: Sequence[str], values: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.annotations import BBOX, SCORE, Annotations, Z
+from ..evaluation.bootstrap import Draws
 from ..evaluation.ignore_rules import IGNORED, VALID, label_states
 from ..evaluation.iou import bbox_overlaps, candidate_pairs
 from ..ops.text_table import text_table
@@ -80,12 +81,8 @@ def depth_errors(labels: Annotations, detections: Annotations, cls: str) -> Dept
 
     Raises ValueError for a class that is not in the annotations' type names, or for unequal numbers of frames.
     """
-    matches = match_in_image(labels, detections, cls)
+    counts, error = _errors(labels, detections, cls)
     z = labels.values[:, Z]
-    counts = (label_states(labels, cls, "hard") == VALID) & (z > 0)
-    error = np.full(len(z), math.nan)
-    for gt, det in matches.items():
-        error[gt] = detections.values[det, Z] - z[gt]
 
     def summarize(near: float, far: float) -> DepthError:
         inside = counts & (z >= near) & (z < far)
@@ -98,6 +95,31 @@ def depth_errors(labels: Annotations, detections: Annotations, cls: str) -> Dept
         return DepthError(near, far, total, found, recall, *map(float, figures))
 
     return DepthErrors(cls, tuple(summarize(*band) for band in DEPTH_BANDS), summarize(0.0, math.inf))
+
+
+def resample_depth_errors(
+    labels: Annotations, detections: Annotations, cls: str, draws: Draws
+) -> tuple[np.ndarray, np.ndarray]:
+    """The total's ``median_absolute`` [m] and ``recall`` in each replicate of a bootstrap, both (R,); NaN as there.
+
+    Raises ValueError as :func:`depth_errors`.
+    """
+    counts, error = _errors(labels, detections, cls)
+    cluster = np.repeat(draws.of_frame, np.diff(labels.offsets))  # of each object
+    found = counts & ~np.isnan(error)
+    drawn = (np.repeat(abs(error[found]), weights[cluster[found]]) for weights in draws.weights)
+    medians, numbers = np.array([(np.median(e) if len(e) else math.nan, len(e)) for e in drawn]).T
+    objects = draws.weights @ np.bincount(cluster[counts], minlength=draws.weights.shape[1])
+    return medians, np.divide(numbers, objects, out=np.full(len(numbers), math.nan), where=objects > 0)
+
+
+def _errors(labels: Annotations, detections: Annotations, cls: str) -> tuple[np.ndarray, np.ndarray]:
+    """For each label whether it counts, and the error of its match [m], NaN without one; both (N,)."""
+    z = labels.values[:, Z]
+    error = np.full(len(z), math.nan)
+    for gt, det in match_in_image(labels, detections, cls).items():
+        error[gt] = detections.values[det, Z] - z[gt]
+    return (label_states(labels, cls, "hard") == VALID) & (z > 0), error
 
 
 def match_in_image(labels: Annotations, detections: Annotations, cls: str) -> dict[int, int]:

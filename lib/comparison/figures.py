@@ -9,6 +9,8 @@ from ..engine.metrics import read_metrics
 from ..evaluation import DIFFICULTIES, METRIC_TITLES, OVERLAPS
 from .planning import PlannedRun
 
+MEDIAN_ERROR, FOUND = "depth error: median [m]", "found in the image [%]"
+
 
 def read_figures(run: PlannedRun) -> dict[str, float]:
     """All figures of a finished run. Raises ValueError or OSError naming the file that cannot be read."""
@@ -27,7 +29,7 @@ def read_figures(run: PlannedRun) -> dict[str, float]:
 def main_figures(classes: Sequence[str]) -> list[str]:
     """Names of the figures that are printed and drawn."""
     main = ["3D moderate AP40", "3D moderate AP40 loose", "BEV moderate AP40", "2D moderate AP40"]
-    main += ["depth error: median [m]", "found in the image [%]"]
+    main += [MEDIAN_ERROR, FOUND]
     return [f"{cls} {figure}" for cls in classes for figure in main]
 
 
@@ -65,10 +67,10 @@ def depth_figures(depth: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     try:
         for errors in depth:
             cls, total = errors["class"], errors["total"]
-            figures[f"{cls} depth error: median [m]"] = _to_float(total["median_absolute"])
+            figures[f"{cls} {MEDIAN_ERROR}"] = _to_float(total["median_absolute"])
             figures[f"{cls} depth error: mean [m]"] = _to_float(total["mean_absolute"])
             figures[f"{cls} depth error: mean relative [%]"] = 100 * _to_float(total["mean_relative"])
-            figures[f"{cls} found in the image [%]"] = 100 * _to_float(total["recall"])
+            figures[f"{cls} {FOUND}"] = 100 * _to_float(total["recall"])
             for band in errors["bands"]:
                 name = f"{cls} depth error: median, {band['near']:g}-{band['far']:g} m [m]"
                 figures[name] = _to_float(band["median_absolute"])

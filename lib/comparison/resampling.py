@@ -1,14 +1,18 @@
-"""The AP40 of finished runs in the replicates of a bootstrap over drives or frames; every run has the same draws."""
+"""AP40 and depth errors of finished runs in the replicates of a bootstrap over drives or frames.
+
+Every run has the same draws.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
+from ..analysis.depth_error import resample_depth_errors
 from ..datasets import KITTI, build_dataset
 from ..evaluation import Resampling, cluster_frames, evaluate_annotations, read_annotations, type_names_for
 from ..system.commands import show_progress
-from .figures import ap_name
+from .figures import FOUND, MEDIAN_ERROR, ap_name
 from .planning import PlannedRun
 
 _EQUAL = 1e-6  # [%] that AP may differ by rounding
@@ -59,9 +63,13 @@ def _resample(run: PlannedRun, dataset: KITTI, resampling: Resampling) -> tuple[
     overlaps = run.config.tester.own_overlaps
     result = evaluate_annotations(labels, detections, classes, own_overlaps=overlaps, resampling=resampling)
     assert result.replicates is not None
-    values, ap = {}, {}
+    values: Replicates = {}
+    ap: dict[str, float] = {}
     for (overlap, cls, metric, difficulty, recall), own in result.replicates.values.items():
         if recall == "R40":
             name = ap_name(cls, metric, difficulty, overlap)
             values[name], ap[name] = own, result.ap(cls, metric, difficulty, overlap)
+    for cls in classes:
+        medians, found = resample_depth_errors(labels, detections, cls, resampling.draw())
+        values |= {f"{cls} {MEDIAN_ERROR}": medians, f"{cls} {FOUND}": 100 * found}
     return values, ap

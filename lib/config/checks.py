@@ -31,7 +31,8 @@ def require_one_of(key: str, value: str, accepted: Sequence[str]) -> None:
 
 def require_split(key: str, value: str) -> None:
     """Raise ValueError unless ``value`` can be the name of a list in ImageSets."""
-    require(re.fullmatch(r"[\w-]+", value) is not None, key, value, "the name of a list in ImageSets/, without .txt")
+    fits = re.fullmatch(r"[\w-]+", value) is not None
+    require(fits, key, value, "the name of a list in ImageSets without .txt, of letters, digits, _ and -")
 
 
 def require_minimum(section: str, values: object, **minimum: float) -> None:

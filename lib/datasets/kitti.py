@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import Dataset
+from ..config.checks import require_split
 from ..structures import Calibration, Object3d, focal_net, read_split, scan_objects
 from .image_cache import ImageCache
 from .images import find_image, find_second_images, read_image, read_image_header, uses_12_of_16_bits
@@ -81,6 +82,7 @@ class KITTI:
         class_names: Sequence[str] = (),
         max_image_pixels: int | None = Dataset.max_image_pixels,
     ) -> None:
+        require_split("split", split)
         self.root, self.split = Path(root), split
         self.frame_ids = read_split(self.root / "ImageSets" / f"{split}.txt")[: max_frames or None]
         self.index_of = {frame_id: k for k, frame_id in enumerate(self.frame_ids)}

@@ -4,6 +4,7 @@
 numpy.
 """
 
+import difflib
 import math
 import os
 import re
@@ -61,8 +62,8 @@ def scan_split(path: str | Path) -> tuple[dict[str, int], list[SplitFault]]:
     """Line number of each frame id, in file order, and all faults. Raises FileNotFoundError."""
     path = Path(path)
     if not path.is_file():
-        lists = ", ".join(sorted(other.stem for other in path.parent.glob("*.txt")))
-        raise FileNotFoundError(f"{path}: no such split file" + f"; this folder has {lists}" * bool(lists))
+        near = difflib.get_close_matches(path.name, [other.name for other in path.parent.glob("*.txt")], 1)
+        raise FileNotFoundError(f"{path}: no such split file" + "".join(f"; did you mean {name}?" for name in near))
     ids: dict[str, int] = {}
     faults: list[SplitFault] = []
     try:

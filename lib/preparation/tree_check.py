@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..config import Dataset
+from ..config.checks import require, require_split
 from ..datasets.consistency import check_consistency
 from ..datasets.images import find_image, find_second_images
 from ..datasets.kitti import find_data_dir, find_label_dir
@@ -48,30 +49,28 @@ class DatasetCheck:
 
 
 def check_dataset(
-    root: Path, config: Dataset, split: str | None = None, train_split: str | None = None, verify: bool = False
+    root: Path, config: Dataset, split: str | None = None, own_splits: tuple[str, ...] = (), verify: bool = False
 ) -> DatasetCheck:
     """Check the split files and every file of their frames, in threads, with a progress bar.
 
     ``config``: its class names are accepted types besides KITTI's; its writelist and limits decide what is counted.
-    ``split``: a list in ImageSets; None: ``train_split`` and all of ``SPLITS`` that there are. Then a test split
-    without its images is left out. ``train_split``: in it every class of the writelist must have an object to train on.
-    ``verify``: compare the training images of ``split``, by default all, with KITTI's originals.
-    Raises FileNotFoundError where there is no tree in KITTI's layout.
+    ``split``: a list in ImageSets; None: ``own_splits`` and all of ``SPLITS`` that there are. Then a test split
+    without its images is left out. ``own_splits``: for training, where every class of the writelist must have an object
+    to train on, and for evaluation. ``verify``: compare the training images of ``split``, by default all, with KITTI's.
+    Raises FileNotFoundError where there is no tree in KITTI's layout, ValueError for a ``split`` that is not accepted.
     """
+    if split is not None:
+        require_split("--split", split)
+        require(not verify or split != "test", "--verify --split", split, "a list of training images")
     lists = root / "ImageSets"
     if not lists.is_dir():
         raise FileNotFoundError(f"{lists}: no such folder; expected KITTI's layout (ImageSets/, training/, testing/)")
-    names = dict.fromkeys((*SPLITS, *filter(None, [train_split])))
-    splits = [split] if split else [name for name in names if (lists / f"{name}.txt").exists()]
+    present = [name for name in SPLITS if (lists / f"{name}.txt").exists()]
+    splits = [split] if split else list(dict.fromkeys((*present, *own_splits)))
     if not splits:
         raise FileNotFoundError(f"{lists}: none of {', '.join(f'{name}.txt' for name in SPLITS)}")
     result = DatasetCheck([], 0)
-    ids: dict[str, dict[str, int]] = {}
-    for name in splits:
-        found, ids[name] = check_split(lists / f"{name}.txt")
-        result.faults += found
-    if "train" in ids and "val" in ids:
-        result.faults += check_overlap(lists / "train.txt", lists / "val.txt", ids["train"], ids["val"])
+    ids = _check_lists(result, lists, splits, own_splits)
     counts: list[str] = []
     if verify:
         found, sentence = compare_with_originals(root, ids[split].keys() if split else None)
@@ -96,13 +95,29 @@ def check_dataset(
     for name in splits:
         labelled = [frame_id for frame_id in ids[name] if name != "test" and frame_id in labelled_images]
         halves = ids.get("train", {}) | ids.get("val", {})
-        joined = name == "trainval" != train_split and ids[name].keys() <= halves.keys()  # checked as train and val
+        trained_on = name in own_splits[:1]
+        joined = name == "trainval" and not trained_on and ids[name].keys() <= halves.keys()  # checked as train and val
         if labelled and not joined:
             images = {frame_id: labelled_images[frame_id] for frame_id in labelled}
             labels_dir = find_label_dir(find_data_dir(root, "training"))
-            _check_labels_together(result, name, labels_dir, images, config, name == train_split)
+            _check_labels_together(result, name, labels_dir, images, config, trained_on)
     result.notes += counts
     return result
+
+
+def _check_lists(
+    result: DatasetCheck, lists: Path, splits: Sequence[str], own_splits: tuple[str, ...]
+) -> dict[str, dict[str, int]]:
+    """Line of each frame id by split; faults of the lists are added to ``result``."""
+    ids: dict[str, dict[str, int]] = {}
+    for name in splits:
+        found, ids[name] = check_split(lists / f"{name}.txt")
+        result.faults += found
+    for pair in dict.fromkeys((("train", "val"), own_splits)):
+        if len(ids.keys() & set(pair) - {"trainval", "test"}) == 2:  # ids of the test split are those of other images
+            first, second = pair
+            result.faults += check_overlap(lists / f"{first}.txt", lists / f"{second}.txt", ids[first], ids[second])
+    return ids
 
 
 def _check_frames(

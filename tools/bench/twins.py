@@ -17,127 +17,142 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from lib.comparison.figures import ap_figures, ap_name, depth_figures
+from lib.comparison.figures import FOUND, MEDIAN_ERROR, ap_figures, ap_name, depth_figures
 from lib.config.paths import PROJECT_ROOT
 from lib.engine.metrics import read_metrics
 from lib.evaluation import DIFFICULTIES
+from lib.system.commands import run_command
 from lib.system.files import write_file
 from lib.visualization.panels import Line, Panel, render_panels
 
 OFFICIAL = PROJECT_ROOT / "docs" / "fidelity" / "official_training.json"
 SHARE = "share of steps with quasi_isometric 0"
 DEPTH_TERMS = {"depth", "offset_3d", "size_3d", "obj_depth"}
+DETECTIONS = [ap_name("Car", metric, level, "official") for metric in ("bbox", "3d") for level in DIFFICULTIES]
+DETECTIONS += [f"Car {FOUND}", f"Car {MEDIAN_ERROR}"]
+LAST_EPOCH = 15
 SHOWN_EPOCHS, FIRST_COMPARED, MARGIN = (2, 4, 6, 8, 11, 15), 2, 0.1
 FIRST_DRAWN = 4  # the terms of earlier epochs are many times larger
 Series = Mapping[str, Mapping[int, float]]
-"""term -> epoch -> mean over the steps; epochs with a NaN of the official code are left out"""
+"""term -> epoch -> mean over the steps; what is NaN in the official code is left out"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0, also where terms differ: the table says which."""
+    """Returns 0, also where terms differ: the table says which; 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="outputs/RUN")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     args = parser.parse_args(argv)
     content = json.loads(OFFICIAL.read_text())
-    official = [read_official(epochs) for epochs in content["seeds"]]
-    own = [read_own(run) for run in args.runs]
-    tables = [*term_table(official, own), "", *verdict(official, own), "", *detection_table(content, args.runs)]
-    text = "\n".join(tables)
-    args.out.mkdir(parents=True, exist_ok=True)
-    write_file(args.out / "terms.png", render_panels(term_panels(official, own), shared_legend=True))
-    write_file(args.out / "table.md", f"{text}\n".encode())
-    print(text)
-    return 0
+
+    def compare() -> int:
+        official, own = read_official(content), [read_own(run) for run in args.runs]
+        text = "\n".join([*term_table(official, own), "", *verdict(official, own)])
+        args.out.mkdir(parents=True, exist_ok=True)
+        write_file(args.out / "terms.png", render_panels(term_panels(official, own), shared_legend=True))
+        write_file(args.out / "table.md", f"{text}\n".encode())
+        print(text)
+        return 0
+
+    return run_command(compare)
 
 
-def read_official(epochs: Sequence[Mapping[str, Any]]) -> Series:
-    """One seed of the official code's file."""
-    terms = {name: {e["epoch"]: e["losses"][name] for e in epochs} for name in epochs[0]["losses"]}
-    terms[SHARE] = {e["epoch"]: e["share_of_steps_with_quasi_isometric_0"] for e in epochs}
-    return {name: {k: value for k, value in by_epoch.items() if value is not None} for name, by_epoch in terms.items()}
+def read_official(content: Mapping[str, Any]) -> list[Series]:
+    """Each seed of the official code's file; the first has detections of its last epoch."""
+    seeds: list[Series] = []
+    for epochs in content["seeds"]:
+        terms = {name: {e["epoch"]: e["losses"][name] for e in epochs} for name in epochs[0]["losses"]}
+        terms[SHARE] = {e["epoch"]: e["share_of_steps_with_quasi_isometric_0"] for e in epochs}
+        seeds.append({name: {k: v for k, v in terms[name].items() if v is not None} for name in terms})
+    (val,) = content["val"].values()
+    values = (*val["2D AP40@0.7 easy/moderate/hard"], *val["3D AP40@0.7"], val["found in the image [%]"])
+    detections = zip(DETECTIONS, (*values, val["median |depth error| [m]"]), strict=True)
+    return [{**seeds[0], **{name: {LAST_EPOCH: value} for name, value in detections}}, *seeds[1:]]
 
 
 def read_own(run: Path) -> Series:
-    """The metrics.jsonl of a run. Raises ValueError for an unreadable file or one without epochs.
+    """The figures of a finished run. Raises FileNotFoundError or ValueError for one that is not finished.
 
     In a batch without an object with a depth target the terms of ``DEPTH_TERMS`` are 0 here and NaN in the official
     code. Such steps are left out of their means, and the mean of the total of such an epoch is left out.
     """
-    records = read_metrics(run / "metrics.jsonl")
-    if not records:
-        raise ValueError(f"{run / 'metrics.jsonl'}: no epoch is recorded in it")
+    records, results = read_metrics(run / "metrics.jsonl"), sorted(run.glob("results/*/*/ap.json"))
+    if not records or len(results) != 1 or not DEPTH_TERMS <= records[0]["losses"].keys():
+        raise ValueError(f"{run}: expected metrics.jsonl of a run with both losses, and one results/*/*/ap.json")
     terms: dict[str, dict[int, float]] = {name: {} for name in (*records[0]["losses"], SHARE)}
     for record in records:
-        epoch, zero = record["epoch"], record["zero_share"]
+        epoch, zero = record["epoch"], record.get("zero_share", {})
         for name, value in record["losses"].items():
-            terms[name][epoch] = value / (1 - zero.get(name, 0.0)) if name in DEPTH_TERMS else value
+            share = zero.get(name, 0.0) if name in DEPTH_TERMS else 0.0
+            terms[name][epoch] = value / (1 - share) if share < 1 else math.nan
         terms[SHARE][epoch] = zero.get("quasi_isometric", 0.0)
         if zero.keys() & DEPTH_TERMS:
             del terms["total"][epoch]
-    return terms
+    figures = ap_figures(json.loads(results[0].read_text()))
+    figures |= depth_figures(json.loads(results[0].with_name("depth_error.json").read_text()))
+    return terms | {name: {records[-1]["epoch"]: figures[name]} for name in DETECTIONS}
 
 
 def term_table(official: Sequence[Series], own: Sequence[Series]) -> list[str]:
     """Markdown: for some epochs the official means, and the range of this code's seeds in brackets."""
     lines = ["| | " + " | ".join(f"epoch {epoch}" for epoch in SHOWN_EPOCHS) + " |", "|---" * 7 + "|"]
     for name in official[0]:
-        cells = [f"{_values(official, name, e)} ({_range(own, name, e)})" for e in SHOWN_EPOCHS]
+        cells = [f"{_values(official, name, e)} ({_range(own, name, e)})".replace("- (-)", "") for e in SHOWN_EPOCHS]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 
 
 def verdict(official: Sequence[Series], own: Sequence[Series]) -> list[str]:
-    """How many official means lie in the range of this code's seeds, widened by a tenth, and which do not."""
+    """How many official figures lie in the range of this code's seeds, widened by a tenth, and which do not.
+
+    The same for each seed of this code and its other seeds: so many would be expected of one more seed.
+    """
+    found = [count_inside(f"official seed {number}", seed, own) for number, seed in enumerate(official, 1)]
+    others = [count_inside("", seed, [run for run in own if run is not seed]) for seed in own]
+    total, expected = sum(number for number, _ in found), sum(number for number, _ in others)
+    if not total:
+        raise ValueError(f"the runs have no epoch from {FIRST_COMPARED} on")
+    outside, left = [line for _, lines in found for line in lines], sum(len(lines) for _, lines in others)
+    lines = [
+        f"{total - len(outside)} of {total} official figures lie within the range of the {len(own)} seeds of this code"
+    ]
+    lines[0] += ", widened by 10 %."
+    if expected:
+        lines.append(f"Of each seed of this code and the range of its other seeds: {expected - left} of {expected}.")
+    return [*lines, *outside]
+
+
+def count_inside(title: str, seed: Series, others: Sequence[Series]) -> tuple[int, list[str]]:
+    """Number of figures of ``seed`` that ``others`` have too, and a line for each one outside of their widened range."""
     total, outside = 0, []
-    for number, seed in enumerate(official, 1):
-        for name, by_epoch in seed.items():
-            for epoch, value in by_epoch.items():
-                found = [run[name][epoch] for run in own if epoch in run[name]]
-                if epoch < FIRST_COMPARED or not found:
-                    continue
+    for name, by_epoch in seed.items():
+        for epoch, value in by_epoch.items():
+            found = [run[name][epoch] for run in others if epoch in run[name]]
+            if epoch >= FIRST_COMPARED and found:
                 total += 1
                 if not min(found) * (1 - MARGIN) <= value <= max(found) * (1 + MARGIN):
-                    outside.append(f"{name}, epoch {epoch}, seed {number}: {value:.3f} ({_range(own, name, epoch)})")
-    head = f"{total - len(outside)} of {total} official means lie within the range of {len(own)} seeds, widened by 10 %"
-    return [head + (". The others:" if outside else "."), *outside]
-
-
-def detection_table(content: Mapping[str, Any], runs: Sequence[Path]) -> list[str]:
-    """Markdown: AP and depth errors of the last epoch, for the official code and each run."""
-    official = next(iter(content["val"].values()))
-    titles = [ap_name("Car", metric, level, "official") for metric in ("bbox", "3d") for level in DIFFICULTIES]
-    titles += ["Car found in the image [%]", "Car depth error: median [m]"]
-    theirs = [*official["2D AP40@0.7 easy/moderate/hard"], *official["3D AP40@0.7"], official["found in the image [%]"]]
-    columns = [[*theirs, official["median |depth error| [m]"]]]
-    for run in runs:
-        folder = next(run.glob("results/*/*/ap.json")).parent
-        depth = depth_figures(json.loads((folder / "depth_error.json").read_text()))
-        figures = ap_figures(json.loads((folder / "ap.json").read_text())) | depth
-        columns.append([figures[title] for title in titles])
-    head = ["| | official, seed 1 | " + " | ".join(run.name for run in runs) + " |", "|---" * (2 + len(runs)) + "|"]
-    rows = zip(titles, zip(*columns, strict=True), strict=True)
-    return head + [f"| {title} | " + " | ".join(f"{value:.2f}" for value in values) + " |" for title, values in rows]
+                    outside.append(f"- {title}, {name}, epoch {epoch}: {value:.2f} ({_range(others, name, epoch)})")
+    return total, outside
 
 
 def term_panels(official: Sequence[Series], own: Sequence[Series]) -> list[Panel]:
     """A panel for each term: the seeds of both codes over the epochs."""
     panels = []
-    for name in official[0]:
+    for name in official[1]:
         lines = []
         for number, (label, side) in enumerate((("official code", official), ("this code", own))):
-            epochs = list(range(FIRST_DRAWN, 1 + max(epoch for run in side for epoch in run[name])))
+            epochs = list(range(FIRST_DRAWN, 1 + max(epoch for run in side for epoch in run["heading"])))
             lines += [Line(label, epochs, [run[name].get(e, math.nan) for e in epochs], number) for run in side]
         panels.append(Panel(name, lines, "epoch"))
     return panels
 
 
 def _values(runs: Sequence[Series], name: str, epoch: int) -> str:
-    return ", ".join(f"{run[name][epoch]:.2f}" for run in runs if epoch in run[name]) or "NaN"
+    return ", ".join(f"{run[name][epoch]:.2f}" for run in runs if epoch in run.get(name, ())) or "-"
 
 
 def _range(runs: Sequence[Series], name: str, epoch: int) -> str:
-    found = [run[name][epoch] for run in runs if epoch in run[name]]
+    found = [run[name][epoch] for run in runs if epoch in run.get(name, ())]
     return f"{min(found):.2f} .. {max(found):.2f}" if found else "-"
 
 
