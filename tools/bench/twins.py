@@ -77,7 +77,7 @@ def read_own(run: Path) -> Series:
     code. Such steps are left out of their means, and the mean of the total of such an epoch is left out.
     """
     records, results = read_metrics(run / "metrics.jsonl"), sorted(run.glob("results/*/*/ap.json"))
-    if not records or len(results) != 1 or not DEPTH_TERMS <= records[0]["losses"].keys():
+    if not records or len(results) != 1 or DEPTH_TERMS - records[0]["losses"].keys():
         raise ValueError(f"{run}: expected metrics.jsonl of a run with both losses, and one results/*/*/ap.json")
     terms: dict[str, dict[int, float]] = {name: {} for name in (*records[0]["losses"], SHARE)}
     for record in records:
@@ -113,17 +113,13 @@ def verdict(official: Sequence[Series], own: Sequence[Series]) -> list[str]:
     if not total:
         raise ValueError(f"the runs have no epoch from {FIRST_COMPARED} on")
     outside, left = [line for _, lines in found for line in lines], sum(len(lines) for _, lines in others)
-    lines = [
-        f"{total - len(outside)} of {total} official figures lie within the range of the {len(own)} seeds of this code"
-    ]
-    lines[0] += ", widened by 10 %."
-    if expected:
-        lines.append(f"Of each seed of this code and the range of its other seeds: {expected - left} of {expected}.")
-    return [*lines, *outside]
+    head = f"{total - len(outside)} of {total} official figures lie within the range of the {len(own)} seeds of this code,"
+    own_lines = [f"Of each seed of this code and its other seeds: {expected - left} of {expected}."] * bool(expected)
+    return [f"{head} widened by 10 %.", *own_lines, *outside]
 
 
 def count_inside(title: str, seed: Series, others: Sequence[Series]) -> tuple[int, list[str]]:
-    """Number of figures of ``seed`` that ``others`` have too, and a line for each one outside of their widened range."""
+    """Number of figures of ``seed`` that ``others`` have too, and a line for each one outside their widened range."""
     total, outside = 0, []
     for name, by_epoch in seed.items():
         for epoch, value in by_epoch.items():
