@@ -146,7 +146,7 @@ def test_the_same_training_and_another_one(tmp_path, capsys):
     named = sum(value is not None for seed in official for e in seed[1:] for value in e["losses"].values())
     total = named + sum(len(seed) - 1 for seed in official)
     total += 8  # AP and depth errors of the last epoch
-    assert f"{total} of {total} official figures lie within the range of the 2 seeds" in text and "\n- " not in text
+    assert f"{total} of {total} official figures lie within the range of 2 seeds" in text and "\n- " not in text
     assert "| heatmap | 7.09, 6.14 (6.14 .. 7.09)" in text
     assert "| Car depth error: median [m] |  |  |  |  | - (2.50 .. 2.50) | 2.54 (2.50 .. 2.50) |" in text
     assert (tmp_path / "out/table.md").read_text() == text and (tmp_path / "out/terms.png").stat().st_size > 10_000

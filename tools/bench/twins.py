@@ -113,7 +113,7 @@ def verdict(official: Sequence[Series], own: Sequence[Series]) -> list[str]:
     if not total:
         raise ValueError(f"the runs have no epoch from {FIRST_COMPARED} on")
     outside, left = [line for _, lines in found for line in lines], sum(len(lines) for _, lines in others)
-    head = f"{total - len(outside)} of {total} official figures lie within the range of the {len(own)} seeds of this code,"
+    head = f"{total - len(outside)} of {total} official figures lie within the range of {len(own)} seeds of this code,"
     own_lines = [f"Of each seed of this code and its other seeds: {expected - left} of {expected}."] * bool(expected)
     return [f"{head} widened by 10 %.", *own_lines, *outside]
 
