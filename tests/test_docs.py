@@ -97,6 +97,12 @@ def test_links_exist(page):
             assert (page.parent / target).exists(), target
 
 
+def test_files_named_in_experiments_and_the_makefile_exist():
+    pages = [PROJECT / "Makefile", *(PROJECT / "experiments").glob("*/*.yaml")]
+    named = {name for page in pages for name in re.findall(r"\b(?:docs|tools)/[\w/]+\.(?:md|py)\b", page.read_text())}
+    assert len(named) > 5 and [name for name in named if not (PROJECT / name).is_file()] == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("script", sorted(p.name for p in (PROJECT / "tools").glob("*.py")))
 def test_every_tool_has_help(script):
