@@ -6,7 +6,7 @@ DATA := data/quickstart
 RUN := outputs/quickstart
 RESULTS := $(RUN)/results/checkpoint_epoch_6/val
 
-.PHONY: quickstart evidence evidence-batch16 twins test test-slow lint environment clean
+.PHONY: quickstart evidence evidence-batch16 real twins test test-slow lint environment clean
 
 environment: $(VENV)/.installed
 
@@ -45,6 +45,19 @@ evidence: data/evidence/ImageSets/trainval.txt
 evidence-batch16: data/evidence/ImageSets/trainval.txt
 	$(COMPARE) --out runs/evidence_batch16 --seeds 3 --jobs $(JOBS) --arms monodle qi ddml ddml_corrected \
 	    --set dataset.batch_size=16
+
+# The experiment on real frames of docs/evidence.md; needs KITTI in data/KITTI
+data/rendered/ImageSets/trainval.txt: | environment
+	$(BIN)/python tools/make_synthetic_kitti.py --out data/rendered --train 3712 --val 100 --size 640x192 \
+	    --layouts $(LAYOUTS) --force
+
+REAL := $(BIN)/python tools/compare.py --config experiments/real/base.yaml --jobs $(JOBS)
+
+real: data/rendered/ImageSets/trainval.txt
+	$(BIN)/python tools/train_val.py --config experiments/real/pretrain.yaml --resume
+	$(REAL) --out runs/real_recipes --seeds 3 --arms-file experiments/real/arms.yaml \
+	    --arms pretrained pretrained_jitter scratch
+	$(REAL) --out runs/real --seeds 5 --arms monodle qi obj_depth ddml ddml_corrected
 
 # The training of docs/fidelity.md that was also made with the official code; needs KITTI in data/KITTI
 twins: environment
