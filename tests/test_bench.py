@@ -140,19 +140,19 @@ def twin_run(folder, epochs, factor=1.0, **zero_share):
 
 def test_the_same_training_and_another_one(tmp_path, capsys):
     official = json.loads(twins.OFFICIAL.read_text())["seeds"]
-    same = [twin_run(tmp_path / f"same{k}", epochs) for k, epochs in enumerate(official)]
+    same = [twin_run(tmp_path / f"same{factor}", official[0], factor) for factor in (0.8, 1.0, 1.2)]
     assert twins.main([*map(str, same), "--out", str(tmp_path / "out")]) == 0
     text = capsys.readouterr().out
-    named = sum(value is not None for seed in official for e in seed[1:] for value in e["losses"].values())
-    total = named + sum(len(seed) - 1 for seed in official)
-    total += 8  # AP and depth errors of the last epoch
-    assert f"{total} of {total} official figures lie within the range of 2 seeds" in text and "\n- " not in text
-    assert "| heatmap | 7.09, 6.14 (6.14 .. 7.09)" in text
-    assert "| Car depth error: median [m] |  |  |  |  | - (2.50 .. 2.50) | 2.54 (2.50 .. 2.50) |" in text
+    assert "official seed 1" not in text and "- official seed 2, share of steps" in text
+    assert "| heatmap | 7.09, 6.14 (5.67 .. 8.51)" in text
+    assert "| Car depth error: median [m] |  |  |  |  |  | 2.54 (2.50 .. 2.50) |" in text
     assert (tmp_path / "out/table.md").read_text() == text and (tmp_path / "out/terms.png").stat().st_size > 10_000
-    other = twin_run(tmp_path / "other", official[0], factor=1.2)
-    assert twins.main([str(other), "--out", str(tmp_path / "out2")]) == 0
-    assert "- official seed 1, heatmap, epoch 2: 7.09 (8.51 .. 8.51)" in capsys.readouterr().out
+
+
+def test_a_figure_is_compared_with_the_widened_range():
+    seed = {"depth": {1: 9.0, 2: 1.0, 3: 2.0, 4: 0.0, 5: 1.0}}
+    others = [{"depth": {1: 9.0, 2: 1.05, 3: 2.3, 4: 0.0}}, {"depth": {2: 1.2, 3: 3.0, 4: 0.0}}]
+    assert twins.compare_ranges(seed, others) == [("depth", 2, True), ("depth", 3, False)]
 
 
 def test_steps_without_an_object_do_not_count(tmp_path):
@@ -164,11 +164,15 @@ def test_steps_without_an_object_do_not_count(tmp_path):
 
 
 def test_runs_that_cannot_be_compared_are_named(tmp_path, capsys):
-    epochs = json.loads(twins.OFFICIAL.read_text())["seeds"][1]
-    short = twin_run(tmp_path / "short", epochs[:1])
-    (twin_run(tmp_path / "unevaluated", epochs) / "results/checkpoint_epoch_15/small_val/ap.json").unlink()
-    for run in (tmp_path / "unevaluated", tmp_path / "absent"):
-        assert twins.main([str(run), "--out", str(tmp_path / "out")]) == 2
-        assert f"{run}: expected metrics.jsonl of a run with both losses" in capsys.readouterr().err
-    assert twins.main([str(short), "--out", str(tmp_path / "out")]) == 2
-    assert "no epoch from 2 on" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    epochs = json.loads(twins.OFFICIAL.read_text())["seeds"]
+    short, whole = twin_run(tmp_path / "short", epochs[1]), twin_run(tmp_path / "whole", epochs[0])
+    (twin_run(tmp_path / "unevaluated", epochs[1]) / "results/checkpoint_epoch_15/small_val/ap.json").unlink()
+    expected = "expected metrics.jsonl of a run with both losses"
+    for runs, message in (
+        ([tmp_path / "unevaluated"], f"unevaluated: {expected}"),
+        ([tmp_path / "absent"], f"absent: {expected}"),
+        ([short, whole], "short: expected a run of 15 epochs, got 11"),
+        ([whole, whole], "expected at least two runs, each given once"),
+    ):
+        assert twins.main([*map(str, runs), "--out", str(tmp_path / "out")]) == 2
+        assert message in capsys.readouterr().err and not (tmp_path / "out").exists()

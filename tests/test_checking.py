@@ -51,18 +51,21 @@ def test_the_originals_are_told_from_other_images(tree, tmp_path, monkeypatch, c
     table.write_text("\n".join(["id,drive,raw_frame,image_2_sha256_16", *rows]))
     monkeypatch.setattr(originals, "CHECKSUMS", table)
     assert check(tree, "--split", "val", "--verify") == (0, [])
-    assert "2 of KITTI's 5 training images: 2 are the originals, 0 differ, 0 are missing" in capsys.readouterr().out
+    assert "KITTI's originals: 2 images, 2 equal, 0 different, 0 missing" in capsys.readouterr().out
     cv2.imwrite(str(images / "000001.png"), cv2.imread(str(images / "000001.png")), [cv2.IMWRITE_PNG_COMPRESSION, 9])
     missing = ("KITTI's image is missing", "training/image_2/007480.png", 0)
     assert check(tree) == (0, [])  # the same pixels: only a checksum finds it
     assert check(tree, "--verify") == (1, [("not KITTI's image", IMAGE, 0), missing])
-    assert "5 of KITTI's 5 training images: 3 are the originals, 1 differ, 1 are missing" in capsys.readouterr().out
+    assert "KITTI's originals: 5 images, 3 equal, 1 different, 1 missing" in capsys.readouterr().out
     (tree / "ImageSets/own.txt").write_text("000001\n000003\n")
     table.write_text("\n".join(["id,drive,raw_frame,image_2_sha256_16", *rows[:2]]))
     assert check(tree, "--verify", "--split", "own") == (1, [("not KITTI's image", IMAGE, 0)])
-    assert "0 are the originals, 1 differ, 0 are missing; 1 other frames" in capsys.readouterr().out
+    assert "1 images, 0 equal, 1 different, 0 missing; 1 frames of the list are not KITTI's" in capsys.readouterr().out
     assert check_dataset.main(["--dataroot", str(tree), "--verify", "--split", "test"]) == 2
     assert "--verify --split must be a list of training images, got 'test'" in capsys.readouterr().err
+    (tree / "ImageSets/own.txt").write_text("000003\n")
+    assert check_dataset.main(["--dataroot", str(tree), "--verify", "--split", "own"]) == 2
+    assert "no frame of this list has the id of a training frame of KITTI" in capsys.readouterr().err
     table.write_text("id,drive\n000000,drive\n")
     assert check_dataset.main(["--dataroot", str(tree), "--verify"]) == 2
     assert "drives.csv: no column image_2_sha256_16" in capsys.readouterr().err
@@ -92,7 +95,7 @@ def test_real_images_are_the_originals(real_frames, tmp_path, capsys):
     (tmp_path / "ImageSets/own.txt").write_text("\n".join(ids))
     _, faults = check(tmp_path, "--verify", "--split", "own")
     assert [fault for fault in faults if "image" in fault[0]] == []
-    assert "8 of KITTI's 7481 training images: 8 are the originals, 0 differ, 0" in capsys.readouterr().out
+    assert "8 images, 8 equal, 0 different, 0 missing" in capsys.readouterr().out
 
 
 def test_a_rendered_set_has_no_faults(tmp_path):

@@ -338,9 +338,9 @@ def test_arms_on_different_frames_have_no_common_replicates(folder, capsys):
     lists = Path(load_config(folder / "base.yaml").general.dataroot) / "ImageSets"
     (lists / "train.txt").write_text("".join((lists / "val.txt").read_text().splitlines(True)[:2]))
     assert call(arms=("plain", "other"), seeds=1) == 0
-    assert "frames of the split; none: the runs have different frames" in capsys.readouterr().out
+    assert "draws for all runs; none: the runs have different frames" in capsys.readouterr().out
     assert call("--bootstrap", "0", arms=("plain", "other"), seeds=1) == 0
-    assert "frames of the split; none\n" in capsys.readouterr().out
+    assert "draws for all runs; none\n" in capsys.readouterr().out
 
 
 def test_runs_of_another_configuration_are_refused(folder, capsys):

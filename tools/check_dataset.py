@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--verify", action="store_true", help="are the training images KITTI's originals?")
     parser.add_argument("--show", type=_count, default=10, metavar="N", help="faults to list of each kind; 0: all")
     parser.add_argument("--types", nargs="+", default=[], metavar="NAME", help="own types, besides KITTI's")
-    parser.add_argument("--config", metavar="YAML", help="check its lists, count by its limits; default: official")
+    parser.add_argument("--config", metavar="YAML", help="check its lists too, count by its limits; default: official")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all faults there")
     args = parser.parse_args(argv)
 

@@ -139,11 +139,16 @@ def plan_runs(
 
 
 def check_data(runs: Iterable[PlannedRun]) -> None:
-    """Open a frame of both splits: errors now are better than after days. Raises ValueError naming arm and file."""
+    """Open a frame of both splits, find the weights: errors now are better than after days.
+
+    Raises ValueError naming arm and file.
+    """
     for arm, config in {run.arm: run.config for run in runs}.items():
         try:
             build_dataset(config, config.dataset.train_split, training=True, max_frames=1)
             build_dataset(config, config.tester.split, max_frames=1)
+            if config.trainer.pretrain_model:
+                find_file(config.trainer.pretrain_model, "trainer.pretrain_model")
         except (FileNotFoundError, ValueError) as error:
             raise ValueError(f"arm {arm!r}: {error}") from None
 

@@ -27,7 +27,7 @@ NOTES = """\
 n: runs that have the figure; '4 of 5': one of 5 finished runs has none (no depth error without detections, for example)
 sd: sample standard deviation of the runs
 difference: mean over the seeds that both arms have finished; {level:.0%} interval by Student's t ('-': below 2 seeds)
-intervals over drives or frames: a bootstrap of the same runs over the frames of the split; {bootstrap}
+the other intervals: a bootstrap over the drives or frames of the split, with the same draws for all runs; {bootstrap}
 An interval over seeds says nothing about other frames, and one over drives or frames nothing about other seeds.
 Each interval is valid by itself: of 20 comparisons without any difference, one interval is expected to miss 0.
 """
@@ -87,7 +87,7 @@ def compare(options: CompareOptions, interruption: Interruption) -> tuple[str, l
     def on_finished(run: PlannedRun) -> str:
         _write_report(options, runs, final=False)
         first = main_figures(run.config.dataset.evaluated_classes)[0]
-        return f"{first} {read_figures(run).get(first, math.nan):.2f}"
+        return f"{first} {read_figures(run).get(first, math.nan):.2f}".replace("nan", "-")
 
     failures = RunExecutor(slots, command, out).train(runs, interruption, on_finished)
     return _write_report(options, runs), failures

@@ -24,7 +24,8 @@ def find_dataroot(config: Config) -> Path:
                 return folder.resolve()
     raise FileNotFoundError(
         f"general.dataroot={config.general.dataroot!r}: no folder ImageSets in {candidates[0]} or its KITTI/; "
-        "expected KITTI's layout (ImageSets/, training/image_2, calib, label_2)"
+        "expected KITTI's layout (ImageSets/, training/image_2, calib, label_2); KITTI's download does not contain "
+        "ImageSets/: copy data/KITTI/ImageSets of this project"
     )
 
 

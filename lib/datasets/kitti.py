@@ -34,6 +34,17 @@ class Frame:
     """object-wise depth map (H, W) float32 [m], maybe memory-mapped; None for a data set without depth maps"""
 
 
+def find_lists(root: Path) -> Path:
+    """The folder of the lists of frames. Raises FileNotFoundError where there is none."""
+    folder = root / "ImageSets"
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder}: no such folder; expected KITTI's layout (ImageSets/, training/, testing/). KITTI's download "
+            "does not contain ImageSets/: copy data/KITTI/ImageSets of this project"
+        )
+    return folder
+
+
 def find_data_dir(root: Path, name: str) -> Path:
     """``root/name`` or MonoDLE's ``root/object/name``, the first that has images. Raises FileNotFoundError."""
     candidates = [root / name, root / "object" / name]
@@ -84,7 +95,7 @@ class KITTI:
     ) -> None:
         require_split("split", split)
         self.root, self.split = Path(root), split
-        self.frame_ids = read_split(self.root / "ImageSets" / f"{split}.txt")[: max_frames or None]
+        self.frame_ids = read_split(find_lists(self.root) / f"{split}.txt")[: max_frames or None]
         self.index_of = {frame_id: k for k, frame_id in enumerate(self.frame_ids)}
         self.has_labels = split != "test"
         self.data_dir = find_data_dir(self.root, "training" if self.has_labels else "testing")

@@ -153,8 +153,8 @@ def check_split(path: Path) -> tuple[list[Fault], dict[str, int]]:
     """Faults of a split file, and the line of each frame id."""
     try:
         ids, faults = scan_split(path)
-    except FileNotFoundError:
-        return [Fault("missing file", path, 0, "missing split file")], {}
+    except FileNotFoundError as error:
+        return [Fault("missing file", path, 0, _without(path, error))], {}
     except OSError as error:
         return [Fault("malformed split", path, 0, _without(path, error))], {}
     kinds = {True: "duplicate id", False: "malformed split"}

@@ -32,15 +32,17 @@ def compare_with_originals(root: Path, frame_ids: Collection[str] | None = None)
         if COLUMN not in (table.fieldnames or ()):  # rendered data sets have a file of this name too
             raise ValueError(f"{CHECKSUMS}: no column {COLUMN}; get the file of the repository again")
         originals = {row["id"]: row[COLUMN] for row in table}
+    if frame_ids is not None and not originals.keys() & set(frame_ids):
+        raise ValueError("--verify: no frame of this list has the id of a training frame of KITTI")
     chosen = [(name, digits) for name, digits in originals.items() if frame_ids is None or name in frame_ids]
     compare = partial(_compare, find_data_dir(root, "training") / "image_2")
     found = map_ahead(lambda frame: compare(*frame), chosen, available_cores(), 2 * available_cores())
     faults = [fault for fault in show_progress(found, "comparing", len(chosen), leave=False) if fault]
     kinds = Counter(fault.kind for fault in faults)
     foreign = len(frame_ids) - len(chosen) if frame_ids is not None else 0
-    counts = f"{len(chosen) - len(faults)} are the originals, {kinds[DIFFERENT]} differ, {kinds[MISSING]} are missing"
-    others = f"; {foreign} other frames are not KITTI's" * bool(foreign)
-    return faults, f"{len(chosen)} of KITTI's {len(originals)} training images: {counts}{others}"
+    counts = f"{len(chosen) - len(faults)} equal, {kinds[DIFFERENT]} different, {kinds[MISSING]} missing"
+    others = f"; {foreign} frames of the list are not KITTI's" * bool(foreign)
+    return faults, f"compared with KITTI's originals: {len(chosen)} images, {counts}{others}"
 
 
 def _compare(folder: Path, frame_id: str, digits: str) -> Fault | None:

@@ -10,7 +10,7 @@ from ..config import Dataset
 from ..config.checks import require, require_split
 from ..datasets.consistency import check_consistency
 from ..datasets.images import find_image, find_second_images
-from ..datasets.kitti import find_data_dir, find_label_dir
+from ..datasets.kitti import find_data_dir, find_label_dir, find_lists
 from ..datasets.object_depth import PAINTED_TYPES, find_object_depth
 from ..datasets.split_labels import LabelledImage
 from ..structures import KITTI_TYPES, UNKNOWN_ALPHA
@@ -62,13 +62,11 @@ def check_dataset(
     if split is not None:
         require_split("--split", split)
         require(not verify or split != "test", "--verify --split", split, "a list of training images")
-    lists = root / "ImageSets"
-    if not lists.is_dir():
-        raise FileNotFoundError(f"{lists}: no such folder; expected KITTI's layout (ImageSets/, training/, testing/)")
+    lists = find_lists(root)
     present = [name for name in SPLITS if (lists / f"{name}.txt").exists()]
     splits = [split] if split else list(dict.fromkeys((*present, *own_splits)))
     if not splits:
-        raise FileNotFoundError(f"{lists}: none of {', '.join(f'{name}.txt' for name in SPLITS)}")
+        raise FileNotFoundError(f"{lists}: none of {', '.join(f'{name}.txt' for name in SPLITS)}; name one by --split")
     result = DatasetCheck([], 0)
     ids = _check_lists(result, lists, splits, own_splits)
     counts: list[str] = []

@@ -10,7 +10,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from lib.visualization.panels import Line, Panel, render_panels
 
 OFFICIAL = PROJECT_ROOT / "docs" / "fidelity" / "official_training.json"
 SHARE = "share of steps with quasi_isometric 0"
+RARE = ("quasi_isometric", SHARE)  # the loss acts in some of the steps only
 DEPTH_TERMS = {"depth", "offset_3d", "size_3d", "obj_depth"}
 DETECTIONS = [ap_name("Car", metric, level, "official") for metric in ("bbox", "3d") for level in DIFFICULTIES]
 DETECTIONS += [f"Car {FOUND}", f"Car {MEDIAN_ERROR}"]
@@ -47,6 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def compare() -> int:
         official, own = read_official(content), [read_own(run) for run in args.runs]
+        for run, series in zip(args.runs, own, strict=True):
+            if max(series["heading"]) != LAST_EPOCH:
+                raise ValueError(f"{run}: expected a run of {LAST_EPOCH} epochs, got {max(series['heading'])}")
+        if len({run.resolve() for run in args.runs}) < max(2, len(args.runs)):
+            raise ValueError("expected at least two runs, each given once")
         text = "\n".join([*term_table(official, own), "", *verdict(official, own)])
         args.out.mkdir(parents=True, exist_ok=True)
         write_file(args.out / "terms.png", render_panels(term_panels(official, own), shared_legend=True))
@@ -77,7 +83,7 @@ def read_own(run: Path) -> Series:
     code. Such steps are left out of their means, and the mean of the total of such an epoch is left out.
     """
     records, results = read_metrics(run / "metrics.jsonl"), sorted(run.glob("results/*/*/ap.json"))
-    if not records or len(results) != 1 or DEPTH_TERMS - records[0]["losses"].keys():
+    if not records or len(results) != 1 or {*DEPTH_TERMS, "quasi_isometric"} - records[0]["losses"].keys():
         raise ValueError(f"{run}: expected metrics.jsonl of a run with both losses, and one results/*/*/ap.json")
     terms: dict[str, dict[int, float]] = {name: {} for name in (*records[0]["losses"], SHARE)}
     for record in records:
@@ -103,32 +109,44 @@ def term_table(official: Sequence[Series], own: Sequence[Series]) -> list[str]:
 
 
 def verdict(official: Sequence[Series], own: Sequence[Series]) -> list[str]:
-    """How many official figures lie in the range of this code's seeds, widened by a tenth, and which do not.
+    """Markdown: how many figures lie within the range of seeds of this code, widened by a tenth at both ends.
 
-    The same for each seed of this code and its other seeds: so many would be expected of one more seed.
+    Official ones, and those of each seed of this code in the range of its other seeds: so many are expected of one more
+    seed. Then a line for each official figure outside the range of all seeds.
     """
-    found = [count_inside(f"official seed {number}", seed, own) for number, seed in enumerate(official, 1)]
-    others = [count_inside("", seed, [run for run in own if run is not seed]) for seed in own]
-    total, expected = sum(number for number, _ in found), sum(number for number, _ in others)
-    if not total:
-        raise ValueError(f"the runs have no epoch from {FIRST_COMPARED} on")
-    outside, left = [line for _, lines in found for line in lines], sum(len(lines) for _, lines in others)
-    head = f"{total - len(outside)} of {total} official figures lie within the range of {len(own)} seeds of this code,"
-    own_lines = [f"Of each seed of this code and its other seeds: {expected - left} of {expected}."] * bool(expected)
-    return [f"{head} widened by 10 %.", *own_lines, *outside]
+    fewer = [[run for run in own if run is not left_out] for left_out in own]
+
+    def compare(pairs: Iterable[tuple[Series, Sequence[Series]]]) -> list[tuple[str, int, bool]]:
+        return [row for seed, runs in pairs for row in compare_ranges(seed, runs)]
+
+    sides = {
+        f"official, range of {len(own)} seeds": compare((seed, own) for seed in official),
+        f"official, range of {len(own) - 1}": compare((seed, runs) for runs in fewer for seed in official),
+        f"a seed of this code, range of the other {len(own) - 1}": compare(zip(own, fewer, strict=True)),
+    }
+    lines = ["| | " + " | ".join(sides) + " |", "|---" * (1 + len(sides)) + "|"]
+    for title, is_in_group in (("quasi_isometric, and its share of 0", True), ("all others", False)):
+        counts = [[inside for name, _, inside in rows if (name in RARE) == is_in_group] for rows in sides.values()]
+        cells = [f"{sum(found)} of {len(found)} ({sum(found) / max(len(found), 1):.0%})" for found in counts]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    outside = [
+        f"- official seed {number}, {name}, epoch {epoch}: {seed[name][epoch]:.2f} ({_range(own, name, epoch)})"
+        for number, seed in enumerate(official, 1)
+        for name, epoch, inside in compare_ranges(seed, own)
+        if not inside
+    ]
+    return [*lines, "", *outside]
 
 
-def count_inside(title: str, seed: Series, others: Sequence[Series]) -> tuple[int, list[str]]:
-    """Number of figures of ``seed`` that ``others`` have too, and a line for each one outside their widened range."""
-    total, outside = 0, []
+def compare_ranges(seed: Series, others: Sequence[Series]) -> list[tuple[str, int, bool]]:
+    """Name, epoch and whether it is inside, of each figure of ``seed`` that ``others`` have, unless all are 0."""
+    rows = []
     for name, by_epoch in seed.items():
         for epoch, value in by_epoch.items():
             found = [run[name][epoch] for run in others if epoch in run[name]]
-            if epoch >= FIRST_COMPARED and found:
-                total += 1
-                if not min(found) * (1 - MARGIN) <= value <= max(found) * (1 + MARGIN):
-                    outside.append(f"- {title}, {name}, epoch {epoch}: {value:.2f} ({_range(others, name, epoch)})")
-    return total, outside
+            if epoch >= FIRST_COMPARED and any((*found, value)) and found:
+                rows.append((name, epoch, min(found) * (1 - MARGIN) <= value <= max(found) * (1 + MARGIN)))
+    return rows
 
 
 def term_panels(official: Sequence[Series], own: Sequence[Series]) -> list[Panel]:
