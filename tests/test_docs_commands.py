@@ -75,7 +75,7 @@ RUN: list[tuple[str, dict[str, str]]] = [
 """in the order in which they can run, with the values of their placeholders"""
 NOT_RUN = {
     r"make (test|test-slow|lint)": "the test suite itself and the linters, which .ci/run runs",
-    r"make (quickstart|evidence|evidence-batch16|twins)": "trainings of ten minutes to two hours",
+    r"make (quickstart|evidence|evidence-batch16|real|twins)": "trainings of ten minutes to some hours",
     r"python tools/check_dataset\.py --dataroot data/KITTI --verify": "needs KITTI; tests/test_checking.py runs it",
     r"python \.\./\.\./tools/train_val\.py": "run from a folder of experiments/ below",
     r"torchrun .*": "tests/test_distributed.py runs torchrun",
