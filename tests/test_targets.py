@@ -119,7 +119,7 @@ def difference_to_pil(image, seed):
 
 def test_noise_is_warped_as_by_pil():
     difference = difference_to_pil(np.random.default_rng(0).integers(0, 256, (375, 1242, 3), np.uint8), seed=0)
-    assert abs(difference).max() <= 1 and abs(difference.mean()) < 0.001 and (difference == 0).mean() > 0.999
+    assert abs(difference).max() <= 1 and abs(difference.mean()) < 0.001 and (difference == 0).mean() > 0.995
 
 
 @pytest.mark.kitti
