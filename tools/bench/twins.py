@@ -90,7 +90,8 @@ def read_own(run: Path) -> Series:
         epoch, zero = record["epoch"], record.get("zero_share", {})
         for name, value in record["losses"].items():
             share = zero.get(name, 0.0) if name in DEPTH_TERMS else 0.0
-            terms[name][epoch] = value / (1 - share) if share < 1 else math.nan
+            if share < 1:
+                terms[name][epoch] = value / (1 - share)
         terms[SHARE][epoch] = zero.get("quasi_isometric", 0.0)
         if zero.keys() & DEPTH_TERMS:
             del terms["total"][epoch]
