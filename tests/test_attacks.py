@@ -387,9 +387,14 @@ def test_a_training_outlasts_the_reader_of_its_output(folder):  # noqa: F811
 
 
 def test_a_killed_renderer_is_one_line_and_leaves_no_process(tmp_path):
-    command = [sys.executable, str(PROJECT / "tools/make_synthetic_kitti.py"), "--out", str(tmp_path / "d")]
+    slow = (  # a pool that ends its futures slowly: the renderer may not cancel one in the meantime
+        "import runpy, sys, time\nfrom concurrent.futures import Future\nset_exception = Future.set_exception\n"
+        "Future.set_exception = lambda self, error: (time.sleep(0.001), set_exception(self, error))\n"
+        "sys.argv = sys.argv[1:]\nrunpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    script = [str(PROJECT / "tools/make_synthetic_kitti.py"), "--out", str(tmp_path / "d")]
     counts = ["--train", "5000", "--val", "4", "--size", "448x128", "--workers", "2"]
-    process = subprocess.Popen([*command, *counts], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", slow, *script, *counts], stderr=subprocess.PIPE, text=True)
     images = tmp_path / "d/training/image_2"
     wait_until(lambda: images.is_dir() and any(images.glob("*.png")), process)
     children = descendants(process.pid)

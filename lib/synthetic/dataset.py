@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -175,9 +174,11 @@ def write_frames(plan: Plan, workers: int) -> Iterator[int]:
     else:
         # spawn, not fork: OpenCV's threads do not survive a fork
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin_worker) as pool:
-            folders, ids = zip(*plan.frames, strict=True)
+            # not pool.map: where a process is killed, it cancels futures which the pool is just ending, and both wait
+            futures = [pool.submit(_write_frames, plan, plan.frames[k : k + 4]) for k in range(0, len(plan.frames), 4)]
             try:
-                yield from pool.map(write_frame, repeat(plan), folders, ids, chunksize=4)
+                for future in futures:
+                    yield from future.result()
             except BrokenExecutor:
                 reason = "a process was killed, maybe since memory ran out"
                 raise ConnectionError(f"{plan.out}: {reason}; repeat with --force and fewer --workers") from None
@@ -192,6 +193,10 @@ def write_frames(plan: Plan, workers: int) -> Iterator[int]:
         text = "".join(f"{frame_id}\n" for frame_id in members)
         write_file(plan.out / "ImageSets" / f"{split}.txt", text.encode("ascii"))
     logger.info("%d frames written to %s", len(plan.frames), plan.out)
+
+
+def _write_frames(plan: Plan, frames: tuple[tuple[str, str], ...]) -> list[int]:
+    return [write_frame(plan, folder, frame_id) for folder, frame_id in frames]
 
 
 def _begin_worker() -> None:
