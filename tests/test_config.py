@@ -72,7 +72,7 @@ def test_official_ddml_section_loads(tmp_path):
     config = load_config(write(tmp_path, general + rest))
     assert (config.general.K, config.general.B, config.general.rad) == (1.5, 0.5, 10.0)
     assert config.general.qi and config.general.obj_depth
-    assert (config.general.T, config.general.qi_weight, config.general.qi_lower_bound) == (10.0, 1.0, "official")
+    assert (config.general.T, config.losses.quasi_isometric, config.general.qi_lower_bound) == (10.0, 1.0, "official")
 
 
 # arms.yaml holds changes to experiments

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,15 +15,17 @@ from lib.config import Config, parse_config
 from lib.datasets.targets import empty_targets
 from lib.engine.distributed import ProcessGroup, join, leave
 from lib.engine.optimizer import build_optimizer
+from lib.engine.step import add_gradients
 from lib.losses import Criterion
 from lib.models import build_model
 from lib.ops.gaussian import draw_gaussian
-from tests.conftest import descendants, is_running, wait_until
+from tests.conftest import PROJECT, descendants, is_running, wait_until
 from tests.test_interruption import Run, assert_same_run, checkpoint, folder  # noqa: F401  (a fixture)
 
 CONFIG = parse_config(
     {
-        "general": {"qi": True, "obj_depth": True, "rad": 60.0, "qi_weight": 2.0},
+        "general": {"qi": True, "obj_depth": True, "rad": 60.0},
+        "losses": {"quasi_isometric": 2.0, "depth": 0.5},
         "model": {"backbone": "dla34_narrow", "pretrained": False},
         "dataset": {"resolution": [128, 64]},
     }
@@ -86,8 +90,8 @@ def convert_batch_norm(model, all_reduce_sum):
             convert_batch_norm(child, all_reduce_sum)
 
 
-def loss_and_gradients(objects_of_images, dtype, ranks, sync_bn=True):
-    """Losses, gradients and BatchNorm buffers after a step, of this rank's share of the batch."""
+def loss_and_gradients(objects_of_images, dtype, ranks, sync_bn=True, parts=1, order=None):
+    """Losses, gradients and BatchNorm buffers after a step, of this rank's share of the batch, in so many parts."""
     torch.manual_seed(0)
     model = build_model(CONFIG)
     with torch.no_grad():  # descriptors far enough apart for both bounds of the quasi-isometry to be violated
@@ -99,13 +103,20 @@ def loss_and_gradients(objects_of_images, dtype, ranks, sync_bn=True):
     model.to(dtype)
     optimizer = build_optimizer(model, CONFIG.optimizer)
     images, targets = make_batch(objects_of_images, dtype)
+    if order:
+        images, targets = images[order], {name: value[order] for name, value in targets.items()}
     own = torch.arange(len(images)).tensor_split(ranks.size)[ranks.rank]
     share = -(-len(images) // ranks.size)
-    criterion = Criterion(CONFIG.general, ranks.all_reduce_sum, lambda rows: ranks.gather_rows(rows, share))
+    gather_rows = partial(ranks.gather_rows, share=share)
+    criterion = Criterion(CONFIG.general, CONFIG.losses, ranks.all_reduce_sum, gather_rows)
     forward = ranks.wrap(model, sync_bn=False).train()
-    outputs = forward(images[own], targets["indices"][own])
-    terms = criterion(outputs, {k: v[own] for k, v in targets.items()})
-    sum(terms.values()).backward()
+
+    def compute_losses(images, targets):
+        return criterion(forward(images, targets["indices"]), targets)
+
+    targets, local = {k: v[own] for k, v in targets.items()}, partial(ranks.keep_gradients_local, forward)
+    terms = add_gradients(compute_losses, images[own], targets, parts, ranks.all_reduce_sum, local)
+    del terms["total"]
     gradients = {k: p.grad.clone() for k, p in model.named_parameters() if p.grad is not None}
     optimizer.step()
     buffers = {k: v for k, v in model.named_buffers() if v.is_floating_point() and v.numel() > 3}
@@ -118,7 +129,7 @@ def work(rank, size, store, cases, path):
     torch.set_num_threads(1)
     ranks, _ = join([])
     assert ranks == ProcessGroup(rank, size)
-    found = [loss_and_gradients(objects, dtype, ranks) for objects, dtype in cases]
+    found = [loss_and_gradients(*case[:2], ranks, parts=case[2] if case[2:] else 1) for case in cases]
     assert ranks.gather_objects(rank) == (list(range(size)) if rank == 0 else [])
     torch.save(found, f"{path}.{rank}")
     leave()
@@ -174,6 +185,20 @@ def test_two_processes_are_one(tmp_path):
                 assert_close(value, other_buffers[name], tolerance, f"{what} {name}")
 
 
+def test_parts_of_two_processes_are_parts_of_one(tmp_path):
+    """Ranks [a, b, c] and [d, e] in two parts see {a, b, d} and {c, e}, as one process with that order of images."""
+    objects, dtype = [3, 5, 2, 4, 1], torch.float64
+    mp.spawn(work, (2, free_port(), [(objects, dtype, 2)], str(tmp_path / "found")), nprocs=2)
+    order = [0, 1, 3, 2, 4]
+    terms, gradients, buffers = loss_and_gradients(objects, dtype, ProcessGroup(), parts=2, order=order)
+    for rank in range(2):
+        others = torch.load(f"{tmp_path / 'found'}.{rank}")[0]
+        for own, other in zip((terms, gradients, buffers), others, strict=True):
+            assert own.keys() == other.keys()
+            for name, value in own.items():
+                assert_close(value, other[name], 1e-7, name)
+
+
 def test_a_process_that_meets_nobody_says_so(monkeypatch):
     """Another one found an error first, and has ended."""
     for name, value in {"RANK": 1, "WORLD_SIZE": 2, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}.items():
@@ -183,9 +208,42 @@ def test_a_process_that_meets_nobody_says_so(monkeypatch):
         raise RuntimeError("Gloo connectFullMesh failed with: Connection refused\nGLHF!")
 
     monkeypatch.setattr("lib.engine.distributed._end_with_parent", lambda: None)
+    monkeypatch.delenv("LOCAL_RANK")  # as in a PyTorchJob of Kubernetes: one rank a machine
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
     monkeypatch.setattr(torch.distributed, "init_process_group", init_process_group)
     with pytest.raises(ConnectionError, match="rank 1 of 2 could not join the process group"):
         join([])
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"RANK": "abc", "WORLD_SIZE": "2"}, "must be numbers, got RANK=abc, WORLD_SIZE=2, LOCAL_RANK=0"),
+        ({"RANK": "1"}, r"must be numbers, got RANK=1, WORLD_SIZE=\(not set\)"),
+        ({"WORLD_SIZE": "2"}, r"must be numbers, got RANK=\(not set\), WORLD_SIZE=2"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "contradict each other: RANK=2, WORLD_SIZE=2"),
+        ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "3", "LOCAL_WORLD_SIZE": "2"}, "LOCAL_RANK=3"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "MASTER_ADDR"),
+    ],
+)
+def test_variables_that_no_launcher_sets_are_refused(variables, said, monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("lib.engine.distributed._end_with_parent", lambda: None)
+    with pytest.raises(ValueError, match=said):
+        join([])
+
+
+def test_a_rank_that_is_no_number_is_one_line(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text("model: {backbone: dla34_narrow}\n")
+    command = [sys.executable, str(PROJECT / "tools/train_val.py"), "--config", str(path)]
+    environment = os.environ | {"RANK": "abc"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "must be numbers, got RANK=abc" in done.stderr.splitlines()[-1], done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_sync_bn_on_the_cpu_is_refused():
@@ -213,6 +271,7 @@ def test_torchrun_trains_evaluates_and_resumes(folder, frames):  # noqa: F811
     whole = Run(folder, "whole", prefix=torchrun)
     assert whole.wait() == 0, whole.said()
     assert whole.said().count("epoch 3/3  lr") == 1 and whole.said().count("ap.json") == 2
+    assert "warning" not in whole.said().lower()
     single = Run(folder, "whole", "-e", "tester.checkpoint=checkpoint_epoch_3.pth")
     merged = results(whole.run_dir)
     assert len(merged) == 8  # four frames after each of two epochs

@@ -33,14 +33,14 @@ WITH_HEAD = parse_config({"model": {"backbone": "dla34_narrow"}, "general": {"ob
 
 
 def test_learning_rates_are_the_official_ones():
-    rates = [learning_rate(epoch, 0.00125, LrScheduler()) for epoch in range(140)]
+    rates = [learning_rate(epoch, 0.00125, LrScheduler(), 140) for epoch in range(140)]
     assert rates == pytest.approx(SCHEDULE["lr_per_epoch"], rel=1e-9)
     assert [e for e in range(1, 140) if rates[e] < rates[e - 1]] == [95, 125]
 
 
 def test_learning_rate_without_warmup():
     config = LrScheduler(warmup=False, decay_list=(2,))
-    assert [learning_rate(e, 1.0, config) for e in range(4)] == pytest.approx([1, 1, 0.1, 0.1])
+    assert [learning_rate(e, 1.0, config, 4) for e in range(4)] == pytest.approx([1, 1, 0.1, 0.1])
 
 
 def test_biases_are_not_decayed():

@@ -65,7 +65,7 @@ def train_and_decode(load, raw):
     frames = [encode(objects, calibration, whole, config.dataset) for objects in labels]
     targets = {name: torch.from_numpy(np.stack([frame[name] for frame in frames])) for name in frames[0]}
     images = torch.randint(0, 256, (2, 3, 96, 320), dtype=torch.uint8)
-    losses = load("losses").Criterion(config.general)(model(images, targets["indices"]), targets)
+    losses = load("losses").Criterion(config.general, config.losses)(model(images, targets["indices"]), targets)
     torch.stack(list(losses.values())).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is None or torch.isfinite(parameter.grad).all(), name
@@ -98,10 +98,10 @@ def test_a_backbone(extended, tmp_path):
 def test_a_loss(extended):
     load = extended("A loss")
     narrow = {"model": {"backbone": "dla34_narrow", "pretrained": False}}
-    _, losses, _ = train_and_decode(load, narrow | {"general": {"inverse_depth_weight": 2.0}})
+    _, losses, _ = train_and_decode(load, narrow | {"losses": {"inverse_depth": 2.0}})
     assert list(losses)[-1] == "inverse_depth" and losses["inverse_depth"].item() > 0
-    _, without, _ = train_and_decode(load, narrow)
-    assert losses.keys() - without.keys() == {"inverse_depth"}
+    _, lighter, _ = train_and_decode(load, narrow)
+    assert lighter["inverse_depth"].item() == pytest.approx(losses["inverse_depth"].item() / 4)
 
 
 def test_a_head(extended):

@@ -33,7 +33,7 @@ trainer: {max_epoch: 3, save_frequency: 2, eval_frequency: 2, save_interval_minu
 tester: {threshold: 0.0, topk: 5, map_to_image: exact, images: 0}
 """
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-ENVIRONMENT.pop("RANK", None)
+ENVIRONMENT = {name: value for name, value in ENVIRONMENT.items() if name not in ("RANK", "WORLD_SIZE")}
 ENVIRONMENT["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(4 * PATIENCE)  # ranks must end without torchrun's SIGKILL
 
 
@@ -102,7 +102,8 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert sorted(p.name for p in (other / "checkpoints").iterdir()) == names
     for name in names:
         a, b = (checkpoint(folder, name) for folder in (one, other))
-        assert all(equal(a[key], b[key]) for key in ("epoch", "model_state", "optimizer_state", "best")), name
+        keys = ("epoch", "model_state", "model_state_without_ema", "optimizer_state", "best")
+        assert all(equal(a.get(key), b.get(key)) for key in keys), name
     records = [
         [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] for folder in (one, other)
     ]
@@ -120,9 +121,11 @@ def assert_same_run(one: Path, other: Path) -> None:
 @pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_interrupted_inside_an_epoch_and_resumed(folder, workers):
     """SIGTERM or Ctrl-C in an epoch, kill -9 in the next attempt, then to the end."""
-    whole = Run(folder, "whole", workers=workers)
+    more = ["trainer.accumulate=2", "trainer.ema=0.5", "optimizer.clip_grad_norm=9", "lr_scheduler.type=cosine"]
+    more = more if workers else []
+    whole = Run(folder, "whole", *more, workers=workers)
     assert whole.wait() == 0, whole.said()
-    run = Run(folder, "parts", workers=workers, wait_in=0)
+    run = Run(folder, "parts", *more, workers=workers, wait_in=0)
     run.wait_until((run.run_dir / "checkpoints/checkpoint_last.pth").is_file, "checkpoint")
     signum, status = (signal.SIGTERM, 143) if workers else (signal.SIGINT, 130)
     run.signal(signum)
@@ -131,11 +134,11 @@ def test_interrupted_inside_an_epoch_and_resumed(folder, workers):
     assert "Traceback" not in run.said()
     state = checkpoint(run.run_dir)
     assert state["epoch"] == 0 and 0 < state["progress"]["frames_done"] < 12
-    run = Run(folder, "parts", "--resume", workers=workers, wait_in=1)
+    run = Run(folder, "parts", "--resume", *more, workers=workers, wait_in=1)
     run.wait_until(lambda: checkpoint(run.run_dir)["epoch"] == 1, "second epoch")
     run.process.kill()
     assert run.wait() == -9
-    run = Run(folder, "parts", "--resume", workers=workers)
+    run = Run(folder, "parts", "--resume", *more, workers=workers)
     assert run.wait() == 0, run.said()
     assert "Traceback" not in run.said()
     assert_same_run(whole.run_dir, run.run_dir)

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lib.config import General
+from lib.config import General, Losses
 from lib.losses import LOSSES, Criterion
 from lib.losses import functional as terms
 from lib.losses.quasi_isometric import object_descriptors, quasi_isometric_loss
@@ -75,7 +75,7 @@ def test_inputs_are_unchanged_and_the_extra_losses_are_optional():
 def test_weights_scale_the_two_extra_terms():
     _, outputs, targets, _ = official_batch(1)
     plain = Criterion(BOTH)(outputs, targets)
-    scaled = Criterion(General(qi=True, obj_depth=True, qi_weight=0.5, obj_depth_weight=3.0))(outputs, targets)
+    scaled = Criterion(BOTH, Losses(quasi_isometric=0.5, obj_depth=3.0))(outputs, targets)
     assert scaled["quasi_isometric"].item() == pytest.approx(0.5 * plain["quasi_isometric"].item())
     assert scaled["obj_depth"].item() == pytest.approx(3 * plain["obj_depth"].item())
     assert scaled["depth"] == plain["depth"]

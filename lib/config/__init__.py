@@ -4,7 +4,7 @@ from .dataset import CLASS_NAMES, MEAN_SIZES, Dataset
 from .dump import differences, dump_config, flatten
 from .loading import load_config, parse_config, read_yaml
 from .paths import PROJECT_ROOT, find_dataroot, find_file
-from .schema import Config, General, LrScheduler, Model, Optimizer, Tester, Trainer
+from .schema import Config, General, Losses, LrScheduler, Model, Optimizer, Tester, Trainer
 
 __all__ = [
     "CLASS_NAMES",
@@ -13,6 +13,7 @@ __all__ = [
     "Config",
     "Dataset",
     "General",
+    "Losses",
     "LrScheduler",
     "Model",
     "Optimizer",

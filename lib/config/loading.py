@@ -27,8 +27,12 @@ _GENERAL_ALIASES = {
 }
 """keys of section general that official files have at the top level or in one of _ALIAS_SECTIONS"""
 _ALIAS_SECTIONS = ("general", "dataset", "trainer", "tester")
-_RENAMED = {("tester", "pictures"): "images"}
-"""names that keys had in version 0.1, whose files and checkpoints still load"""
+_RENAMED = {
+    ("tester", "pictures"): ("tester", "images"),
+    ("general", "qi_weight"): ("losses", "quasi_isometric"),
+    ("general", "obj_depth_weight"): ("losses", "obj_depth"),
+}
+"""places that keys had in version 0.1, whose files and checkpoints still load"""
 _RETIRED = ("dataset.use_dontcare", "model.type", "model.neck", "model.num_class", "tester.type")
 """keys of official files and of version 0.1 that only one value fits: checked by _check_retired and not stored"""
 _MOST_BYTES, _MOST_LEVELS, _MOST_ALIASES = 1 << 16, 20, 20  # aliases of aliases can make a value of many GB
@@ -162,7 +166,7 @@ def _collect_by_section(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _resolve(section: str, key: str) -> tuple[str, str]:
     """The place in Config, (section, key), of a key of a file or an override. Raises ValueError for an unknown key."""
-    key = _RENAMED.get((section, key), key)
+    section, key = _RENAMED.get((section, key), (section, key))
     known = [f.name for f in dataclasses.fields(_SECTIONS[section])]
     if key in known or f"{section}.{key}" in _RETIRED:
         return section, key

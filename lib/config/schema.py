@@ -4,7 +4,7 @@ A value that is not possible is a ValueError at construction; it names the key, 
 """
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from ..evaluation.reading import canonical_names
 from .checks import require, require_minimum, require_one_of, require_split
@@ -29,20 +29,16 @@ class General:
     """quasi-isometric loss: largest depth difference [m] of a pair of objects"""
     T: float = 10.0
     """quasi-isometric loss: temperature; a constant in the official code"""
-    qi_weight: float = 1.0
-    """weight of the quasi-isometric loss, in addition to the constant factor 0.5 of the official code"""
     qi_lower_bound: str = "official"
     """'official': as in the official code; 'corrected': pairs below the lower bound are pushed apart"""
     obj_depth: bool = False
     """DDML: auxiliary head that predicts the object-wise depth map, in training only"""
-    obj_depth_weight: float = 1.0
-    """weight of the object-wise depth loss"""
 
     def __post_init__(self) -> None:
         require(0 <= self.random_seed < 2**62, "general.random_seed", self.random_seed, "in 0 .. 2^62 - 1")
         plain = re.fullmatch(r"[^/\\\x00-\x1f]*", self.exp_name) and self.exp_name not in (".", "..")
         require(bool(plain), "general.exp_name", self.exp_name, "a plain folder name, without / and not . or ..")
-        require_minimum("general", self, K=1, B=0, qi_weight=0, obj_depth_weight=0)
+        require_minimum("general", self, K=1, B=0)
         require(self.rad > 0, "general.rad", self.rad, "> 0")
         require(self.T > 0, "general.T", self.T, "> 0")
         require_one_of("general.qi_lower_bound", self.qi_lower_bound, ("official", "corrected"))
@@ -66,16 +62,20 @@ class Optimizer:
     """weight decay of all parameters whose name does not contain 'bias'"""
     momentum: float = 0.9
     """momentum of 'sgd'"""
+    clip_grad_norm: float = 0.0
+    """largest norm of the gradient of all parameters together, longer ones are scaled down; 0: no limit"""
 
     def __post_init__(self) -> None:
         require_one_of("optimizer.type", self.type.lower(), ("adam", "adamw", "sgd"))
         require(0 < self.lr <= 1000, "optimizer.lr", self.lr, "in (0, 1000]")
-        require_minimum("optimizer", self, weight_decay=0)
+        require_minimum("optimizer", self, weight_decay=0, clip_grad_norm=0)
         require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "in [0, 1)")
 
 
 @dataclass(frozen=True)
 class LrScheduler:
+    type: str = "step"
+    """after the warm-up: 'step' decays by decay_rate at decay_list; 'cosine' falls to 0 at the end of the last epoch"""
     warmup: bool = True
     """cosine warm-up from 1e-5 to optimizer.lr over the first epochs"""
     warmup_epochs: int = 5
@@ -86,9 +86,37 @@ class LrScheduler:
     """epochs at which the rate decays, counted from the end of the warm-up as in the official code"""
 
     def __post_init__(self) -> None:
+        require_one_of("lr_scheduler.type", self.type, ("step", "cosine"))
         require_minimum("lr_scheduler", self, warmup_epochs=1)
         require(0 < self.decay_rate <= 1, "lr_scheduler.decay_rate", self.decay_rate, "in (0, 1]")
         require(all(e >= 0 for e in self.decay_list), "lr_scheduler.decay_list", list(self.decay_list), "all >= 0")
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Weights of the terms, by their names in `LOSSES` of `lib/losses`."""
+
+    heatmap: float = 1.0
+    """weight of the focal loss of the heatmap"""
+    offset_2d: float = 1.0
+    """weight of the L1 loss of the offset from a cell to the centre of the 2D box"""
+    size_2d: float = 1.0
+    """weight of the L1 loss of the 2D size"""
+    depth: float = 1.0
+    """weight of the Laplacian loss of the depth"""
+    offset_3d: float = 1.0
+    """weight of the L1 loss of the offset from a cell to the projected 3D centre"""
+    size_3d: float = 1.0
+    """weight of the dimension-aware L1 loss of the 3D size"""
+    heading: float = 1.0
+    """weight of the loss of the heading: cross entropy of the bin, L1 of the residual"""
+    quasi_isometric: float = 1.0
+    """weight of the quasi-isometric loss (general.qi), in addition to the constant factor 0.5 of the official code"""
+    obj_depth: float = 1.0
+    """weight of the Laplacian loss of the object-wise depth map (general.obj_depth)"""
+
+    def __post_init__(self) -> None:
+        require_minimum("losses", self, **{each.name: 0 for each in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -116,14 +144,21 @@ class Trainer:
     """write report.html after training and evaluation"""
     amp: bool | str = False
     """false, or 'bf16': autocast of the forward pass in training; evaluation always uses float32"""
+    accumulate: int = 1
+    """a batch is computed in this number of parts, one after the other, to save memory, and their gradients are added
+    up; BatchNorm and the quasi-isometric loss see one part at a time"""
+    ema: float = 0.0
+    """decay of an exponential moving average of the weights, for example 0.999, which is then evaluated and is
+    `model_state` of the checkpoints; 0: off"""
     compile: bool = False
     """torch.compile of the network in training, equal up to rounding; needs a C++ compiler (CPU) or Triton (GPU)"""
 
     def __post_init__(self) -> None:
         require_minimum("trainer", self, max_epoch=1, save_frequency=1, keep_last=0, eval_frequency=0)
-        require_minimum("trainer", self, save_interval_minutes=0)
+        require_minimum("trainer", self, save_interval_minutes=0, accumulate=1)
         require(all(i >= 0 for i in self.gpu_ids), "trainer.gpu_ids", list(self.gpu_ids), "ids >= 0")
         require(self.amp in (False, "bf16"), "trainer.amp", self.amp, "false or 'bf16'")
+        require(0 <= self.ema < 1, "trainer.ema", self.ema, "in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -178,12 +213,15 @@ class Config:
     model: Model = field(default_factory=Model)
     optimizer: Optimizer = field(default_factory=Optimizer)
     lr_scheduler: LrScheduler = field(default_factory=LrScheduler)
+    losses: Losses = field(default_factory=Losses)
     trainer: Trainer = field(default_factory=Trainer)
     tester: Tester = field(default_factory=Tester)
 
     def __post_init__(self) -> None:
         names = canonical_names(self.dataset.class_names)
         overlaps = {names.get(name.lower(), name): pair for name, pair in self.tester.overlaps.items()}
+        parts, batch = self.trainer.accumulate, self.dataset.batch_size
+        require(parts <= batch, "trainer.accumulate", parts, f"at most dataset.batch_size ({batch})")
         require(len(overlaps) == len(self.tester.overlaps), "tester.overlaps", self.tester.overlaps, "without repeats")
         for name in overlaps:
             require_one_of("tester.overlaps", name, self.dataset.class_names)

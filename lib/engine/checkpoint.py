@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..system.files import atomic_write
-from .checkpoint_content import check_content, find_not_finite
+from .checkpoint_content import WITHOUT_EMA, check_content, find_not_finite
 
 logger = logging.getLogger(__name__)
 
@@ -35,15 +35,18 @@ def save_checkpoint(
     best: float | None,
     progress: dict[str, Any] | None = None,
     focal_net: float | None = None,
+    without_ema: nn.Module | None = None,
 ) -> None:
     """Write the official ``epoch`` (epochs done), ``model_state`` and ``optimizer_state``, and this project's keys.
 
     Those are config, best AP, version, ``progress`` (see ``Progress.state``), the states of the random generators and,
     under ``camera``, ``focal_net``: the focal length of the training images at network resolution [px].
+    ``without_ema``: the model in training, where ``model`` is the moving average of its weights.
     The file holds tensors and plain values only. It is written completely or not at all; raises OSError where it cannot
     be written, FloatingPointError for numbers that are not finite, and an older file is then unchanged.
     """
-    broken = find_not_finite({"weights": model.state_dict(), "optimizer": optimizer.state_dict()["state"]})
+    tensors = {"weights": model.state_dict(), "optimizer": optimizer.state_dict()["state"]}
+    broken = find_not_finite(tensors | ({"weights without ema": without_ema.state_dict()} if without_ema else {}))
     if broken:
         raise FloatingPointError(
             f"{broken} is not finite any more, so {path.name} is not written; the last checkpoint is unchanged. Lower "
@@ -59,7 +62,7 @@ def save_checkpoint(
         "random_state": random_state(),
         "camera": {} if focal_net is None else {"focal_net": focal_net},
         "version": __version__,
-    }
+    } | ({WITHOUT_EMA: without_ema.state_dict()} if without_ema else {})
     try:
         with atomic_write(path) as file:
             torch.save(state, file)
@@ -87,7 +90,7 @@ def random_state() -> dict[str, Any]:
     }
 
 
-def set_random_state(state: Any) -> None:
+def set_random_state(state: Any, origin: Path) -> None:
     """Restore :func:`random_state`; the generators of GPUs only if the machine has as many as before.
 
     Raises ValueError for anything else than what that function returns.
@@ -100,7 +103,7 @@ def set_random_state(state: Any) -> None:
         if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda"])
     except (TypeError, KeyError, IndexError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
-        raise ValueError(f"its 'random_state' is damaged ({type(error).__name__})") from None
+        raise ValueError(f"{origin}: its 'random_state' is damaged ({type(error).__name__})") from None
 
 
 def read_checkpoint(path: Path, metadata_only: bool = False) -> dict[str, Any]:

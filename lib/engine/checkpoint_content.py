@@ -9,6 +9,8 @@ from torch import Tensor
 
 from ..config.checks import shown
 
+WITHOUT_EMA = "model_state_without_ema"  # key of the weights that a training with trainer.ema continues from
+
 
 def check_content(state: Mapping[str, Any]) -> None:
     """Raise ValueError for weights, an epoch, a best AP or a focal length that no training has written.
@@ -16,10 +18,21 @@ def check_content(state: Mapping[str, Any]) -> None:
     Official checkpoints have ``model_state``, ``optimizer_state`` and ``epoch`` only. ``progress``, ``random_state``
     and ``optimizer_state`` are checked by who resumes from them.
     """
-    weights = state["model_state"]
-    for name, value in weights.items():
+    for key in ("model_state", WITHOUT_EMA):
+        if key in state:
+            _check_weights(state[key], key)
+    epoch, camera = state.get("epoch"), state.get("camera")
+    if epoch is not None and not (type(epoch) is int and 0 <= epoch < 1e9):
+        raise ValueError(f"its epoch is {shown(epoch)}, expected a number of epochs")
+    focal = camera.get("focal_net", 1.0) if isinstance(camera, dict) else 1.0 if camera is None else camera
+    if not (type(focal) in (int, float) and math.isfinite(focal) and 0 < focal < 1e7):
+        raise ValueError(f"its camera.focal_net is {shown(focal)}, expected a focal length in pixels")
+
+
+def _check_weights(weights: Any, key: str) -> None:
+    for name, value in weights.items() if isinstance(weights, dict) else [("", None)]:
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise ValueError("its 'model_state' is not a mapping of names to tensors")
+            raise ValueError(f"its {key!r} is not a mapping of names to tensors")
         if not _is_plain(value):
             raise ValueError(f"its weight {name[:80]!r} is no ordinary tensor ({value.layout}, {value.dtype})")
     broken = find_not_finite(weights)
@@ -28,12 +41,6 @@ def check_content(state: Mapping[str, Any]) -> None:
     negative = [n for n, value in weights.items() if n.endswith(".running_var") and value.numel() and value.min() < 0]
     if negative:
         raise ValueError(f"its {negative[0][:80]} is negative, which no variance is")
-    epoch, camera = state.get("epoch"), state.get("camera")
-    if epoch is not None and not (type(epoch) is int and 0 <= epoch < 1e9):
-        raise ValueError(f"its epoch is {shown(epoch)}, expected a number of epochs")
-    focal = camera.get("focal_net", 1.0) if isinstance(camera, dict) else 1.0 if camera is None else camera
-    if not (type(focal) in (int, float) and math.isfinite(focal) and 0 < focal < 1e7):
-        raise ValueError(f"its camera.focal_net is {shown(focal)}, expected a focal length in pixels")
 
 
 def find_not_finite(tree: Any, name: str = "") -> str:

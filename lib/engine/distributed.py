@@ -95,6 +95,13 @@ class ProcessGroup:
         devices = [device] if device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(model, devices, gradient_as_bucket_view=True)
 
+    def keep_gradients_local(self, module: nn.Module) -> contextlib.AbstractContextManager[None]:
+        """A context in which forward and backward passes of ``module``, made by :meth:`wrap`, only add to gradients:
+        the ranks average them in the first backward pass after it."""
+        if isinstance(module, nn.parallel.DistributedDataParallel):
+            return module.no_sync()
+        return contextlib.nullcontext()
+
 
 class _AllReduceSum(torch.autograd.Function):
     """Sum over the ranks; so is its gradient. PyTorch's own (torch.distributed.nn) is deprecated since 2.14."""
@@ -111,26 +118,42 @@ class _AllReduceSum(torch.autograd.Function):
 
 
 def started_by_torchrun() -> bool:
-    """Whether this process is a rank that torchrun (or :func:`launch`) has started."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    """Whether this process is a rank that torchrun (or :func:`launch`, or Kubernetes) has started."""
+    return "RANK" in os.environ or "WORLD_SIZE" in os.environ
 
 
 def own_rank() -> int:
-    """Rank of this process, also before :func:`join`."""
-    return int(os.environ["RANK"]) if started_by_torchrun() else 0
+    """Rank of this process, also before :func:`join`, which refuses a RANK that is no number; here it counts as 0."""
+    rank = os.environ.get("RANK", "")
+    return int(rank) if rank.isdecimal() else 0
+
+
+def _read_variables() -> tuple[int, int, int, int]:
+    """RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE of the environment. Without the last two, as in a PyTorchJob of
+    Kubernetes, each machine has one rank. Raises ValueError."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    texts = [os.environ.get(name, default) for name, default in zip(names, ("", "", "0", "1"), strict=True)]
+    given = ", ".join(f"{name}={text or '(not set)'}" for name, text in zip(names, texts, strict=True))
+    if not all(text.isdecimal() for text in texts):
+        raise ValueError(f"environment variables of a rank must be numbers, got {given}; torchrun sets them")
+    rank, size, local, local_size = map(int, texts)
+    if not (rank < size and local < local_size <= size):
+        raise ValueError(f"environment variables of a rank contradict each other: {given}; torchrun sets them")
+    return rank, size, local, local_size
 
 
 def join(gpu_ids: Sequence[int]) -> tuple[ProcessGroup, torch.device]:
     """Initialise the process group if torchrun has started this process, and choose its device.
 
-    Raises ValueError for a GPU that does not exist, and ConnectionError if the ranks do not meet in time.
+    Raises ValueError for a GPU that does not exist and for variables that do not fit, ConnectionError if the ranks do
+    not meet in time.
     """
     gpu_ids = existing_gpus(gpu_ids)
     if not started_by_torchrun():
         return ProcessGroup(), choose_device(gpu_ids)
-    rank, size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    rank, size, local, local_size = _read_variables()
     if gpu_ids:  # one id for each local rank; with fewer ids (gpu_ids: 0) local rank k takes GPU k
-        gpu_ids = [gpu_ids[local] if len(gpu_ids) >= int(os.environ["LOCAL_WORLD_SIZE"]) else local]
+        gpu_ids = [gpu_ids[local] if len(gpu_ids) >= local_size else local]
     device = choose_device(gpu_ids)
     _end_with_parent()
     if size > 1:

@@ -10,16 +10,19 @@ from ..config import LrScheduler, Optimizer
 WARMUP_START = 1e-5
 
 
-def learning_rate(epoch: int, base: float, config: LrScheduler) -> float:
-    """Learning rate of ``epoch`` (from 0).
+def learning_rate(epoch: int, base: float, config: LrScheduler, max_epoch: int) -> float:
+    """Learning rate of ``epoch`` (from 0) of ``max_epoch``.
 
     As in the official code: a half cosine from 1e-5 to ``base`` over the warm-up epochs, then ``base`` times
     ``decay_rate`` for every entry of ``decay_list`` that has passed, *counted from the end of the warm-up*: the
     official code runs two schedulers one after the other, so decay_list [90, 120] decays at epochs 95 and 125.
+    Type 'cosine', not of the official code, ends in a half cosine from ``base`` to 0 instead.
     """
     warmup = config.warmup_epochs if config.warmup else 0
     if epoch < warmup:
         return WARMUP_START + (base - WARMUP_START) * (1 - math.cos(math.pi * epoch / warmup)) / 2
+    if config.type == "cosine":
+        return base * (1 + math.cos(math.pi * (epoch - warmup) / (max_epoch - warmup))) / 2
     passed = sum(epoch - warmup >= decay for decay in config.decay_list)
     return base * config.decay_rate**passed
 

@@ -2,13 +2,17 @@
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..structures import FrameInfo
+
+Tensors = dict[str, Tensor]
+Reduction = Callable[[Tensor], Tensor]
 
 
 def to_channels_last(model: nn.Module, device: torch.device) -> None:
@@ -38,18 +42,61 @@ class CompiledForward(nn.Module):
             raise ValueError(f"trainer.compile: {reason}; fix this, or set trainer.compile to false") from error
 
 
+def copy_to_device(values: Sequence[float], device: torch.device) -> Tensor:
+    """``values`` as a float32 tensor on ``device``; a GPU is not waited for."""
+    tensor = torch.tensor(values, dtype=torch.float32)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
 def steps_in_flight(device: torch.device) -> int:
     """Steps queued before the oldest losses are read back: a GPU must not wait for the host to read them."""
     return 1 if device.type == "cuda" else 0
 
 
+def add_gradients(
+    compute_losses: Callable[[Tensor, Tensors], Tensors],
+    images: Tensor,
+    targets: Tensors,
+    parts: int,
+    all_reduce_sum: Reduction,
+    keep_gradients_local: Callable[[], AbstractContextManager[None]],
+) -> Tensors:
+    """Backward passes of a batch in ``parts``, one after the other. Returns its losses, with their sum as 'total'.
+
+    ``compute_losses(images, targets)`` gives a part's losses over all ranks; they count by the part's share of all
+    images. Ranks exchange gradients in the last backward pass only.
+    """
+    if parts == 1:
+        return _backward(compute_losses(images, targets))
+    split_images = images.tensor_split(parts)
+    split_targets = {name: value.tensor_split(parts) for name, value in targets.items()}
+    sizes = all_reduce_sum(copy_to_device([len(part) for part in split_images], images.device))
+    sums: Tensors = {}
+    for k, share in enumerate(sizes / sizes.sum()):
+        with keep_gradients_local() if k + 1 < parts else nullcontext():
+            losses = compute_losses(split_images[k], {name: value[k] for name, value in split_targets.items()})
+            losses = _backward({name: share * value for name, value in losses.items()})
+        sums = {name: sums[name] + value if sums else value for name, value in losses.items()}
+    return sums
+
+
+def _backward(losses: Tensors) -> Tensors:
+    """The losses, and their sum as 'total', after its backward pass."""
+    total = torch.stack(list(losses.values())).sum()
+    total.backward()
+    return {name: value.detach() for name, value in (losses | {"total": total}).items()}
+
+
 class StepLosses:
     """Losses of one step, copied to the host asynchronously."""
 
-    def __init__(self, terms: dict[str, Tensor], counts: Tensor, frames: Sequence[FrameInfo]) -> None:
-        """``terms``: scalars, with their sum as 'total'. ``counts`` (3,): images; ranks asked to stop, and to save."""
+    def __init__(
+        self, terms: Tensors, counts: Sequence[float], all_reduce_sum: Reduction, frames: Sequence[FrameInfo]
+    ) -> None:
+        """``terms``: scalars, with their sum as 'total'. ``counts``: images of this rank; whether to stop, to save."""
         self.names, self.frames = list(terms), frames
-        values = torch.cat([torch.stack(list(terms.values())), counts]).detach()
+        summed = all_reduce_sum(copy_to_device(counts, terms["total"].device))
+        values = torch.cat([torch.stack(list(terms.values())), summed]).detach()
         self.copied: torch.cuda.Event | None = None
         if values.is_cuda:
             self.values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)

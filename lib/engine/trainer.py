@@ -6,25 +6,34 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..config import Config, dump_config
 from ..system.commands import show_progress
 from ..system.interruption import Interrupted, Interruption
-from .checkpoint import load_model_state, load_optimizer_state, read_checkpoint, save_checkpoint, set_random_state
+from .checkpoint import (
+    WITHOUT_EMA,
+    load_model_state,
+    load_optimizer_state,
+    read_checkpoint,
+    save_checkpoint,
+    set_random_state,
+)
 from .distributed import ProcessGroup
 from .metrics import MetricsLog
 from .optimizer import learning_rate, set_learning_rate
 from .progress import Progress, epoch_summary
 from .run_folder import LAST, list_checkpoints
 from .skipped import SkippedFrames
-from .step import CompiledForward, StepLosses, jitter_colors, steps_in_flight, to_channels_last
+from .step import CompiledForward, StepLosses, add_gradients, jitter_colors, steps_in_flight, to_channels_last
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +75,10 @@ class Trainer:
         self.ranks, self.interruption = ranks or ProcessGroup(), interruption or Interruption()
         self.focal_net = focal_net
         forward = self.ranks.wrap(model, config.trainer.sync_bn)
-        self.forward = CompiledForward(forward) if config.trainer.compile else forward
+        self.wrapped, self.forward = forward, CompiledForward(forward) if config.trainer.compile else forward
+        ema = get_ema_multi_avg_fn(config.trainer.ema)
+        self.average = AveragedModel(model, multi_avg_fn=ema) if config.trainer.ema else None
+        self.evaluated_model = model if self.average is None else self.average.module
         self.n_frames = len(cast(Any, loader.dataset))
         # with several ranks all stop together, after a step that has all their batches
         cast(Any, loader).asked_to_stop = lambda: self.ranks.size == 1 and self.interruption.signum is not None
@@ -74,10 +86,20 @@ class Trainer:
         self.progress = Progress(order=(config.general.random_seed, self.n_frames))
         self.skipped = SkippedFrames(self.n_frames, self.ranks)
 
+    def synchronized_model(self) -> nn.Module:
+        """The evaluated model; all ranks get the BatchNorm statistics of rank 0, which checkpoints hold."""
+        for model in dict.fromkeys((self.model, self.evaluated_model)):
+            self.ranks.broadcast_buffers(model)
+        return self.evaluated_model
+
     def resume(self, path: Path) -> None:
         """Load weights, optimizer state and progress. Raises FileNotFoundError, or ValueError where they do not fit."""
         state, last = read_checkpoint(path), self.config.trainer.max_epoch
-        load_model_state(self.model, state["model_state"], path)
+        load_model_state(self.evaluated_model, state["model_state"], path)
+        if self.average is not None or WITHOUT_EMA in state:
+            load_model_state(self.model, state.get(WITHOUT_EMA, state["model_state"]), path)
+        if self.average is not None:
+            self.average.n_averaged.fill_(1)  # with 0, the next step would replace the average
         load_optimizer_state(self.optimizer, state.get("optimizer_state"), path)
         progress = self.progress = Progress.from_checkpoint(state, path, self.progress.order)
         if not self.ranks.is_main:
@@ -87,10 +109,7 @@ class Trainer:
         if progress.epoch == last and progress.frames_done:
             raise ValueError(f"{path}: it is inside epoch {last + 1} already, trainer.max_epoch={last}")
         if progress.frames_done:
-            try:
-                set_random_state(state.get("random_state"))
-            except ValueError as error:
-                raise ValueError(f"{path}: {error}") from None
+            set_random_state(state.get("random_state"), path)
         if progress.epoch == last and progress.record is None:
             logger.info("%s: all %d epochs are done already", path, last)
             return
@@ -186,20 +205,24 @@ class Trainer:
         if config.dataset.color_jitter:
             seed, epoch = config.general.random_seed, self.progress.epoch
             images = jitter_colors(images, config.dataset.color_jitter, seed, epoch, frames)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.trainer.amp == "bf16"):
-            outputs = self.forward(images, targets["indices"])
-        losses = self.criterion(outputs, targets)
-        total = torch.stack(list(losses.values())).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        parts, local = config.trainer.accumulate, partial(self.ranks.keep_gradients_local, self.wrapped)
+        losses = add_gradients(self._compute_losses, images, targets, parts, self.ranks.all_reduce_sum, local)
+        if config.optimizer.clip_grad_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), config.optimizer.clip_grad_norm)
         # transferred with the losses, so that all ranks stop or save after the same step
         stop = self.interruption.signum is not None
-        counts = torch.tensor([len(frames), stop, self._is_due()], dtype=total.dtype)
-        if device.type == "cuda":
-            counts = counts.pin_memory().to(device, non_blocking=True)
-        step_losses = StepLosses(losses | {"total": total}, self.ranks.all_reduce_sum(counts), frames)
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        counts = [len(frames), stop, self._is_due()]
+        step_losses = StepLosses(losses, counts, self.ranks.all_reduce_sum, frames)
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
         return step_losses
+
+    def _compute_losses(self, images: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.trainer.amp == "bf16"):
+            outputs = self.forward(images, targets["indices"])
+        return self.criterion(outputs, targets)
 
     def record_step(self, step_losses: StepLosses) -> tuple[bool, bool]:
         """Add a step's losses to ``progress``; returns whether a rank was asked to stop, and whether to save."""
@@ -215,7 +238,8 @@ class Trainer:
         if self.ranks.is_main:
             config, state = dump_config(self.config), progress.state()
             epoch, best = progress.epoch, progress.best
-            save_checkpoint(path, self.model, self.optimizer, epoch, config, best, state, self.focal_net)
+            model, without_ema = self.evaluated_model, None if self.average is None else self.model
+            save_checkpoint(path, model, self.optimizer, epoch, config, best, state, self.focal_net, without_ema)
         return path
 
     def _save_epoch(self) -> None:
@@ -234,8 +258,7 @@ class Trainer:
         frequency, last = config.eval_frequency, progress.epoch == config.max_epoch
         evaluated = frequency > 0 and (progress.epoch % frequency == 0 or last)
         if evaluated:
-            self.ranks.broadcast_buffers(self.model)
-            record = record | {"ap": self.evaluate(self.model, f"checkpoint_epoch_{progress.epoch}")}
+            record = record | {"ap": self.evaluate(self.synchronized_model(), f"checkpoint_epoch_{progress.epoch}")}
         with self.interruption.deferred():
             if evaluated:
                 self._keep_best(record["ap"])
@@ -256,7 +279,7 @@ class Trainer:
         logger.info("best so far: %s %.2f -> %s", name, score, self.save("checkpoint_best.pth"))
 
     def _set_learning_rate(self, epoch: int) -> float:
-        rate = learning_rate(epoch, self.config.optimizer.lr, self.config.lr_scheduler)
+        rate = learning_rate(epoch, self.config.optimizer.lr, self.config.lr_scheduler, self.config.trainer.max_epoch)
         set_learning_rate(self.optimizer, rate)
         return rate
 

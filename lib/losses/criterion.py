@@ -1,13 +1,13 @@
 """The losses of a batch, by name and weighted: what is summed, logged and averaged."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..config import General
+from ..config import General, Losses
 from ..ops.depth import decode_depth
 from ..ops.heads import OBJECT_HEADS
 from . import functional as terms
@@ -26,6 +26,7 @@ class Criterion:
     """
 
     config: General
+    weights: Losses = field(default_factory=Losses)
     all_reduce_sum: terms.Reduction = terms.keep_local
     gather_rows: terms.Reduction = terms.keep_local
 
@@ -40,7 +41,7 @@ class Criterion:
         losses = {}
         for name, loss in LOSSES.items():
             if loss.is_enabled(self.config):
-                value, weight = loss.function(outputs, targets, self), loss.weight(self.config)
+                value, weight = loss.function(outputs, targets, self), getattr(self.weights, name, 1.0)
                 losses[name] = value if weight == 1 else weight * value
         return losses
 
@@ -53,7 +54,6 @@ class Loss(NamedTuple):
 
     function: LossFunction  # (outputs, targets, criterion) -> scalar, over all ranks, 0 where nothing is masked
     is_enabled: Callable[[General], bool] = lambda config: True
-    weight: Callable[[General], float] = lambda config: 1.0
 
 
 def object_loss(name: str, term: Callable[..., Tensor] = terms.l1_loss) -> LossFunction:
@@ -87,7 +87,7 @@ def object_depth_loss(outputs: Tensors, targets: Tensors, criterion: Criterion) 
     return terms.laplacian_depth_loss(depth, log_variance, depth_map[..., None], mask, criterion.all_reduce_sum)
 
 
-LOSSES: dict[str, Loss] = {  # MonoDLE's seven, of weight 1, and DDML's two, in the order in which they are summed
+LOSSES: dict[str, Loss] = {  # MonoDLE's seven and DDML's two, in the order in which they are summed
     "heatmap": Loss(lambda o, t, c: terms.heatmap_focal_loss(o["heatmap"], t["heatmap"], c.all_reduce_sum)),
     "offset_2d": Loss(object_loss("offset_2d")),
     "size_2d": Loss(object_loss("size_2d")),
@@ -95,6 +95,6 @@ LOSSES: dict[str, Loss] = {  # MonoDLE's seven, of weight 1, and DDML's two, in 
     "offset_3d": Loss(object_loss("offset_3d")),
     "size_3d": Loss(object_loss("size_3d", terms.dimension_aware_l1_loss)),
     "heading": Loss(object_loss("heading", terms.heading_loss)),
-    "quasi_isometric": Loss(descriptor_loss, lambda c: c.qi, lambda c: c.qi_weight),
-    "obj_depth": Loss(object_depth_loss, lambda c: c.obj_depth, lambda c: c.obj_depth_weight),
+    "quasi_isometric": Loss(descriptor_loss, lambda c: c.qi),
+    "obj_depth": Loss(object_depth_loss, lambda c: c.obj_depth),
 }

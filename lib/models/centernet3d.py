@@ -82,7 +82,8 @@ class CenterNet3D(nn.Module):
             bias = torch.cat([head[0].bias for head in heads])
             hidden = F.relu(F.linear(windows, weight, bias)).split(HEAD_CHANNELS, dim=2)
             return {
-                name: F.linear(h, head[2].weight.flatten(1), head[2].bias)
+                # permuted: the gradient then has the strides of channels-last weights, which DDP asks for
+                name: F.linear(h, head[2].weight.permute(0, 2, 3, 1).flatten(1), head[2].bias)
                 for name, head, h in zip(OBJECT_HEADS, heads, hidden, strict=True)
             }
 

@@ -118,7 +118,7 @@ def build_trainer(
     model = build_initial_model(config, run_dir, resume)
     optimizer = build_optimizer(model, config.optimizer, fused=device.type == "cuda")
     share = -(-config.dataset.batch_size // ranks.size)
-    criterion = Criterion(config.general, ranks.all_reduce_sum, partial(ranks.gather_rows, share=share))
+    criterion = Criterion(config.general, config.losses, ranks.all_reduce_sum, partial(ranks.gather_rows, share=share))
     loader = training_loader(frames, config, ranks.rank, ranks.size)
     focal_net = frames.median_focal_net(config.dataset.resolution[0])
     trainer = Trainer(
@@ -192,8 +192,7 @@ def train_and_evaluate(trainer: Trainer, evaluator: Evaluator) -> None:
     for path in find_unevaluated_checkpoints(config, run_dir, final):
         name = results_name(path, run_dir)
         if path == final:
-            trainer.ranks.broadcast_buffers(trainer.model)
-            ap = evaluate(evaluator, path, trainer.model)
+            ap = evaluate(evaluator, path, trainer.synchronized_model())
             if ap:
                 add_ap_to_last(run_dir / "metrics.jsonl", ap)
         else:
