@@ -8,10 +8,9 @@ from safetensors.torch import save_file
 
 from lib.config import Config, General, Model, parse_config
 from lib.models import BACKBONES, build_model
-from lib.models.centernet3d import IMAGE_MEAN, IMAGE_STD
 from lib.models.dla import SIZES, build_dla
 from lib.models.folding import fold_batch_norm
-from lib.models.pretrained import read_weights
+from lib.models.pretrained import IMAGE_MEAN, IMAGE_STD, read_weights
 from lib.ops.heads import OBJECT_HEADS
 from tests.conftest import DATA
 

@@ -15,7 +15,7 @@ from lib.datasets.augmentation import Augmentation
 from lib.datasets.images import read_size_table
 from lib.datasets.object_depth import paint_object_depth
 from lib.datasets.targets import encode_targets
-from lib.models.centernet3d import IMAGE_MEAN, IMAGE_STD
+from lib.models.pretrained import IMAGE_MEAN, IMAGE_STD
 from lib.ops.feature_map import STRIDE
 from lib.postprocess import DecodeSettings, decode_detections
 from lib.structures import Calibration, FrameInfo, Object3d, read_objects

@@ -47,7 +47,7 @@ class General:
 @dataclass(frozen=True)
 class Model:
     backbone: str = "dla34"
-    """name of a backbone in `BACKBONES` of `lib/models`"""
+    """name of a backbone in `BACKBONES` of `lib/models`, or timm/<name> for a network of the package timm"""
     pretrained: bool | str = True
     """initial weights of the backbone: true (ImageNet, from torch's cache or downloaded), false (random) or a file"""
 

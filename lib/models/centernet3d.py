@@ -8,14 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import Config, find_file
-from ..config.checks import require_one_of
 from ..ops.feature_map import find_peaks, gather_windows
 from ..ops.heads import OBJECT_HEADS
-from .backbones import BACKBONES
+from .backbones import find_builder
 from .dla_up import DLAUp
+from .pretrained import IMAGE_MEAN, IMAGE_STD
 
 HEAD_CHANNELS = 256
-IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class CenterNet3D(nn.Module):
@@ -101,10 +100,9 @@ def build_model(config: Config, pretrained: bool | str = False) -> CenterNet3D:
 
     Raises ValueError for a backbone or weights that cannot be used, FileNotFoundError for weights that are not there.
     """
-    name = config.model.backbone
-    require_one_of("model.backbone", name, tuple(BACKBONES))
+    build_backbone = find_builder(config.model.backbone)
     if isinstance(pretrained, str):
         pretrained = str(find_file(pretrained, "model.pretrained"))
-    backbone = BACKBONES[name](pretrained)
+    backbone = build_backbone(pretrained)
     neck = DLAUp(tuple(backbone.channels))
     return CenterNet3D(backbone, neck, len(config.dataset.class_names), config.general.obj_depth)

@@ -7,6 +7,8 @@ from typing import TypeVar
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from .timm_backbone import TimmBackbone
+
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -16,12 +18,15 @@ def fold_batch_norm(model: Module) -> Module:
     Outputs are equal up to rounding. The copy cannot be trained.
     """
     model = copy.deepcopy(model).eval()
+    foreign = {part for module in model.modules() if isinstance(module, TimmBackbone) for part in module.modules()}
     for module in model.modules():
+        if module in foreign:  # their modules need not run in the order in which they are registered
+            continue
         children = dict(module.named_children())
         for name, after in itertools.pairwise(list(children)):
             conv, bn = children[name], children[after]
             # child modules are registered in the order in which they run: conv1 and bn1, or the entries of a Sequential
-            if isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d):
+            if type(conv) is nn.Conv2d and type(bn) is nn.BatchNorm2d:  # subclasses may do more
                 setattr(module, name, fuse_conv_bn_eval(conv, bn))
                 setattr(module, after, nn.Identity())
     return model

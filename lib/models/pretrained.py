@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
 
+IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""of RGB in 0..1; the published weights were trained on images normalised with them"""
 SOURCES = (
     "http://dl.yf.io/dla/models/imagenet/{file}",
     "https://huggingface.co/timm/{name}.in1k/resolve/main/model.safetensors",
