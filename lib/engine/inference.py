@@ -55,7 +55,7 @@ def detect(
             yield batch, {name: found[name] for name in DECODER_INPUTS}
 
     def decode(item: tuple[InferenceBatch, dict[str, Tensor]]) -> tuple[InferenceBatch, list[list[Object3d]]]:
-        batch, found = item
+        batch, found = item[0], {name: values.cpu() for name, values in item[1].items()}
         broken = [name for name, values in found.items() if not bool(torch.isfinite(values).all())]
         if broken:
             frames = ", ".join(frame.frame_id for frame in batch.frames)

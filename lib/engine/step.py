@@ -99,7 +99,7 @@ class StepLosses:
         values = torch.cat([torch.stack(list(terms.values())), summed]).detach()
         self.copied: torch.cuda.Event | None = None
         if values.is_cuda:
-            self.values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self.values = torch.empty(values.shape, dtype=values.dtype).pin_memory()
             self.values.copy_(values, non_blocking=True)
             self.copied = torch.cuda.Event()
             self.copied.record()
