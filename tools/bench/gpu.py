@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 if __name__ == "__main__":
@@ -33,11 +32,13 @@ from lib.engine.device import choose_device
 from lib.engine.step import StepLosses, steps_in_flight
 from lib.system.commands import run_command
 from lib.system.machine import available_cores
+from tools.bench.memory import compute_memory
 from tools.bench.network import Bench, make_config
 from tools.bench.samples import make_synthetic_tree
 from tools.bench.timing import Report, Row
 
 EPOCHS, FRAMES = 140, 3712  # epochs of the published schedule, frames of KITTI's train split
+COMPARED_STEPS, COMPARED_RESOLUTION = 20, (320, 96)  # steps whose losses the CPU computes too
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Sizes:
     steps: int = 12  # timed steps, or batches of inference; their mean counts
     images: tuple[int, ...] = (1, 8, 32)  # batch sizes of inference
     product: int = 8192  # rows and columns of the matrix product
-    frames: int = 48  # rendered frames for the loader
+    frames: int = 160  # rendered frames of an epoch
 
 
 QUICK = Sizes("dla34_narrow", (96, 64), batch=2, steps=2, images=(1, 2), product=64, frames=4)
@@ -82,8 +83,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("this benchmark needs a CUDA device, and torch finds none; nothing was measured")
     end = time.monotonic() + args.limit
     device = choose_device([0] if args.device == "cuda" else [])
-    title = f"One step of training, and inference, on {args.device}{', tiny sizes' if args.quick else ''}"
-    report, failed = Report(title), False
+    report, failed = Report(f"Training and inference on {args.device}{', tiny sizes' if args.quick else ''}"), False
     for name, seconds, measure in DeviceBench(device, QUICK if args.quick else Sizes()).measurements():
         rows, error = attempt(name, measure, end - time.monotonic() - seconds)
         failed |= error
@@ -94,10 +94,20 @@ def run(args: argparse.Namespace) -> int:
     return int(failed)
 
 
-def time_call(call: Callable[[], object], repeats: int) -> float:
-    """Mean seconds of ``repeats`` calls, after two that do not count; a GPU is not waited for between calls."""
-    timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
-    return timer.timeit(repeats).mean
+def time_call(call: Callable[[], object], repeats: int = 1, warmup: int = 0) -> float:
+    """Mean seconds of ``repeats`` calls after ``warmup`` others; a GPU is not waited for between calls."""
+    for index in range(warmup + repeats):
+        if index == warmup:
+            wait_for_gpu()
+            start = time.perf_counter()
+        call()
+    wait_for_gpu()
+    return (time.perf_counter() - start) / repeats
+
+
+def wait_for_gpu() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def attempt(name: str, measure: Callable[[], list[Row]], seconds_left: float) -> tuple[list[Row], bool]:
@@ -132,16 +142,16 @@ class DeviceBench:
         steps = {name: partial(self.measure_training, name) for name in VARIANTS}
         yield from ((f"training, {name}", 15, step) for name, step in steps.items() if "compile" not in VARIANTS[name])
         yield from ((f"inference, batch {n}", 10, partial(self.measure_inference, n)) for n in self.sizes.images)
-        yield "loader", 60, self.measure_loader
+        yield "losses", 30, self.compare_losses
+        yield "epoch", 90, self.measure_epoch
         yield from ((f"training, {name}", 120, step) for name, step in steps.items() if "compile" in VARIANTS[name])
-        yield "best step", 0, self.summarize_best
+        yield "best step", 0, self.measure_utilisation
 
     def measure_product(self) -> list[Row]:
         """Rate of a large matrix product: the upper limit for utilisation."""
-        n = self.sizes.product
-        # random, because products of zeros are faster
+        n = self.sizes.product  # random values, because products of zeros are faster
         a, b = (torch.randn(n, n, device=self.device, dtype=torch.bfloat16) for _ in range(2))
-        seconds = time_call(lambda: a @ b, 100 if self.cuda else 3)
+        seconds = time_call(lambda: a @ b, 100 if self.cuda else 3, warmup=2)
         self.product_rate = 2 * n**3 / seconds / 1e12
         return [Row(f"bf16 matrix product, {n}^3", self.product_rate, "TFLOP/s")]
 
@@ -153,15 +163,15 @@ class DeviceBench:
         torch.backends.cudnn.allow_tf32 = "tf32" in variant
         bench = Bench(self.make_config(batch, "amp" in variant, "compile" in variant), self.device)
         step = bench.plain_training() if "plain" in variant else self.make_step(bench)
-        if self.cuda:
-            torch.cuda.reset_peak_memory_stats()
-        seconds = time_call(step, self.sizes.steps)
+        torch.cuda.reset_peak_memory_stats() if self.cuda else None
+        seconds = time_call(step, self.sizes.steps, warmup=2)
         rate = self.rates[name] = batch / seconds
         plain = self.rates.get("plain float32")
         note = f"{1000 * seconds:.1f} ms per step of {batch}"
         rows = [Row(f"training, {name}", rate, "images/s", rate / plain if plain else None, note=note)]
         if self.cuda:
-            rows.append(Row(f"peak memory, {name}", torch.cuda.max_memory_allocated() / 1e9, "GB"))
+            note = "" if "plain" in variant else f"computed: {compute_memory(bench.config).peak / 1e9:.2f} GB"
+            rows.append(Row(f"peak memory, {name}", torch.cuda.max_memory_allocated() / 1e9, "GB", note=note))
         return rows
 
     def measure_inference(self, batch: int) -> list[Row]:
@@ -169,45 +179,58 @@ class DeviceBench:
         torch.backends.cudnn.allow_tf32 = False
         bench = Bench(self.make_config(batch), self.device)
         network = torch.inference_mode()(bench.folded_network())
-        steps = self.sizes.steps
-        seconds = time_call(lambda: network(bench.images.to(self.device, non_blocking=True)), steps)
+        seconds = time_call(lambda: network(bench.images.to(self.device, non_blocking=True)), self.sizes.steps, 2)
         return [Row(f"inference, batch {batch}", batch / seconds, "images/s", note=f"{1000 * seconds:.1f} ms a batch")]
 
-    def measure_loader(self) -> list[Row]:
-        """Samples per second that the loader delivers from rendered frames of KITTI's size, without cache."""
+    def compare_losses(self) -> list[Row]:
+        """Total loss of the same float32 steps on the device and on the CPU."""
+        torch.backends.cudnn.allow_tf32 = False
+        found, config = [], make_config(self.sizes.backbone, min(self.sizes.resolution, COMPARED_RESOLUTION), 4)
+        for device in (self.device, torch.device("cpu")):
+            trainer = (bench := Bench(config, device)).trainer()
+            steps = [trainer.step(bench.images, bench.targets, bench.frames) for _ in range(COMPARED_STEPS)]
+            found.append(torch.tensor([step.read()[0]["total"] for step in steps], dtype=torch.float64))
+        difference = (found[0] / found[1] - 1).abs()
+        note = f"largest relative difference to the CPU; in the first step {difference[0]:.1e}"
+        return [Row(f"losses of {COMPARED_STEPS} steps", difference.max().item(), note=note)]
+
+    def measure_epoch(self) -> list[Row]:
+        """The loader alone, then an epoch of the Trainer in bf16, on rendered frames of KITTI's size, without cache."""
         workers = min(8, available_cores())
-        config = self.make_config(self.sizes.batch)
-        config = replace(config, dataset=replace(config.dataset, num_workers=workers))
+        config = self.make_config(self.sizes.batch, amp=True, workers=workers)
         with tempfile.TemporaryDirectory() as folder:
             root = make_synthetic_tree(Path(folder), self.sizes.frames)
             frames = KITTI(root, "train", folder_for(config.dataset.writelist), paint_obj_depth=True)
-            loader = training_loader(frames, config)
+            trainer = Bench(config, self.device).trainer(loader := training_loader(frames, config))
             for _ in range(2):  # the workers start in the first pass
-                start = time.perf_counter()
-                images = sum(len(batch.images) for batch in loader)
-                seconds = time.perf_counter() - start
-        best = max(self.rates.values(), default=None)
-        ratio = images / seconds / best if best else None
-        note = "ratio to the fastest eager step: above 1 the loader keeps up"
-        return [Row(f"loader, {workers} workers", images / seconds, "images/s", ratio, note=note)]
+                alone = time_call(lambda: [None for _ in loader])
+                epoch = time_call(trainer.train_epoch)
+                trainer.progress.finish_epoch(0.0)
+        rate, step = self.sizes.frames / epoch, self.rates.get("bf16")
+        waiting = f"; {1 - rate / step:.1%} of it waits for loader and host" if step and step > rate else ""
+        hours, loaded = EPOCHS * FRAMES / rate / 3600, self.sizes.frames / alone
+        return [
+            Row(f"loader alone, {workers} workers", loaded, "images/s", note=f"{loaded / workers:.1f} per worker"),
+            Row("epoch, bf16", rate, "images/s", note=f"{self.sizes.frames} frames in {epoch:.1f} s{waiting}"),
+            Row(f"{EPOCHS} epochs of {FRAMES} images at that rate", hours, "h", note="evaluation not included"),
+        ]
 
-    def summarize_best(self) -> list[Row]:
-        """The fastest step: share of the matrix product's rate, and time of the published schedule."""
+    def measure_utilisation(self) -> list[Row]:
+        """The fastest step: the rate of the model's operations, and its share of the matrix product's."""
         name, rate = max(self.rates.items(), key=lambda item: item[1])
-        hours = EPOCHS * FRAMES / rate / 3600
-        rows = [Row(f"{EPOCHS} epochs of {FRAMES} images at that rate", hours, "h", note=f"steps only: {name}")]
         bench = Bench(self.make_config(2), torch.device("cpu"))
-        model = bench.trainer().model
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            model(bench.images, bench.targets["indices"])
+            bench.trainer().model(bench.images, bench.targets["indices"])
         work = 3 * counter.get_total_flops() / bench.batch  # backward counts as two forward passes
         achieved = work * rate / 1e12
-        share = f"{achieved / self.product_rate:.1%} of the matrix product's rate" if self.product_rate else ""
-        return [*rows, Row(f"rate of the model's operations, {name}", achieved, "TFLOP/s", note=share)]
+        known = self.product_rate is not None and achieved < self.product_rate  # not so in tiny sizes
+        share = f"{achieved / self.product_rate:.1%} of the matrix product's rate" if known else ""
+        return [Row(f"rate of the model's operations, {name}", achieved, "TFLOP/s", note=share)]
 
-    def make_config(self, batch: int, amp: bool = False, compile: bool = False) -> Config:
+    def make_config(self, batch: int, amp: bool = False, compile: bool = False, workers: int = 0) -> Config:
         trainer = Trainer(amp="bf16" if amp else False, compile=compile, gpu_ids=(0,) if self.cuda else ())
-        return replace(make_config(self.sizes.backbone, self.sizes.resolution, batch), trainer=trainer)
+        config = make_config(self.sizes.backbone, self.sizes.resolution, batch)
+        return replace(config, trainer=trainer, dataset=replace(config.dataset, num_workers=workers))
 
     def make_step(self, bench: Bench) -> Callable[[], None]:
         """A step as ``Trainer.train_epoch`` has it: losses are read back some steps later."""

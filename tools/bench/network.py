@@ -130,13 +130,13 @@ class Bench:
         self.frames = [FrameInfo(f"{k:06d}", KITTI_SIZE, calibration) for k in range(self.batch)]
         self.settings = DecodeSettings(CLASS_NAMES, config.dataset.resolution, 0.0)
 
-    def trainer(self) -> Trainer:
-        """A Trainer in training mode, without a loader: for its ``step`` only."""
+    def trainer(self, loader: Any = None) -> Trainer:
+        """A Trainer in training mode; without a loader, for its ``step`` only."""
         torch.manual_seed(0)
         model = build_model(self.config)
         to_channels_last(model, self.device)
         optimizer = build_optimizer(model, self.config.optimizer, fused=self.device.type == "cuda")
-        loader: Any = SimpleNamespace(dataset=range(self.batch))
+        loader = loader or SimpleNamespace(dataset=range(self.batch))
         criterion = Criterion(self.config.general)
         trainer = Trainer(model, criterion, optimizer, loader, self.config, Path(), self.device, lambda *_: {})
         model.train()
