@@ -289,6 +289,28 @@ def test_torchrun_trains_evaluates_and_resumes(folder, frames):  # noqa: F811
     assert_same_run(whole.run_dir, run.run_dir)
 
 
+@pytest.mark.slow
+def test_two_machines_of_which_one_dies(folder):  # noqa: F811
+    """Two launchers that meet on the loopback; kill -9 of one with its rank ends the other; one machine continues."""
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1", "--rdzv-id=tiny")
+    torchrun += ("--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{free_port()}")
+    nodes = [Run(folder, "nodes", prefix=torchrun, wait_in=0) for _ in range(2)]
+    nodes[0].wait_until((nodes[0].run_dir / "checkpoints/checkpoint_last.pth").is_file, "checkpoint")
+    ranks = [descendants(node.process.pid) for node in nodes]
+    assert [len(pids) for pids in ranks] == [1, 1]
+    for pid in (nodes[1].process.pid, *ranks[1]):
+        os.kill(pid, signal.SIGKILL)
+    assert nodes[0].wait() != 0 and nodes[1].wait() == -signal.SIGKILL
+    assert "epoch 3/3" not in nodes[0].said()
+    alone = Run(folder, "nodes", "--resume")
+    assert alone.wait() == 0, alone.said()
+    assert "resuming from" in alone.said() and checkpoint(alone.run_dir)["epoch"] == 3
+    again = Run(
+        folder, "nodes", "--resume", "trainer.max_epoch=4", prefix=(*torchrun[:3], "--standalone", "--nproc_per_node=2")
+    )
+    assert again.wait() == 0 and checkpoint(again.run_dir)["epoch"] == 4, again.said()
+
+
 def results(run_dir):
     return {str(p.relative_to(run_dir)): p.read_text() for p in (run_dir / "results").rglob("*.txt")}
 

@@ -40,6 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     gpus = "one run at a time on each of these GPUs (an ID given twice: two); default: one, on trainer.gpu_ids"
     slots.add_argument("--gpus", nargs="+", type=int, default=(), metavar="ID", help=gpus)
     slots.add_argument("--jobs", type=int, metavar="N", help="N runs at a time on the CPU, which share its cores")
+    slurm = "one Slurm job a run, with these options of sbatch: partition=gpu time=12:00:00 gpus=1 ..; needs submitit"
+    slots.add_argument("--slurm", nargs="+", metavar="NAME=VALUE", help=slurm)
+    plan = "train nothing; print one command a line for each missing run, for another scheduler"
+    slots.add_argument("--plan", action="store_true", help=plan)
     bootstrap = "replicates for the intervals over drives or frames; default: %(default)s, 0: none"
     parser.add_argument("--bootstrap", type=int, default=1000, metavar="N", help=bootstrap)
     parser.add_argument("--report-only", action="store_true", help="train nothing; write tables of finished runs")

@@ -73,35 +73,21 @@ class RunExecutor:
                             self._start(run)
                             continue
                         self._finish(ended)
-                        _log(f"{run.name}: finished; {on_finished(run)}")
+                        log_above_bar(f"{run.name}: finished; {on_finished(run)}")
                     except (ValueError, OSError) as error:  # also a broken ap.json, or a full disk
                         failures.append(f"{run.name}: {error}")
-                        _log(f"failed: {failures[-1]}")
+                        log_above_bar(f"failed: {failures[-1]}")
                     bar.update()
             finally:
                 self._stop()
         return failures
 
     def _start(self, run: PlannedRun) -> None:
-        command, log = self.command(run), self.out / "logs" / f"{run.name}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as file:
-            file.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(command)}\n".encode())
-            file.flush()
-            # a session of its own: Ctrl-C reaches this process alone, which then stops the run
-            process = subprocess.Popen(
-                command,
-                cwd=self.out,
-                env=dict(self._free[0].environment),
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        process, log = start_process(run.name, self.command(run), self.out, self._free[0].environment)
         slot = self._free.pop(0)
         self._running.append(_Training(run, slot, process, log))
         resumed = f" from epoch {run.epochs_done} on" if run.epochs_done else ""
-        _log(f"{run.name}: started on {slot.name}{resumed}; log: {log}")
+        log_above_bar(f"{run.name}: started on {slot.name}{resumed}; log: {log}")
 
     def _finish(self, ended: _Training) -> None:
         """Free the slot of a process that has ended. Raises ChildProcessError if its run is not finished."""
@@ -110,23 +96,49 @@ class RunExecutor:
         status = ended.process.returncode
         if status != 0 or not ended.run.finished:
             how = f"ended by {signal_name(-status)}" if status < 0 else f"status {status}"
-            raise ChildProcessError(f"{how}: {_last_line(ended.log)} (all output: {ended.log})")
+            raise ChildProcessError(f"{how}: {last_line(ended.log)} (all output: {ended.log})")
 
     def _stop(self) -> None:
         """Have the running processes save and end, and wait for them."""
         for each in self._running:
             each.process.terminate()
-            _log(f"{each.run.name}: waiting until it has saved")
+            log_above_bar(f"{each.run.name}: waiting until it has saved")
         for each in self._running:
             each.process.wait()
 
 
-def _log(text: str) -> None:
+def start_process(
+    name: str, command: list[str], out: Path, environment: Mapping[str, str] | None = None
+) -> tuple[subprocess.Popen[bytes], Path]:
+    """Start ``command`` in ``out``, with its output appended to a log, which is returned too.
+
+    ``environment``: all of it; None: that of this process.
+    """
+    log = out / "logs" / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        file.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(command)}\n".encode())
+        file.flush()
+        # a session of its own: Ctrl-C reaches this process alone, which then stops the run
+        process = subprocess.Popen(
+            command,
+            cwd=out,
+            env=None if environment is None else dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return process, log
+
+
+def log_above_bar(text: str) -> None:
+    """Log a line above the progress bar."""
     with tqdm.external_write_mode():  # removes the bar, and draws it again below
         logger.info("%s", text)
 
 
-def _last_line(log: Path) -> str:
+def last_line(log: Path) -> str:
     """The last line of a run's output, without progress bars."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 10_000))

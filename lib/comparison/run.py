@@ -2,10 +2,12 @@
 
 import logging
 import math
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..config import load_config
 from ..evaluation.bootstrap import MAX_REPLICATES
@@ -18,6 +20,7 @@ from .figures import main_figures, read_figures
 from .planning import PlannedRun, check_data, plan_runs, read_arms
 from .plot import plot_comparison
 from .resampling import Resampled, resample_runs
+from .slurm import SlurmJobs, parse_parameters
 from .statistics import LEVEL
 from .table import Comparison
 
@@ -47,6 +50,8 @@ class CompareOptions:
     overrides: Sequence[str] = ()
     gpus: Sequence[int] = ()
     jobs: int | None = None
+    slurm: Sequence[str] | None = None  # 'name=value' of sbatch options: one job a run
+    plan: bool = False  # give the commands of the runs instead of training them
     report_only: bool = False
     bootstrap: int = 1000  # replicates; 0: none
 
@@ -63,19 +68,18 @@ class CompareOptions:
 def compare(options: CompareOptions, interruption: Interruption) -> tuple[str, list[str]]:
     """Train what is missing, unless ``options.report_only``; write the tables and the image of the finished runs.
 
-    Returns the main figures and where the rest is, and a line for each run that failed. Raises FileNotFoundError or
+    Returns the main figures and where the rest is, or with ``options.plan`` the commands of the missing runs, one on
+    each line; and a line for each run that failed. Raises FileNotFoundError or
     ValueError for what cannot be run or read, and Interrupted after a signal.
     """
-    runs = _plan(options)
+    parameters = None if options.slurm is None else parse_parameters(options.slurm)
+    runs = _plan(options, parameters or {})
     if options.report_only:
         if not options.out.is_dir():
             raise FileNotFoundError(f"{options.out}: no such folder of a comparison")
         return _write_report(options, runs), []
     check_data(runs)
-    out, slots = runs[0].working_dir, slots_for(options)
-    setup_logging(out / "logs" / "compare.log")
-    logger.info("%d runs, %d of them finished; %s", len(runs), sum(run.finished for run in runs), out)
-    base = options.config.resolve()
+    out, base = runs[0].working_dir, options.config.resolve()
 
     def command(run: PlannedRun) -> list[str]:
         if load_config(base, run.overrides) != run.config:
@@ -84,12 +88,23 @@ def compare(options: CompareOptions, interruption: Interruption) -> tuple[str, l
         script = str(options.train_script)
         return [sys.executable, script, "--config", str(base), "--resume", "--set", *run.overrides]
 
+    if options.plan:
+        folder = shlex.quote(str(out))
+        commands = [shlex.join(command(run)) for run in runs if not run.finished]
+        return "\n".join(f"mkdir -p {folder} && cd {folder} && {each}" for each in commands), []
+    if parameters is None:
+        executor: RunExecutor | SlurmJobs = RunExecutor(slots_for(options), command, out)
+    else:
+        executor = SlurmJobs(parameters, command, out)
+    setup_logging(out / "logs" / "compare.log")
+    logger.info("%d runs, %d of them finished; %s", len(runs), sum(run.finished for run in runs), out)
+
     def on_finished(run: PlannedRun) -> str:
         _write_report(options, runs, final=False)
         first = main_figures(run.config.dataset.evaluated_classes)[0]
         return f"{first} {read_figures(run).get(first, math.nan):.2f}".replace("nan", "-")
 
-    failures = RunExecutor(slots, command, out).train(runs, interruption, on_finished)
+    failures = executor.train(runs, interruption, on_finished)
     return _write_report(options, runs), failures
 
 
@@ -112,9 +127,11 @@ def slots_for(options: CompareOptions) -> list[Slot]:
     return [Slot(f"GPU {gpu}", {**shared, "CUDA_VISIBLE_DEVICES": names[gpu]}) for gpu in gpus]
 
 
-def _plan(options: CompareOptions) -> list[PlannedRun]:
-    """All runs, checked; nothing is written."""
+def _plan(options: CompareOptions, parameters: Mapping[str, Any]) -> list[PlannedRun]:
+    """All runs, checked; nothing is written. ``parameters``: those of a Slurm job."""
     device = ["trainer.gpu_ids=[0]"] if options.gpus else ["trainer.gpu_ids=[]"] if options.jobs else []
+    if "gpus_per_node" in parameters:
+        device = [f"trainer.gpu_ids={list(range(int(parameters['gpus_per_node'])))}"]
     arms, seeds = read_arms(options.arms_file, options.arms), range(1, options.seeds + 1)
     runs = plan_runs(options.config, arms, seeds, options.overrides, device, options.out.resolve())
     for run in runs:
