@@ -104,6 +104,24 @@ def test_weights_of_other_classes_start_a_training(checkpoint, tmp_path, caplog,
         build_initial_model(other, tmp_path, None)
 
 
+def test_weights_without_a_head_start_a_training(checkpoint, tmp_path, caplog):
+    """A head that this project's model has and an official checkpoint has not, such as one of docs/extending.md."""
+    trained = torch.load(checkpoint, weights_only=True)
+    kept = {name: value for name, value in trained["model_state"].items() if not name.startswith("heading.")}
+    torch.save(trained | {"model_state": kept}, tmp_path / "older.pth")
+    config = configuration()
+    config = replace(config, trainer=replace(config.trainer, pretrain_model=str(tmp_path / "older.pth")))
+    with caplog.at_level(logging.WARNING):
+        state = build_initial_model(config, tmp_path, None).state_dict()
+    assert [record.getMessage().partition("older.pth ")[2] for record in caplog.records] == [
+        "has no head heading: it starts anew, all other weights are taken"
+    ]
+    assert all(torch.equal(state[name], value) for name, value in kept.items())
+    assert not torch.equal(state["heading.0.weight"], trained["model_state"]["heading.0.weight"])
+    with pytest.raises(ValueError, match=r"older\.pth: a checkpoint of another model: it lacks heading\.0\.weight"):
+        load_network(tmp_path / "older.pth", build_model, config)
+
+
 def detections(size, mode, resolution=(1280, 384)):
     frame = FrameInfo("a", size, Calibration(np.array(KITTI_P2)))
     cells = torch.arange(5)[None] * 2003 + 11

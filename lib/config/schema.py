@@ -139,7 +139,8 @@ class Trainer:
     resume_model: str = ""
     """checkpoint to resume from: weights, optimizer and position in the run; the same as --resume PATH"""
     pretrain_model: str = ""
-    """checkpoint to start from: weights only; of other classes, all but the heatmap's last layer"""
+    """checkpoint to start from: weights only; of other classes, all but the heatmap's last layer; without one of
+    the object heads, all but that head"""
     report: bool = True
     """write report.html after training and evaluation"""
     amp: bool | str = False

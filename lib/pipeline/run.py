@@ -23,6 +23,7 @@ from ..engine.run_folder import LAST, check_nothing_is_lost, find_checkpoint, re
 from ..engine.trainer import Trainer
 from ..losses import Criterion
 from ..models import build_model
+from ..ops.heads import OBJECT_HEADS
 from ..preparation.census import take_census
 from ..system.commands import setup_logging
 from ..system.environment import log_versions, record_start
@@ -147,7 +148,8 @@ def build_initial_model(config: Config, run_dir: Path, resume: Path | None) -> n
 
 
 def load_pretrained(model: nn.Module, path: Path, class_names: Sequence[str]) -> None:
-    """Load the weights of a checkpoint; where it has other classes, all but the heatmap's last layer.
+    """Load the weights of a checkpoint; where it has other classes, all but the heatmap's last layer, and where it
+    lacks an object head of this model, all but that head.
 
     Classes that a checkpoint does not name are ``CLASS_NAMES`` if they are three, as in official ones, else those of
     this run if their number is the same. Raises ValueError as ``load_model_state``.
@@ -166,6 +168,10 @@ def load_pretrained(model: nn.Module, path: Path, class_names: Sequence[str]) ->
             "weights are taken",
             *(path, channels, ", ".join(trained) or "unknown", ", ".join(class_names)),
         )
+    new = [head for head in OBJECT_HEADS if not any(name.startswith(f"{head}.") for name in state)]
+    if new:
+        state |= {name: value for name, value in model.state_dict().items() if name.partition(".")[0] in new}
+        logger.warning("%s has no head %s: it starts anew, all other weights are taken", path, ", ".join(new))
     load_model_state(model, state, path)
 
 
