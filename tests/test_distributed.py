@@ -111,12 +111,17 @@ def loss_and_gradients(objects_of_images, dtype, ranks, sync_bn=True, parts=1, o
     criterion = Criterion(CONFIG.general, CONFIG.losses, ranks.all_reduce_sum, gather_rows)
     forward = ranks.wrap(model, sync_bn=False).train()
 
+    synchronizing = []
+
     def compute_losses(images, targets):
+        synchronizing.append(getattr(forward, "require_backward_grad_sync", None))
         return criterion(forward(images, targets["indices"]), targets)
 
     targets, local = {k: v[own] for k, v in targets.items()}, partial(ranks.keep_gradients_local, forward)
-    terms = add_gradients(compute_losses, images[own], targets, parts, ranks.all_reduce_sum, local)
+    terms = add_gradients(compute_losses, images[own], targets, parts, ranks.sum_integers, local)
     del terms["total"]
+    assert ranks.size == 1 or synchronizing == [False] * (len(synchronizing) - 1) + [True]
+    assert len(synchronizing) == min(parts, share)  # a part without images is left out
     gradients = {k: p.grad.clone() for k, p in model.named_parameters() if p.grad is not None}
     optimizer.step()
     buffers = {k: v for k, v in model.named_buffers() if v.is_floating_point() and v.numel() > 3}
@@ -201,15 +206,14 @@ def test_parts_of_two_processes_are_parts_of_one(tmp_path):
 
 def test_a_process_that_meets_nobody_says_so(monkeypatch):
     """Another one found an error first, and has ended."""
-    for name, value in {"RANK": 1, "WORLD_SIZE": 2, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}.items():
+    for name, value in {"RANK": 1, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "MASTER_PORT": 1}.items():
         monkeypatch.setenv(name, str(value))
 
     def init_process_group(*arguments, **options):
         raise RuntimeError("Gloo connectFullMesh failed with: Connection refused\nGLHF!")
 
     monkeypatch.setattr("lib.engine.distributed._end_with_parent", lambda: None)
-    monkeypatch.delenv("LOCAL_RANK")  # as in a PyTorchJob of Kubernetes: one rank a machine
-    monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)  # as in a PyTorchJob of Kubernetes: one rank a machine
     monkeypatch.setattr(torch.distributed, "init_process_group", init_process_group)
     with pytest.raises(ConnectionError, match="rank 1 of 2 could not join the process group"):
         join([])
@@ -218,12 +222,12 @@ def test_a_process_that_meets_nobody_says_so(monkeypatch):
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({"RANK": "abc", "WORLD_SIZE": "2"}, "must be numbers, got RANK=abc, WORLD_SIZE=2, LOCAL_RANK=0"),
+        ({"RANK": "abc", "WORLD_SIZE": "2"}, r"must be numbers, got RANK=abc, WORLD_SIZE=2, LOCAL_RANK=\(not set\)"),
         ({"RANK": "1"}, r"must be numbers, got RANK=1, WORLD_SIZE=\(not set\)"),
         ({"WORLD_SIZE": "2"}, r"must be numbers, got RANK=\(not set\), WORLD_SIZE=2"),
         ({"RANK": "2", "WORLD_SIZE": "2"}, "contradict each other: RANK=2, WORLD_SIZE=2"),
         ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "3", "LOCAL_WORLD_SIZE": "2"}, "LOCAL_RANK=3"),
-        ({"RANK": "0", "WORLD_SIZE": "2"}, "MASTER_ADDR"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "WORLD_SIZE=2 needs MASTER_ADDR, and a number as MASTER_PORT"),
     ],
 )
 def test_variables_that_no_launcher_sets_are_refused(variables, said, monkeypatch):
@@ -244,6 +248,16 @@ def test_a_rank_that_is_no_number_is_one_line(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "must be numbers, got RANK=abc" in done.stderr.splitlines()[-1], done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_rank_that_waits_for_another_one_says_so_and_ends_with_a_signal(folder):  # noqa: F811
+    """Python's signal handlers do not run while torch waits."""
+    launcher = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
+    command = ("env", *(f"{name}={value}" for name, value in launcher.items()), sys.executable)
+    run = Run(folder, "alone", prefix=command)
+    run.wait_until(lambda: "rank 0 of 2 waits for the others at localhost:" in run.said(), "message")
+    run.process.terminate()
+    assert run.wait() in (-signal.SIGTERM, 128 + signal.SIGTERM)
 
 
 def test_sync_bn_on_the_cpu_is_refused():
@@ -268,7 +282,8 @@ def test_torchrun_trains_evaluates_and_resumes(folder, frames):  # noqa: F811
     """
     (folder / "KITTI/ImageSets/train.txt").write_text("".join(f"{k:06d}\n" for k in range(frames)))
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-    whole = Run(folder, "whole", prefix=torchrun)
+    average = ("trainer.ema=0.5",) if frames == 11 else ()  # whose BatchNorm statistics are those of the first process
+    whole = Run(folder, "whole", *average, prefix=torchrun)
     assert whole.wait() == 0, whole.said()
     assert whole.said().count("epoch 3/3  lr") == 1 and whole.said().count("ap.json") == 2
     assert "warning" not in whole.said().lower()

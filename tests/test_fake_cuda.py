@@ -6,6 +6,7 @@ Autograd's backward pass and the optimizer do not run on such tensors.
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
@@ -17,6 +18,7 @@ from torchvision.transforms import v2
 
 from lib.config import Trainer as TrainerConfig
 from lib.engine import trainer
+from lib.engine.distributed import ProcessGroup
 from lib.engine.optimizer import build_optimizer
 from lib.engine.step import CompiledForward
 from lib.losses import Criterion
@@ -51,8 +53,8 @@ class NoWaiting(TorchDispatchMode):
 class Machine:
     """Fake tensors on a GPU, and a Trainer with them."""
 
-    def __init__(self):
-        self.mode = FakeTensorMode()
+    def __init__(self, patch):
+        self.mode, self.patch = FakeTensorMode(), patch
 
     def put(self, tensor):
         fake = self.mode.from_tensor(tensor)
@@ -70,6 +72,8 @@ class Machine:
         model = self.put_model(build_model(config))
         optimizer = build_optimizer(model, config.optimizer)
         optimizer.step = lambda: None
+        average = self.put_model(build_model(config))  # such tensors cannot be copied
+        self.patch.setattr(trainer, "copy", SimpleNamespace(deepcopy=lambda model: average))
         images, targets = self.mode.from_tensor(images), {k: self.mode.from_tensor(v) for k, v in targets.items()}
         loader = torch.utils.data.DataLoader(range(3))
         with self.mode, NoWaiting():
@@ -88,13 +92,13 @@ def machine(monkeypatch):
     monkeypatch.setattr(torch.cuda, "Event", MagicMock())
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    return Machine()
+    return Machine(monkeypatch)
 
 
 @pytest.mark.parametrize("amp", [False, "bf16"])
 @pytest.mark.parametrize("parts", [1, 2])
 def test_a_step_stays_on_the_gpu_and_reads_nothing(machine, amp, parts):
-    config = replace(CONFIG, trainer=TrainerConfig(amp=amp, accumulate=parts))
+    config = replace(CONFIG, trainer=TrainerConfig(amp=amp, accumulate=parts, ema=0.9))
     config = replace(config, dataset=replace(config.dataset, color_jitter=(0.2, 0.2, 0.2, 0.1)))
     seen = {}
 
@@ -138,6 +142,15 @@ def test_inference_stays_on_the_gpu_until_the_outputs_are_decoded(machine, monke
     with machine.mode, NoWaiting(), torch.no_grad():
         outputs = model(images.to(CUDA, non_blocking=True), topk=7)
     assert all(outputs[name].device == CUDA and outputs[name].shape[:2] == (2, 7) for name in DECODER_INPUTS)
+
+
+def test_sync_bn_does_not_replace_layers_that_do_more(machine):
+    class WithActivation(torch.nn.BatchNorm2d):
+        pass
+
+    model = machine.put_model(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), WithActivation(4)))
+    with pytest.raises(ValueError, match=r"trainer\.sync_bn must be false .*: SyncBatchNorm is no WithActivation"):
+        ProcessGroup(0, 2).wrap(model, sync_bn=True)
 
 
 # --- torch.compile, traced without a compiler

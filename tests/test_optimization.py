@@ -1,4 +1,4 @@
-"""Keys that the official code has not: weights of the losses, cosine decay, clipping, accumulation, moving average."""
+"""Keys that the official code does not have: loss weights, cosine decay, clipping, accumulation, moving average."""
 
 from dataclasses import fields, replace
 from pathlib import Path
@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from lib.config import Config, General, Losses, LrScheduler, Model, Optimizer, Trainer, parse_config
+from lib.config import Config, General, Losses, LrScheduler, Model, Optimizer, Trainer, dump_config, parse_config
 from lib.engine import trainer
 from lib.engine.checkpoint import read_checkpoint
 from lib.engine.optimizer import build_optimizer, learning_rate
+from lib.engine.run_folder import warn_of_differences
 from lib.losses import LOSSES, Criterion
 from lib.models import build_model
 from lib.structures import FrameInfo
@@ -70,6 +71,8 @@ def test_each_loss_has_a_weight_by_its_name():
     )
     with pytest.raises(ValueError, match=r"losses\.depth must be >= 0, got -1"):
         Losses(depth=-1)
+    with pytest.raises(ValueError, match="losses must be above 0 for at least one term"):
+        Losses(**dict.fromkeys(LOSSES, 0.0))
 
 
 def test_the_weights_of_version_01_are_the_same_keys():
@@ -126,15 +129,17 @@ def test_gradients_are_clipped_to_the_norm():
 
 def test_the_moving_average_is_evaluated_saved_and_continued(tmp_path):
     averaging, plain = make_trainer(with_trainer(ema=0.75), tmp_path), make_trainer(CONFIG, tmp_path)
-    batch, average = make_batch(2), None
+    batch, average = make_batch(2), flat(plain.model.parameters())
     for _ in range(4):
         averaging.step(*batch)
         plain.step(*batch)
         weights = flat(plain.model.parameters())
-        average = weights if average is None else 0.75 * average + 0.25 * weights
+        average = 0.75 * average + 0.25 * weights
     assert torch.equal(flat(averaging.model.parameters()), weights)
     torch.testing.assert_close(flat(averaging.synchronized_model().parameters()), average)
     assert plain.synchronized_model() is plain.model
+    statistics = [flat(each.model.buffers()) for each in (averaging, plain)]
+    assert torch.equal(flat(averaging.evaluated_model.buffers()), statistics[0]) and torch.equal(*statistics)
     path = averaging.save("checkpoint_last.pth")
     state = read_checkpoint(path)
     for key, model in (("model_state", averaging.evaluated_model), ("model_state_without_ema", averaging.model)):
@@ -148,6 +153,16 @@ def test_the_moving_average_is_evaluated_saved_and_continued(tmp_path):
     assert torch.equal(flat(continued.evaluated_model.parameters()), flat(averaging.evaluated_model.parameters()))
     assert torch.equal(flat(without.evaluated_model.parameters()), flat(averaging.model.parameters()))
     assert "model_state_without_ema" not in read_checkpoint(without.save("plain.pth"))
+
+
+def test_a_resumed_run_names_the_keys_that_change_its_training(caplog):
+    warn_of_differences(
+        Path("x.pth"), dump_config(with_trainer(ema=0.9, max_epoch=3)), with_trainer(accumulate=2), None
+    )
+    assert "trainer.ema" in caplog.text and "trainer.accumulate" in caplog.text and "max_epoch" not in caplog.text
+    cosine = replace(with_trainer(), lr_scheduler=LrScheduler(type="cosine"))
+    warn_of_differences(Path("x.pth"), dump_config(with_trainer(max_epoch=3)), cosine, None)
+    assert "trainer.max_epoch: 3; now it is 140" in caplog.text
 
 
 def test_a_moving_average_can_begin_in_a_run_without_one(tmp_path):

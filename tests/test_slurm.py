@@ -15,8 +15,8 @@ from types import SimpleNamespace
 import pytest
 
 from lib.comparison import slurm
-from lib.comparison.slurm import TrainingJob, parse_parameters
-from tests.conftest import PATIENCE, PROJECT, wait_until
+from lib.comparison.slurm import TrainingJob, parse_options
+from tests.conftest import PATIENCE, PROJECT, is_running, wait_until
 from tests.test_compare import call, folder, started, tables  # noqa: F401  (a fixture)
 from tests.test_distributed import free_port
 from tools import compare
@@ -25,38 +25,49 @@ submitit = pytest.importorskip("submitit")
 
 
 @pytest.mark.parametrize(
-    ("settings", "expected"),
+    ("settings", "minutes", "sbatch"),
     [
-        (["partition=gpu", "time=90", "gpus=2"], {"partition": "gpu", "time": 90, "gpus_per_node": 2}),
-        (["--cpus-per-task=8", "time=12:00:00"], {"cpus_per_task": 8, "time": 720}),
-        (["mem=32G", "time=2-01:30:00"], {"mem": "32G", "time": 2 * 24 * 60 + 90}),
-        (["time=10:01"], {"time": 11}),
+        (["partition=gpu", "time=90", "gpus=2"], 90, {"partition": "gpu", "gpus-per-node": "2"}),
+        (["--cpus-per-task=8", "time=12:00:00"], 720, {"cpus-per-task": "8"}),
+        (["mem_per_cpu=4G", "time=2-01:30:00"], 2 * 24 * 60 + 90, {"mem-per-cpu": "4G"}),
+        (["time=10:01", "array_parallelism=3"], 11, {}),
     ],
 )
-def test_options_of_sbatch(settings, expected):
-    assert parse_parameters(settings) == expected
+def test_options_of_sbatch(settings, minutes, sbatch):
+    options = parse_options(settings)
+    assert (options.minutes, options.sbatch) == (minutes, sbatch)
+    assert options.parallel == (3 if "array_parallelism=3" in settings else 256)
+    assert (options.cpus, options.gpus) == (
+        8 if "cpus-per-task" in sbatch else None,
+        2 if "gpus=2" in settings else None,
+    )
+    assert parse_options(["time=1", "gpus=v100:4"]).gpus == 4
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["partition=gpu"], r"the time limit of a run is missing; expected time=MINUTES or time=\[DAYS-\]HOURS"),
+        (["partition=gpu"], r"the time limit of a job is missing; expected time=MINUTES or time=\[DAYS-\]HOURS"),
         (["time=soon"], "got time=soon; expected time=MINUTES"),
         (["time=5", "gpu"], "--slurm gpu: expected name=value"),
+        (["time=5", "gpus=a"], "gpus-per-node=a: expected a number of GPUs, or TYPE:NUMBER"),
+        (["time=5", "cpus=4;touch x"], "cpus-per-task=4;touch x: expected a number of cores"),
+        (["time=5", "nodes=2"], "--slurm nodes=2: a job is one run on one machine"),
     ],
 )
-def test_options_that_sbatch_has_not(settings, said):
+def test_options_that_sbatch_does_not_have(settings, said):
     with pytest.raises(ValueError, match=said):
-        parse_parameters(settings)
+        parse_options(settings)
 
 
 def test_what_is_missing_is_named(folder, monkeypatch, capsys):  # noqa: F811
     monkeypatch.setattr(submitit.SlurmExecutor, "affinity", classmethod(lambda cls: -1))
     assert call("--slurm", "time=5") == 2
     assert 'Could not detect "srun"' in capsys.readouterr().err
-    monkeypatch.setattr(submitit.SlurmExecutor, "affinity", classmethod(lambda cls: 2))
-    assert call("--slurm", "time=5", "colour=red") == 2
-    assert "Unavailable parameter(s): ['colour']" in capsys.readouterr().err
+    assert call("--slurm", "time=5", "nodes=2") == 2
+    assert "--slurm nodes=2: " in capsys.readouterr().err
+    assert call("--plan", "--report-only") == 2
+    assert "--plan and --report-only do not go together" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "submitit", None)
     assert call("--slurm", "time=5") == 2
     assert "--slurm needs the package submitit: pip install submitit" in capsys.readouterr().err
@@ -79,7 +90,7 @@ def test_a_plan_is_a_command_for_each_missing_run(folder, capsys):  # noqa: F811
 @pytest.fixture
 def queue(monkeypatch):
     """Stands in for Slurm: a job runs when it is submitted; ``held`` ones stay in the queue."""
-    queue = SimpleNamespace(held=set(), submitted=[])
+    queue = SimpleNamespace(held=set(), submitted=[], answers=True)
 
     def submit_array(executor, jobs):
         first = len(queue.submitted)
@@ -91,12 +102,15 @@ def queue(monkeypatch):
         return [SimpleNamespace(job_id=f"7_{first + k}") for k in range(len(jobs))]
 
     def active_jobs(self):
+        if not queue.answers:
+            return None
         return {f"7_{k}" for k, name in enumerate(queue.submitted) if name in queue.held}
 
     monkeypatch.setattr(submitit.SlurmExecutor, "affinity", classmethod(lambda cls: 2))
     monkeypatch.setattr(submitit.SlurmExecutor, "submit_array", submit_array)
     monkeypatch.setattr(slurm.SlurmJobs, "_active_jobs", active_jobs)
     monkeypatch.setattr(slurm, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(slurm, "GRACE_SECONDS", 0.1)
     return queue
 
 
@@ -114,20 +128,32 @@ def test_failures_are_named_and_tried_again(folder, queue, capsys):  # noqa: F81
 
 def test_jobs_in_the_queue_are_not_submitted_again(folder, queue, capsys):  # noqa: F811
     queue.held = {"qi_seed2"}
-    timer = threading.Timer(2.0, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    timer.start()
+
+    def stop():
+        wait_until((folder / "out/logs/slurm_jobs.json").is_file)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop).start()
     assert call("--slurm", "time=5") == 143
     assert "the jobs go on; the same command waits for them, `scancel 7` ends them" in capsys.readouterr().err
     assert json.loads((folder / "out/logs/slurm_jobs.json").read_text())["qi_seed2"] == "7_3"
-    threading.Timer(1.0, lambda: (run_held(folder), queue.held.clear())).start()
+    queue.answers = False
+    assert call("--slurm", "time=5") == 1 and len(queue.submitted) == 4
+    assert "squeue does not answer, so it is not known which jobs are still in the queue" in capsys.readouterr().err
+    queue.answers = True
+    threading.Thread(target=lambda: (run_held(folder), queue.held.clear())).start()
     assert call("--slurm", "time=5") == 0 and len(queue.submitted) == 4
     assert "qi_seed2: job 7_3 (submitted before)" in capsys.readouterr().out
+    (folder / "out/logs/slurm_jobs.json").write_text("[")
+    shutil.rmtree(folder / "out/outputs/qi_seed1")
+    assert call("--slurm", "time=5") == 2
+    assert "slurm_jobs.json: expected run names and job ids" in capsys.readouterr().err
 
 
 def run_held(folder):  # noqa: F811
     out, base = folder / "out", folder / "base.yaml"
     names = ["general.exp_name=qi_seed2", "general.random_seed=2", "general.qi=true", "general.qi_weight=0.5"]
-    names += ["tester.checkpoint=checkpoint_epoch_1.pth", f"general.dataroot={folder / 'KITTI'}"]
+    names += ["tester.checkpoint=''", f"general.dataroot={folder / 'KITTI'}"]
     command = [sys.executable, str(folder / "stand_in.py"), "--config", str(base), "--set", *names]
     subprocess.run(command, cwd=out, check=True)
 
@@ -156,7 +182,7 @@ def test_a_job_saves_before_its_time_limit_and_continues(tmp_path):
     again = job.checkpoint()
     thread.join(PATIENCE)
     assert (tmp_path / "saved").exists() and errors == ["a: status 143: " + errors[0].partition("143: ")[2]]
-    assert again.function.command == job.command and not hasattr(again.function, "process")
+    assert again.function.command == job.command and again.function.process is None
     again.function()  # what is queued again: the run has nothing left to do
 
 
@@ -172,7 +198,7 @@ from tools import train_val
 step = Trainer.step
 def wait_then_step(trainer, *arguments):
     hold = Path("hold_" + trainer.config.general.exp_name)
-    while hold.exists() and trainer.progress.epoch == 1:
+    while hold.exists() and trainer.progress.epoch == 1 and trainer.interruption.signum is None:
         Path("waiting_" + hold.name).touch()
         time.sleep(0.05)
     return step(trainer, *arguments)
@@ -233,10 +259,13 @@ def cluster(monkeypatch):
     finally:
         with contextlib.suppress(subprocess.CalledProcessError):
             command("scancel", "--user=root")
+            wait_until(lambda: not command("squeue", "--noheader"))
         for name in ("slurmd.pid", "slurmctld.pid", "munge.pid"):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                os.kill(int((folder / name).read_text()), signal.SIGTERM)
-        shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                pid = int((folder / name).read_text())
+                os.kill(pid, signal.SIGTERM)
+                wait_until(lambda pid=pid: not is_running(pid))
+        shutil.rmtree(folder)
 
 
 def command(*words: str) -> str:
@@ -244,41 +273,46 @@ def command(*words: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_killed_job_that_is_queued_again_gives_the_tables_of_an_undisturbed_comparison(
+def test_jobs_that_are_queued_again_give_the_tables_of_an_undisturbed_comparison(
     cluster,
     folder,  # noqa: F811
     monkeypatch,
     capsys,
 ):
+    """One is killed and queued again by hand; the other gets submitit's signal, as before the time limit of a job."""
     (folder / "train.py").write_text(TRAIN)
     monkeypatch.setattr(compare, "TRAIN_VAL", folder / "train.py")
     monkeypatch.setattr(slurm, "POLL_SECONDS", 1.0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     settings = ("--set", "trainer.max_epoch=3", "--bootstrap", "50")
     assert call("--jobs", "1", *settings) == 0
-    (folder / "out").rename(folder / "undisturbed")
-    (folder / "out").mkdir()
-    (folder / "out/hold_qi_seed1").touch()
-    queue: list[str] = []
+    out = folder / "out"
+    out.rename(folder / "undisturbed")
+    out.mkdir()
+    held = ("qi_seed1", "plain_seed1")
+    for name in held:
+        (out / f"hold_{name}").touch()
+    ended: list[str] = []
 
-    def kill_and_queue_again():
-        wait_until((folder / "out/waiting_hold_qi_seed1").exists)
-        job = json.loads((folder / "out/logs/slurm_jobs.json").read_text())["qi_seed1"]
-        command("scancel", "--signal=KILL", job)
-        wait_until(lambda: job not in command("squeue", "--noheader", "--array", "--format=%i").split())
-        (folder / "out/hold_qi_seed1").unlink()
-        queue.append(command("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T"))
-        command("scontrol", "requeue", job)
-        (folder / "out/hold_plain_seed1").unlink()
+    def disturb():
+        wait_until(lambda: all((out / f"waiting_hold_{name}").exists() for name in held))
+        killed, signalled = (json.loads((out / "logs/slurm_jobs.json").read_text())[name] for name in held)
+        command("scancel", "--signal=KILL", killed)
+        wait_until(lambda: killed not in command("squeue", "--noheader", "--array", "--format=%i").split())
+        ended.append(command("squeue", "--noheader", "--states=all", f"--jobs={killed}", "--format=%T").strip())
+        (out / "hold_qi_seed1").unlink()
+        command("scontrol", "requeue", killed)
+        command("scancel", "--signal=USR2", signalled)
+        wait_until(lambda: "saved as" in (out / "logs/plain_seed1.log").read_text())
+        (out / "hold_plain_seed1").unlink()
 
-    (folder / "out/hold_plain_seed1").touch()  # so that the comparison has another job to wait for
-    thread = threading.Thread(target=kill_and_queue_again)
+    thread = threading.Thread(target=disturb)
     thread.start()
     status = call("--slurm", "partition=test", "time=20", "cpus=1", *settings)
     thread.join(PATIENCE)
     said = capsys.readouterr()
-    assert status == 0 and len(queue) == 1, said.err
-    log = (folder / "out/logs/qi_seed1.log").read_text()
-    assert log.count("--- ") == 2 and "resuming from" in log, log
-    assert tables(folder / "out") == tables(folder / "undisturbed")
-    print(*queue, said.out[-2000:], said.err[-2000:], log[-500:])
+    assert status == 0 and len(ended) == 1, said.err
+    logs = [(out / f"logs/{name}.log").read_text() for name in held]
+    assert all(log.count("--- 20") == 2 and "resuming from" in log for log in logs), logs
+    assert tables(out) == tables(folder / "undisturbed")
+    print("killed job:", *ended, said.out[:1500])

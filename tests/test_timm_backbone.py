@@ -67,9 +67,12 @@ def test_weights_from_a_file_are_those_of_the_whole_network(tmp_path, name):
 def test_what_does_not_fit_is_named(monkeypatch, tmp_path):
     for name, said in (
         ("resnet19", "timm has no network 'resnet19'; did you mean timm/resnet1"),
-        ("vit_tiny_patch16_224", r"gives no feature maps at strides \[4, 8, 16, 32\]"),
-        ("swin_tiny_patch4_window7_224", r"gives no feature maps at strides .*Input height \(64\) doesn't match"),
-        ("resnet18.nobody", "gives no feature maps .*Invalid pretrained tag"),
+        (
+            "vit_tiny_patch16_224",
+            r"cannot be used: its feature maps have strides \[16, .*, needed are \[4, 8, 16, 32\]",
+        ),
+        ("swin_tiny_patch4_window7_224", r"cannot be used: Input height \(64\) doesn't match"),
+        ("resnet18.nobody", "cannot be used: Invalid pretrained tag"),
     ):
         with pytest.raises(ValueError, match=said):
             build_model(with_backbone(f"timm/{name}"))

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -56,9 +56,7 @@ class RunExecutor:
         about it. After a signal the running processes save and end, then Interrupted is raised.
         """
         waiting, failures = deque(run for run in runs if not run.finished), []
-        done, total = len(runs) - len(waiting), len(runs)
-        bar = tqdm(desc="runs", total=total, initial=done, unit="run", dynamic_ncols=True, leave=False, disable=None)
-        with bar, interruption.deferred():
+        with show_runs(len(runs), len(runs) - len(waiting)) as bar, interruption.deferred():
             try:
                 while waiting or self._running:
                     if interruption.signum is not None:
@@ -130,6 +128,11 @@ def start_process(
             start_new_session=True,
         )
     return process, log
+
+
+def show_runs(total: int, done: int) -> "tqdm[Any]":
+    """A progress bar of runs."""
+    return tqdm(desc="runs", total=total, initial=done, unit="run", dynamic_ncols=True, leave=False, disable=None)
 
 
 def log_above_bar(text: str) -> None:

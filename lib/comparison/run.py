@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..config import load_config
 from ..evaluation.bootstrap import MAX_REPLICATES
@@ -20,7 +19,7 @@ from .figures import main_figures, read_figures
 from .planning import PlannedRun, check_data, plan_runs, read_arms
 from .plot import plot_comparison
 from .resampling import Resampled, resample_runs
-from .slurm import SlurmJobs, parse_parameters
+from .slurm import JobOptions, SlurmJobs, parse_options
 from .statistics import LEVEL
 from .table import Comparison
 
@@ -63,17 +62,20 @@ class CompareOptions:
             raise ValueError(f"--bootstrap must be 0 (none) or 2 to {MAX_REPLICATES}, got {self.bootstrap}")
         if self.out.exists() and not self.out.is_dir():
             raise ValueError(f"--out must be a folder, {self.out} is a file")
+        if self.plan and self.report_only:
+            raise ValueError("--plan and --report-only do not go together: one command a call")
 
 
 def compare(options: CompareOptions, interruption: Interruption) -> tuple[str, list[str]]:
     """Train what is missing, unless ``options.report_only``; write the tables and the image of the finished runs.
 
-    Returns the main figures and where the rest is, or with ``options.plan`` the commands of the missing runs, one on
-    each line; and a line for each run that failed. Raises FileNotFoundError or
-    ValueError for what cannot be run or read, and Interrupted after a signal.
+    Returns the main figures and where the rest is, and a line for each run that failed. With ``options.plan`` nothing
+    is trained or written, and the first is the commands of the missing runs, one on each line.
+
+    Raises FileNotFoundError or ValueError for what cannot be run or read, and Interrupted after a signal.
     """
-    parameters = None if options.slurm is None else parse_parameters(options.slurm)
-    runs = _plan(options, parameters or {})
+    job_options = None if options.slurm is None else parse_options(options.slurm)
+    runs = _plan(options, job_options)
     if options.report_only:
         if not options.out.is_dir():
             raise FileNotFoundError(f"{options.out}: no such folder of a comparison")
@@ -92,10 +94,10 @@ def compare(options: CompareOptions, interruption: Interruption) -> tuple[str, l
         folder = shlex.quote(str(out))
         commands = [shlex.join(command(run)) for run in runs if not run.finished]
         return "\n".join(f"mkdir -p {folder} && cd {folder} && {each}" for each in commands), []
-    if parameters is None:
+    if job_options is None:
         executor: RunExecutor | SlurmJobs = RunExecutor(slots_for(options), command, out)
     else:
-        executor = SlurmJobs(parameters, command, out)
+        executor = SlurmJobs(job_options, command, out)
     setup_logging(out / "logs" / "compare.log")
     logger.info("%d runs, %d of them finished; %s", len(runs), sum(run.finished for run in runs), out)
 
@@ -127,11 +129,11 @@ def slots_for(options: CompareOptions) -> list[Slot]:
     return [Slot(f"GPU {gpu}", {**shared, "CUDA_VISIBLE_DEVICES": names[gpu]}) for gpu in gpus]
 
 
-def _plan(options: CompareOptions, parameters: Mapping[str, Any]) -> list[PlannedRun]:
-    """All runs, checked; nothing is written. ``parameters``: those of a Slurm job."""
+def _plan(options: CompareOptions, job_options: JobOptions | None) -> list[PlannedRun]:
+    """All runs, checked; nothing is written."""
     device = ["trainer.gpu_ids=[0]"] if options.gpus else ["trainer.gpu_ids=[]"] if options.jobs else []
-    if "gpus_per_node" in parameters:
-        device = [f"trainer.gpu_ids={list(range(int(parameters['gpus_per_node'])))}"]
+    if job_options is not None and job_options.gpus:
+        device = [f"trainer.gpu_ids={list(range(job_options.gpus))}"]
     arms, seeds = read_arms(options.arms_file, options.arms), range(1, options.seeds + 1)
     runs = plan_runs(options.config, arms, seeds, options.overrides, device, options.out.resolve())
     for run in runs:

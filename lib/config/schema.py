@@ -4,7 +4,7 @@ A value that is not possible is a ValueError at construction; it names the key, 
 """
 
 import re
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 
 from ..evaluation.reading import canonical_names
 from .checks import require, require_minimum, require_one_of, require_split
@@ -63,7 +63,7 @@ class Optimizer:
     momentum: float = 0.9
     """momentum of 'sgd'"""
     clip_grad_norm: float = 0.0
-    """largest norm of the gradient of all parameters together, longer ones are scaled down; 0: no limit"""
+    """gradients are scaled down to this norm (all parameters together) if theirs is larger; 0: they are not"""
 
     def __post_init__(self) -> None:
         require_one_of("optimizer.type", self.type.lower(), ("adam", "adamw", "sgd"))
@@ -94,7 +94,7 @@ class LrScheduler:
 
 @dataclass(frozen=True)
 class Losses:
-    """Weights of the terms, by their names in `LOSSES` of `lib/losses`."""
+    """Weights of the terms, by their names in `LOSSES` of `lib/losses`. A term of weight 0 is still computed."""
 
     heatmap: float = 1.0
     """weight of the focal loss of the heatmap"""
@@ -117,6 +117,7 @@ class Losses:
 
     def __post_init__(self) -> None:
         require_minimum("losses", self, **{each.name: 0 for each in fields(self)})
+        require(any(asdict(self).values()), "losses", "only 0", "above 0 for at least one term")
 
 
 @dataclass(frozen=True)
@@ -146,11 +147,13 @@ class Trainer:
     amp: bool | str = False
     """false, or 'bf16': autocast of the forward pass in training; evaluation always uses float32"""
     accumulate: int = 1
-    """a batch is computed in this number of parts, one after the other, to save memory, and their gradients are added
-    up; BatchNorm and the quasi-isometric loss see one part at a time"""
+    """to save memory, a batch is computed in this number of parts, one after the other, and their gradients are added
+    up; a part's losses are means over its own objects, weighted by its number of images; BatchNorm and the
+    quasi-isometric loss see one part at a time"""
     ema: float = 0.0
-    """decay of an exponential moving average of the weights, for example 0.999, which is then evaluated and is
-    `model_state` of the checkpoints; 0: off"""
+    """decay of an exponential moving average of the weights, which is evaluated and is `model_state` of checkpoints;
+    0.999 averages about the last 1000 steps. It starts at the weights that the run starts or resumes with; BatchNorm's
+    statistics are not averaged; 0: off"""
     compile: bool = False
     """torch.compile of the network in training, equal up to rounding; needs a C++ compiler (CPU) or Triton (GPU)"""
 

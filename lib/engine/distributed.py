@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -49,6 +49,14 @@ class ProcessGroup:
         """
         return value if self.size == 1 else _AllReduceSum.apply(value)
 
+    def sum_integers(self, values: Sequence[int]) -> list[int]:
+        """Sums of ``values`` over the ranks. A GPU is not waited for, only the other ranks' hosts."""
+        if self.size == 1:
+            return list(values)
+        total = torch.tensor(values)
+        dist.all_reduce(total)
+        return [int(value) for value in total]
+
     def gather_rows(self, rows: Tensor, share: int) -> Tensor:
         """Rows (B, ..) of all ranks by rank -> (size * share, ..); each rank's rows are padded with zeros.
 
@@ -83,7 +91,8 @@ class ProcessGroup:
     def wrap(self, model: nn.Module, sync_bn: bool) -> nn.Module:
         """The module to call in training: ``model`` itself, or DistributedDataParallel around it.
 
-        Raises ValueError for ``sync_bn`` on the CPU, where PyTorch has no SyncBatchNorm.
+        Raises ValueError for ``sync_bn`` on the CPU, where PyTorch has no SyncBatchNorm, and for a model with layers
+        that do more than BatchNorm (some of timm's contain an activation), which SyncBatchNorm would replace.
         """
         device = next(model.parameters()).device
         if self.size == 1:
@@ -91,6 +100,10 @@ class ProcessGroup:
         if sync_bn:
             if device.type != "cuda":
                 raise ValueError("trainer.sync_bn needs GPUs: PyTorch has no SyncBatchNorm on the CPU; set it to false")
+            for module in model.modules():
+                if isinstance(module, nn.BatchNorm2d) and type(module) is not nn.BatchNorm2d:
+                    kind = type(module).__name__
+                    raise ValueError(f"trainer.sync_bn must be false for this backbone: SyncBatchNorm is no {kind}")
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         devices = [device] if device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(model, devices, gradient_as_bucket_view=True)
@@ -131,14 +144,17 @@ def own_rank() -> int:
 def _read_variables() -> tuple[int, int, int, int]:
     """RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE of the environment. Without the last two, as in a PyTorchJob of
     Kubernetes, each machine has one rank. Raises ValueError."""
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    texts = [os.environ.get(name, default) for name, default in zip(names, ("", "", "0", "1"), strict=True)]
-    given = ", ".join(f"{name}={text or '(not set)'}" for name, text in zip(names, texts, strict=True))
+    defaults = {"RANK": "", "WORLD_SIZE": "", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    texts = [os.environ.get(name, default) for name, default in defaults.items()]
+    given = ", ".join(f"{name}={os.environ.get(name, '(not set)')}" for name in defaults)
     if not all(text.isdecimal() for text in texts):
         raise ValueError(f"environment variables of a rank must be numbers, got {given}; torchrun sets them")
     rank, size, local, local_size = map(int, texts)
     if not (rank < size and local < local_size <= size):
         raise ValueError(f"environment variables of a rank contradict each other: {given}; torchrun sets them")
+    address, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
+    if size > 1 and not (address and port.isdecimal()):
+        raise ValueError(f"WORLD_SIZE={size} needs MASTER_ADDR, and a number as MASTER_PORT, got {address!r}, {port!r}")
     return rank, size, local, local_size
 
 
@@ -158,13 +174,34 @@ def join(gpu_ids: Sequence[int]) -> tuple[ProcessGroup, torch.device]:
     _end_with_parent()
     if size > 1:
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        text = f"rank {rank} of {size} waits for the others at {place}, at most {_TIMEOUT.seconds // 60} minutes"
+        if rank == 0:
+            logger.info(text)
+        elif local == 0:  # another machine, on which nothing else would be written
+            sys.stderr.write(f"{text}; messages are written by rank 0 only\n")
         try:
-            dist.init_process_group(backend, timeout=_TIMEOUT)
+            with _ended_by_signals():
+                dist.init_process_group(backend, timeout=_TIMEOUT)
         except RuntimeError as error:
             reason = "could not join the process group; another rank may have failed"
             raise ConnectionError(f"rank {rank} of {size} {reason}") from error
         logger.info("rank %d of %d, %s", rank, size, backend)
     return ProcessGroup(rank, size), device
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Signals end the process at once: while torch waits for other ranks, Python's handlers do not run."""
+    changed = {}
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if callable(signal.getsignal(signum)):
+            changed[signum] = signal.signal(signum, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for signum, handler in changed.items():
+            signal.signal(signum, handler)
 
 
 def _end_with_parent() -> None:

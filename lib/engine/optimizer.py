@@ -1,9 +1,10 @@
-"""Optimizer, and the learning rate as a pure function of the epoch."""
+"""Optimizer, the learning rate as a pure function of the epoch, and the moving average of weights."""
 
 import math
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..config import LrScheduler, Optimizer
 
@@ -48,3 +49,11 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Set ``rate`` in all parameter groups."""
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+
+def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Parameters of ``average`` *= decay, plus (1 - decay) times those of ``model``; buffers, such as the statistics of
+    BatchNorm, are copied. torch's AveragedModel makes the host wait for a GPU."""
+    with torch.no_grad():
+        get_ema_multi_avg_fn(decay)(list(average.parameters()), list(model.parameters()), 0)
+        torch._foreach_copy_(list(average.buffers()), list(model.buffers()))

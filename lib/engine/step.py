@@ -58,22 +58,23 @@ def add_gradients(
     images: Tensor,
     targets: Tensors,
     parts: int,
-    all_reduce_sum: Reduction,
+    sum_integers: Callable[[Sequence[int]], list[int]],
     keep_gradients_local: Callable[[], AbstractContextManager[None]],
 ) -> Tensors:
     """Backward passes of a batch in ``parts``, one after the other. Returns its losses, with their sum as 'total'.
 
     ``compute_losses(images, targets)`` gives a part's losses over all ranks; they count by the part's share of all
-    images. Ranks exchange gradients in the last backward pass only.
+    images, and a part that no rank has images of is left out. Ranks exchange gradients in the last backward pass only.
     """
     if parts == 1:
         return _backward(compute_losses(images, targets))
     split_images = images.tensor_split(parts)
     split_targets = {name: value.tensor_split(parts) for name, value in targets.items()}
-    sizes = all_reduce_sum(copy_to_device([len(part) for part in split_images], images.device))
+    sizes = [size for size in sum_integers([len(part) for part in split_images]) if size]
     sums: Tensors = {}
-    for k, share in enumerate(sizes / sizes.sum()):
-        with keep_gradients_local() if k + 1 < parts else nullcontext():
+    for k, size in enumerate(sizes):  # the first parts are the larger ones, on every rank
+        share = size / sum(sizes)
+        with keep_gradients_local() if k + 1 < len(sizes) else nullcontext():
             losses = compute_losses(split_images[k], {name: value[k] for name, value in split_targets.items()})
             losses = _backward({name: share * value for name, value in losses.items()})
         sums = {name: sums[name] + value if sums else value for name, value in losses.items()}

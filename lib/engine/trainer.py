@@ -1,5 +1,6 @@
 """The training of one run: a step, an epoch, all epochs."""
 
+import copy
 import logging
 import math
 import signal
@@ -12,7 +13,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -29,7 +29,7 @@ from .checkpoint import (
 )
 from .distributed import ProcessGroup
 from .metrics import MetricsLog
-from .optimizer import learning_rate, set_learning_rate
+from .optimizer import learning_rate, set_learning_rate, update_average
 from .progress import Progress, epoch_summary
 from .run_folder import LAST, list_checkpoints
 from .skipped import SkippedFrames
@@ -76,9 +76,7 @@ class Trainer:
         self.focal_net = focal_net
         forward = self.ranks.wrap(model, config.trainer.sync_bn)
         self.wrapped, self.forward = forward, CompiledForward(forward) if config.trainer.compile else forward
-        ema = get_ema_multi_avg_fn(config.trainer.ema)
-        self.average = AveragedModel(model, multi_avg_fn=ema) if config.trainer.ema else None
-        self.evaluated_model = model if self.average is None else self.average.module
+        self.evaluated_model = copy.deepcopy(model) if config.trainer.ema else model
         self.n_frames = len(cast(Any, loader.dataset))
         # with several ranks all stop together, after a step that has all their batches
         cast(Any, loader).asked_to_stop = lambda: self.ranks.size == 1 and self.interruption.signum is not None
@@ -96,10 +94,7 @@ class Trainer:
         """Load weights, optimizer state and progress. Raises FileNotFoundError, or ValueError where they do not fit."""
         state, last = read_checkpoint(path), self.config.trainer.max_epoch
         load_model_state(self.evaluated_model, state["model_state"], path)
-        if self.average is not None or WITHOUT_EMA in state:
-            load_model_state(self.model, state.get(WITHOUT_EMA, state["model_state"]), path)
-        if self.average is not None:
-            self.average.n_averaged.fill_(1)  # with 0, the next step would replace the average
+        load_model_state(self.model, state.get(WITHOUT_EMA, state["model_state"]), path)
         load_optimizer_state(self.optimizer, state.get("optimizer_state"), path)
         progress = self.progress = Progress.from_checkpoint(state, path, self.progress.order)
         if not self.ranks.is_main:
@@ -207,7 +202,7 @@ class Trainer:
             images = jitter_colors(images, config.dataset.color_jitter, seed, epoch, frames)
         self.optimizer.zero_grad(set_to_none=True)
         parts, local = config.trainer.accumulate, partial(self.ranks.keep_gradients_local, self.wrapped)
-        losses = add_gradients(self._compute_losses, images, targets, parts, self.ranks.all_reduce_sum, local)
+        losses = add_gradients(self._compute_losses, images, targets, parts, self.ranks.sum_integers, local)
         if config.optimizer.clip_grad_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), config.optimizer.clip_grad_norm)
         # transferred with the losses, so that all ranks stop or save after the same step
@@ -215,8 +210,8 @@ class Trainer:
         counts = [len(frames), stop, self._is_due()]
         step_losses = StepLosses(losses, counts, self.ranks.all_reduce_sum, frames)
         self.optimizer.step()
-        if self.average is not None:
-            self.average.update_parameters(self.model)
+        if config.trainer.ema:
+            update_average(self.evaluated_model, self.model, config.trainer.ema)
         return step_losses
 
     def _compute_losses(self, images: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -238,8 +233,9 @@ class Trainer:
         if self.ranks.is_main:
             config, state = dump_config(self.config), progress.state()
             epoch, best = progress.epoch, progress.best
-            model, without_ema = self.evaluated_model, None if self.average is None else self.model
-            save_checkpoint(path, model, self.optimizer, epoch, config, best, state, self.focal_net, without_ema)
+            without_ema = self.model if config["trainer"]["ema"] else None
+            values = (epoch, config, best, state, self.focal_net, without_ema)
+            save_checkpoint(path, self.evaluated_model, self.optimizer, *values)
         return path
 
     def _save_epoch(self) -> None:

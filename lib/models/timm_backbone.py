@@ -49,32 +49,38 @@ def build_timm(name: str, pretrained: bool | str = False) -> TimmBackbone:
         near = difflib.get_close_matches(architecture, timm.list_models(), 1)
         hint = f"; did you mean timm/{near[0]}?" if near else "; timm.list_models() lists all"
         raise ValueError(f"model.backbone: timm has no network {name!r}{hint}")
+    try:
+        indices = _find_maps(timm.create_model(name, features_only=True))
+    except MemoryError:
+        raise
+    except Exception as error:  # timm's networks raise many kinds where they do not fit
+        raise ValueError(f"model.backbone: timm/{name} cannot be used: {error}") from None
     options: dict[str, Any] = {"pretrained": bool(pretrained)}
     if isinstance(pretrained, str):
         whole: Any = timm.create_model(name)  # timm itself takes weights of another network without an error
         load_backbone_weights(whole, Path(pretrained), f"timm/{name}")
         options["pretrained_cfg_overlay"] = {"state_dict": whole.state_dict()}
+    advice = "name a file in model.pretrained, or train from scratch: model.pretrained=false"
     try:
-        probed: Any = timm.create_model(name, features_only=True)
-        strides = probed.feature_info.reduction()
-        indices = [strides.index(stride) for stride in STRIDES]
         network: Any = timm.create_model(name, features_only=True, out_indices=indices, **options)
-        channels, config = tuple(network.feature_info.channels()), network.pretrained_cfg
-        _probe(network, channels)
     except OSError as error:
-        advice = "name a file in model.pretrained, or train from scratch: model.pretrained=false"
         raise FileNotFoundError(f"timm could not download weights of {name} ({error}); {advice}") from None
-    except Exception as error:  # timm's networks raise many kinds where they do not fit
-        raise ValueError(f"model.backbone: timm/{name} gives no feature maps at strides {STRIDES}: {error}") from None
-    return TimmBackbone(network, channels, config["mean"], config["std"])
+    except RuntimeError as error:
+        raise ValueError(f"model.pretrained: timm has no weights of {name} ({error}); {advice}") from None
+    config = network.pretrained_cfg
+    return TimmBackbone(network, tuple(network.feature_info.channels()), config["mean"], config["std"])
 
 
-def _probe(network: nn.Module, channels: tuple[int, ...]) -> None:
-    """Raise ValueError unless ``network`` maps a small image to maps at the strides of :data:`STRIDES`."""
+def _find_maps(network: Any) -> list[int]:
+    """Indices of the maps at :data:`STRIDES`, of a small image. Raises ValueError where a map is missing."""
     width, height = _PROBE_SIZE
+    if not set(STRIDES) <= set(network.feature_info.reduction()):
+        raise ValueError(f"its feature maps have strides {network.feature_info.reduction()}, needed are {STRIDES}")
+    strides, channels = network.feature_info.reduction(), network.feature_info.channels()
     with torch.no_grad():
         maps = network.eval()(torch.zeros(1, 3, height, width))
-    shapes = [tuple(each.shape[1:]) for each in maps]
-    if shapes != [(c, height // stride, width // stride) for c, stride in zip(channels, STRIDES, strict=True)]:
-        raise ValueError(f"an image of {width} x {height} gives maps {shapes}")
-    network.train()
+    indices = [strides.index(stride) for stride in STRIDES]
+    for k in indices:
+        if maps[k].shape[1:] != (channels[k], height // strides[k], width // strides[k]):
+            raise ValueError(f"an image of {width} x {height} gives a map {tuple(maps[k].shape[1:])}")
+    return indices

@@ -116,6 +116,10 @@ def build_trainer(
     frames = build_dataset(config, config.dataset.train_split, training=True)
     census = take_census(frames.split, frames.labelled_images(), config.dataset)
     census.require_objects([error for error in frames.annotations if isinstance(error, Exception)])
+    schedule, epochs = config.lr_scheduler, config.trainer.max_epoch
+    if schedule.warmup and schedule.warmup_epochs >= epochs:
+        text = "the warm-up (lr_scheduler.warmup_epochs: %d) takes all of the %d epochs; optimizer.lr is never reached"
+        logger.warning(text, schedule.warmup_epochs, epochs)
     model = build_initial_model(config, run_dir, resume)
     optimizer = build_optimizer(model, config.optimizer, fused=device.type == "cuda")
     share = -(-config.dataset.batch_size // ranks.size)
@@ -169,10 +173,11 @@ def load_pretrained(model: nn.Module, path: Path, class_names: Sequence[str]) ->
             *(path, channels, ", ".join(trained) or "unknown", ", ".join(class_names)),
         )
     new = [head for head in OBJECT_HEADS if not any(name.startswith(f"{head}.") for name in state)]
-    if new:
+    if len(new) < len(OBJECT_HEADS):
         state |= {name: value for name, value in model.state_dict().items() if name.partition(".")[0] in new}
-        logger.warning("%s has no head %s: it starts anew, all other weights are taken", path, ", ".join(new))
     load_model_state(model, state, path)
+    if new:
+        logger.warning("%s: weights that it does not have start anew: head %s", path, ", head ".join(new))
 
 
 def prepare_run_folder(config: Config, run_dir: Path, overwrite: bool, cleanup: ExitStack) -> None:

@@ -175,8 +175,9 @@ def write_frames(plan: Plan, workers: int) -> Iterator[int]:
         # spawn, not fork: OpenCV's threads do not survive a fork
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin_worker) as pool:
             # not pool.map: where a process is killed, it cancels futures which the pool is just ending, and both wait
-            futures = [pool.submit(_write_frames, plan, plan.frames[k : k + 4]) for k in range(0, len(plan.frames), 4)]
+            parts = [plan.frames[k : k + 4] for k in range(0, len(plan.frames), 4)]
             try:
+                futures = [pool.submit(_write_frames, plan, part) for part in parts]
                 for future in futures:
                     yield from future.result()
             except BrokenExecutor:
