@@ -315,4 +315,5 @@ def test_jobs_that_are_queued_again_give_the_tables_of_an_undisturbed_comparison
     logs = [(out / f"logs/{name}.log").read_text() for name in held]
     assert all(log.count("--- 20") == 2 and "resuming from" in log for log in logs), logs
     assert tables(out) == tables(folder / "undisturbed")
-    print("killed job:", *ended, said.out[:1500])
+    resumed = [line for log in logs for line in log.splitlines() if "saved as" in line or "resuming from" in line]
+    print("killed job:", *ended, (out / "logs/compare.log").read_text(), *resumed, sep="\n")
