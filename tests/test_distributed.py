@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 
 from lib.config import Config, parse_config
 from lib.datasets.targets import empty_targets
-from lib.engine.distributed import ProcessGroup, join, leave
+from lib.engine.distributed import ProcessGroup, end_process, join, leave
 from lib.engine.optimizer import build_optimizer
 from lib.engine.step import add_gradients
 from lib.losses import Criterion
@@ -138,6 +138,7 @@ def work(rank, size, store, cases, path):
     assert ranks.gather_objects(rank) == (list(range(size)) if rank == 0 else [])
     torch.save(found, f"{path}.{rank}")
     leave()
+    end_process(0)
 
 
 def free_port():
@@ -258,6 +259,21 @@ def test_a_rank_that_waits_for_another_one_says_so_and_ends_with_a_signal(folder
     run.wait_until(lambda: "rank 0 of 2 waits for the others at localhost:" in run.said(), "message")
     run.process.terminate()
     assert run.wait() in (-signal.SIGTERM, 128 + signal.SIGTERM)
+
+
+@pytest.mark.parametrize(("variables", "finalised"), [({"RANK": "0", "WORLD_SIZE": "1"}, False), ({}, True)])
+def test_a_rank_ends_without_python_finalising(variables, finalised):
+    """Else a thread of Gloo may abort it. Exit handlers run, and what was written arrives."""
+    code = (
+        "import atexit\nfrom lib.engine.distributed import end_process\n"
+        "class Last:\n    def __del__(self):\n        print('finalised', flush=True)\n"
+        "last = Last()\natexit.register(print, 'handler')\nprint('written')\nend_process(7)"
+    )
+    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")} | variables
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 7
+    assert done.stdout.split() == ["written", "handler", *(["finalised"] if finalised else [])]
 
 
 def test_sync_bn_on_the_cpu_is_refused():

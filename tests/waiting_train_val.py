@@ -7,6 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from lib.engine.distributed import end_process
 from lib.engine.trainer import Trainer
 from tools import train_val
 
@@ -24,4 +25,4 @@ def wait_then_step(trainer, *arguments):
 if __name__ == "__main__":
     Trainer.step = wait_then_step
     train_val.__file__ = __file__  # which it starts itself where there are several gpu_ids
-    sys.exit(train_val.main())
+    end_process(train_val.main())

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anyw
 
 from lib.config import load_config
 from lib.engine.device import existing_gpus
-from lib.engine.distributed import launch, own_rank, record_error, started_by_torchrun
+from lib.engine.distributed import end_process, launch, own_rank, record_error, started_by_torchrun
 from lib.pipeline.checkpoints import NEWEST
 from lib.pipeline.run import run_experiment
 from lib.system.commands import outlast_output, run_command
@@ -67,4 +67,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

@@ -4,6 +4,7 @@ Every rank computes the losses of the whole batch: sums, counts and descriptors 
 the same value. DistributedDataParallel then averages the gradient of that one value over the ranks.
 """
 
+import atexit
 import contextlib
 import ctypes
 import logging
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -215,6 +216,20 @@ def leave() -> None:
     """Undo :func:`join`."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def end_process(status: int) -> NoReturn:
+    """End this process after its exit handlers; a rank without Python's finalisation.
+
+    A thread of Gloo that releases the last collective's tensor while Python is finalised aborts the process (SIGABRT,
+    in 1 of 12 short runs), and torchrun then ends the other ranks.
+    """
+    if not started_by_torchrun():
+        sys.exit(status)
+    atexit._run_exitfuncs()  # those of logging and of loader processes too
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def lost_contact(error: BaseException) -> bool:
