@@ -94,12 +94,13 @@ def test_what_does_not_fit_is_named(monkeypatch, tmp_path):
         build_timm("resnet18")
 
 
-def test_a_whole_run_with_export_and_prediction(tiny_kitti, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto"])
+def test_a_whole_run_with_export_and_prediction(tiny_kitti, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     config = {
         "general": {"exp_name": "t", "dataroot": str(tiny_kitti)},
         "dataset": {"batch_size": 4, "num_workers": 0, "resolution": [96, 64]},
-        "model": {"backbone": "timm/resnet18", "pretrained": False},
+        "model": {"backbone": f"timm/{name}", "pretrained": False},
         "trainer": {"max_epoch": 1, "report": False},
         "tester": {"threshold": 0.0, "images": 0, "map_to_image": "exact"},
     }
