@@ -86,8 +86,8 @@ def parse_options(settings: Sequence[str]) -> JobOptions:
 
 
 class TrainingJob:
-    """A run as what a job of submitit calls. Before the time limit, and where a job is preempted, the run saves and
-    Slurm queues the job again; it then continues, since the command contains --resume."""
+    """A run as what a job of submitit calls. At submitit's signal before the time limit the run saves, and Slurm queues
+    the job again; it then continues, since the command contains --resume."""
 
     def __init__(self, name: str, command: list[str], out: Path) -> None:
         self.name, self.command, self.out = name, command, out

@@ -19,7 +19,7 @@ EVALUATION_KEYS = ("dataset.resolution", "dataset.use_3d_center")
 _MAY_CHANGE = ("general.exp_name", "general.dataroot", "dataset.num_workers", "trainer.", "tester.", "model.pretrained")
 """keys, or beginnings of keys, that may differ when a run is resumed"""
 _CHANGES_TRAINING = ("trainer.amp", "trainer.accumulate", "trainer.ema", "trainer.sync_bn")
-"""exceptions of these"""
+"""keys among these that change the training, so that a resumed run names them"""
 
 
 def find_checkpoint(name: str, run_dir: Path, option: str = "--set tester.checkpoint=") -> Path:
@@ -97,12 +97,9 @@ def warn_of_differences(path: Path, stored: object, config: Config, keys: tuple[
     if not isinstance(stored, dict):
         return
     changing = _CHANGES_TRAINING + (("trainer.max_epoch",) if config.lr_scheduler.type == "cosine" else ())
-    compared = (
-        keys
-        if keys is not None
-        else tuple(k for k in flatten(config) if k in changing or not k.startswith(_MAY_CHANGE))
-    )
-    for key, (old, new) in differences(stored, config, compared).items():
+    if keys is None:
+        keys = tuple(key for key in flatten(config) if key in changing or not key.startswith(_MAY_CHANGE))
+    for key, (old, new) in differences(stored, config, keys).items():
         logger.warning("%s was trained with %s: %s; now it is %s", path, key, old, new)
 
 

@@ -74,9 +74,9 @@ def build_timm(name: str, pretrained: bool | str = False) -> TimmBackbone:
 def _find_maps(network: Any) -> list[int]:
     """Indices of the maps at :data:`STRIDES`, of a small image. Raises ValueError where a map is missing."""
     width, height = _PROBE_SIZE
-    if not set(STRIDES) <= set(network.feature_info.reduction()):
-        raise ValueError(f"its feature maps have strides {network.feature_info.reduction()}, needed are {STRIDES}")
     strides, channels = network.feature_info.reduction(), network.feature_info.channels()
+    if not set(STRIDES) <= set(strides):
+        raise ValueError(f"its feature maps have strides {strides}, needed are {STRIDES}")
     with torch.no_grad():
         maps = network.eval()(torch.zeros(1, 3, height, width))
     indices = [strides.index(stride) for stride in STRIDES]
