@@ -128,6 +128,41 @@ def test_far_descriptors_and_small_temperatures_stay_finite(form, temperature):
     assert torch.isfinite(features.grad).all() and features.grad.abs().max() > 0
 
 
+def test_quasi_isometric_loss_refuses_other_shapes_and_values():
+    f, z, mask = torch.rand(6, 8), torch.arange(6.0), torch.ones(6, dtype=torch.bool)
+    quasi_isometric_loss(f, z, mask)
+    for arguments, found in (
+        ((f, z[:, None], mask), "depths (6, 1)"),
+        ((f, z, mask[:, None]), "mask (6, 1)"),
+        ((f, z[:5], mask), "depths (5,)"),
+        ((f, z, mask[:1]), "mask (1,)"),
+        ((f[None], z, mask), "descriptors (1, 6, 8)"),
+    ):
+        with pytest.raises(ValueError, match="expected descriptors") as error:
+            quasi_isometric_loss(*arguments)
+        assert found in str(error.value)
+    with pytest.raises(ValueError, match="mask must be of type bool"):
+        quasi_isometric_loss(f, z, mask.float())
+    with pytest.raises(ValueError, match="lower_bound must be one of official, corrected, got 'none'"):
+        quasi_isometric_loss(f, z, mask, lower_bound="none")
+
+
+def test_terms_do_not_broadcast():
+    a, mask = torch.rand(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)
+    depth = a[..., :1]
+    calls = [
+        lambda: terms.l1_loss(a, a[..., :1], mask),
+        lambda: terms.l1_loss(a, a, mask[:1]),
+        lambda: terms.laplacian_depth_loss(depth, depth, depth[..., 0], mask),
+        lambda: terms.laplacian_depth_loss(depth, depth[:1], depth, mask),
+        lambda: terms.dimension_aware_l1_loss(a, a, a[..., :1], mask),
+        lambda: terms.heatmap_focal_loss(a[None], a),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"must have the same shape: .*\(2, 3"):
+            call()
+
+
 def test_heatmap_loss_by_hand():
     logits = torch.zeros(1, 1, 1, 3)
     target = torch.tensor([[[[1.0, 0.5, 0.0]]]])

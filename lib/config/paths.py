@@ -4,7 +4,9 @@ from pathlib import Path
 
 from .schema import Config
 
-PROJECT_ROOT = Path(__file__).resolve().parent.parent.parent
+_ABOVE = Path(__file__).resolve().parents[2]
+# of the installed package, which has no project around it: the working directory
+PROJECT_ROOT = _ABOVE if (_ABOVE / "make_obj_depth.py").is_file() else Path()
 
 
 def find_dataroot(config: Config) -> Path:

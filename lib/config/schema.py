@@ -10,6 +10,8 @@ from ..evaluation.reading import canonical_names
 from .checks import require, require_minimum, require_one_of, require_split
 from .dataset import CLASS_NAMES, Dataset
 
+LOWER_BOUNDS = ("official", "corrected")
+
 
 @dataclass(frozen=True)
 class General:
@@ -41,7 +43,7 @@ class General:
         require_minimum("general", self, K=1, B=0)
         require(self.rad > 0, "general.rad", self.rad, "> 0")
         require(self.T > 0, "general.T", self.T, "> 0")
-        require_one_of("general.qi_lower_bound", self.qi_lower_bound, ("official", "corrected"))
+        require_one_of("general.qi_lower_bound", self.qi_lower_bound, LOWER_BOUNDS)
 
 
 @dataclass(frozen=True)

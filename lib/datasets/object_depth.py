@@ -36,13 +36,29 @@ def paint_object_depth(
         (height, width) float32 [m]. A box covers ``round(x1) .. round(x2) - 1`` (Python's rounding, half to even).
         Left out are objects of difficulty 'UnKnown' and objects nearer than 2 m, such as DontCare (z = -1000).
     """
-    width, height = image_size
-    depth_map = np.zeros((height, width), np.float32)
-    for obj in sorted(objects, key=lambda o: -o.location_cam[2]):
-        depth = obj.location_cam[2]
-        if (types is not None and obj.type not in types) or obj.difficulty == "UnKnown" or depth < MIN_DEPTH:
-            continue
-        x1, y1, x2, y2 = (max(round(v), 0) for v in obj.bbox_img)
+    painted = [o for o in objects if (types is None or o.type in types) and o.difficulty != "UnKnown"]
+    painted = [o for o in painted if o.location_cam[2] >= MIN_DEPTH]
+    return paint_boxes([o.bbox_img for o in painted], [o.location_cam[2] for o in painted], image_size)
+
+
+def paint_boxes(
+    boxes: Sequence[Sequence[float]] | np.ndarray, depths: Sequence[float] | np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """Paint boxes with their depths, far ones first; pixels without a box are 0.
+
+    Args:
+        boxes: (N, 4) x1, y1, x2, y2 [px].
+        depths: (N,) [m].
+        size: (width, height) of the map [px].
+
+    Returns:
+        (height, width) float32 [m]. A box covers ``round(x1) .. round(x2) - 1`` (Python's rounding, half to even).
+
+    Raises ValueError where the numbers of boxes and depths differ.
+    """
+    depth_map = np.zeros(size[::-1], np.float32)
+    for depth, box in sorted(zip(depths, boxes, strict=True), key=lambda pair: -pair[0]):
+        x1, y1, x2, y2 = (max(round(float(v)), 0) for v in box)
         depth_map[y1:y2, x1:x2] = depth
     return depth_map
 

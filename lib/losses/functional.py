@@ -28,8 +28,19 @@ def divide_sums(value: Tensor, count: Tensor, all_reduce_sum: Reduction) -> Tens
     return value / count.clamp(min=1)
 
 
+def require_one_shape(**tensors: Tensor) -> None:
+    """Raise ValueError unless all shapes are equal; torch would broadcast (N, 1) against (N,) to (N, N)."""
+    if len({tensor.shape for tensor in tensors.values()}) > 1:
+        found = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
+        raise ValueError(f"these must have the same shape: {found}")
+
+
 def masked_mean(values: Tensor, mask: Tensor, all_reduce_sum: Reduction = keep_local) -> Tensor:
-    """Mean of ``values`` (..., C) over the rows where ``mask`` (...) is set and over C; 0 where none is."""
+    """Mean of ``values`` (..., C) over the rows where ``mask`` (...) is set and over C; 0 where none is.
+
+    Raises ValueError for a mask of another shape.
+    """
+    require_one_shape(mask=mask, values_without_C=values[..., 0])
     mask = mask[..., None].expand_as(values)
     # where, not a product: an infinite value in an empty slot must not make the sum NaN
     return divide_sums(torch.where(mask, values, 0.0).sum(), mask.sum(), all_reduce_sum)
@@ -40,6 +51,7 @@ def heatmap_focal_loss(logits: Tensor, target: Tensor, all_reduce_sum: Reduction
 
     ``logits``, ``target``: (B, C, h, w). The probability is clamped to [1e-4, 1 - 1e-4], as in CenterNet's code.
     """
+    require_one_shape(logits=logits, target=target)
     probability = logits.sigmoid().clamp(1e-4, 1 - 1e-4)
     is_center = target == 1
     at_centers = torch.where(is_center, probability.log() * (1 - probability) ** 2, 0.0).sum()
@@ -49,6 +61,7 @@ def heatmap_focal_loss(logits: Tensor, target: Tensor, all_reduce_sum: Reduction
 
 def l1_loss(prediction: Tensor, target: Tensor, mask: Tensor, all_reduce_sum: Reduction = keep_local) -> Tensor:
     """Mean absolute error of (B, N, C) over the masked objects and C."""
+    require_one_shape(prediction=prediction, target=target)
     return masked_mean((prediction - target).abs(), mask, all_reduce_sum)
 
 
@@ -59,6 +72,7 @@ def laplacian_depth_loss(
 
     ``depth``, ``log_variance``, ``target``: (..., 1) [m], s, [m]; ``mask``: (...).
     """
+    require_one_shape(depth=depth, log_variance=log_variance, target=target)
     # exp(-s) of an empty slot may overflow, and would then bring 0 * inf = NaN into the gradient
     log_variance = torch.where(mask[..., None], log_variance, 0.0)
     return masked_mean(SQRT_2 * (-log_variance).exp() * (depth - target).abs() + log_variance, mask, all_reduce_sum)
@@ -72,6 +86,7 @@ def dimension_aware_l1_loss(
     The value is the mean absolute error; only the distribution of the gradient over objects and axes differs.
     ``prediction``, ``target``: (B, N, 3) [m; h, w, l]; ``size``: (B, N, 3) [m], the true sizes, > 0 where masked.
     """
+    require_one_shape(prediction=prediction, target=target, size=size)
     error = (prediction - target).abs()
     relative = masked_mean(error / torch.where(mask[..., None], size, 1.0), mask, all_reduce_sum)
     with torch.no_grad():

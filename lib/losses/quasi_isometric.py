@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..config.schema import LOWER_BOUNDS
 from ..ops.feature_map import gather_windows
 
 MIN_DEPTH_DISTANCE = 1e-12  # pairs of equal depth are left out, as in the published code [m]
@@ -52,8 +53,17 @@ def quasi_isometric_loss(
     In both forms the second object of a pair gets no gradient, as in the published code.
 
     ``descriptors``: (N, C); ``depths``: (N,) [m]; ``mask``: (N,) bool, objects that count; ``K``, ``B``: slope and
-    slack of the bounds; ``max_depth_distance``: eps, ``general.rad`` [m]. Returns a scalar.
+    slack of the bounds; ``max_depth_distance``: eps, ``general.rad`` [m]. Returns a scalar. Raises ValueError for other
+    shapes, a mask that is not bool, and an unknown ``lower_bound``.
     """
+    shapes = {"descriptors": descriptors.shape, "depths": depths.shape, "mask": mask.shape}
+    if len(descriptors.shape) != 2 or not depths.shape == mask.shape == descriptors.shape[:1]:
+        found = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
+        raise ValueError(f"expected descriptors (N, C), depths (N,) and mask (N,), got {found}")
+    if mask.dtype != torch.bool:
+        raise ValueError(f"mask must be of type bool, got {mask.dtype}")
+    if lower_bound not in LOWER_BOUNDS:
+        raise ValueError(f"lower_bound must be one of {', '.join(LOWER_BOUNDS)}, got {lower_bound!r}")
     # without the matrix product: exact for close pairs, and the gradient at distance 0 is 0, not NaN
     feature_distance = torch.cdist(descriptors, descriptors.detach(), compute_mode="donot_use_mm_for_euclid_dist")
     depth_distance = (depths[:, None] - depths[None, :]).abs()

@@ -43,7 +43,7 @@ def setup_logging(log_file: Path | None = None, level: int = logging.INFO) -> No
         handler._by_setup_logging = True  # type: ignore[attr-defined]
         root.addHandler(handler)
     root.setLevel(logging.INFO)
-    logging.getLogger("lib").setLevel(logging.DEBUG)
+    logging.getLogger(__name__.partition(".")[0]).setLevel(logging.DEBUG)
 
 
 class _LogFile(logging.FileHandler):
