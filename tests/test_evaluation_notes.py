@@ -42,7 +42,7 @@ def test_without_ground_truth_there_is_no_ap(change, reason):
     result = evaluate(labels, [car(score=1), car(100, score=1)])
     assert f"Car: all 2 labels are ignored: {reason}" in result.notes
     assert all(math.isnan(result.ap("Car", metric, name)) for metric in METRICS for name in DIFFICULTIES)
-    assert cells_of(result) == [["-"] * 9]
+    assert "no ground truth that counts, so there is no AP" in result.table() and cells_of(result) == []
     tree = result.to_json()
     assert tree["official"]["Car"]["3d"]["R40"] == [None] * 3 and tree["notes"] == list(result.notes)
     assert all(cell == "-" for row in result.rows("Car")[2:] for cell in row[2:])
@@ -69,7 +69,14 @@ def test_an_unknown_alpha_of_a_label_has_no_orientation():
     assert cells_of(evaluate([car(), car(100), stuff], [car(score=1)]), "AOS") != [["-"] * 9]
 
 
-def test_detections_without_a_2d_box_have_no_ap():
+def test_a_class_that_was_never_detected_has_an_ap_of_0():
+    result = evaluate([car(100 * k) for k in range(41)], [])
+    assert result.never_detected == ("Car",) and cells_of(result) == [["0.00"] * 9]
+    assert result.to_json()["official"]["Car"]["3d"]["R40"] == [0.0, 0.0, 0.0]
+    assert "Car: no detection is of this class, so AP is 0 where ground truth counts" in result.notes
+
+
+def test_detections_without_a_2d_box_are_ignored():
     labels = [car(100 * k) for k in range(3)]
     result = evaluate(labels, [replace(o, bbox_img=(-1, -1, -1, -1), score=1) for o in labels])
     assert result.never_detected == ("Car",)

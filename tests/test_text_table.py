@@ -1,4 +1,4 @@
-from lib.ops.text_table import text_table
+from lib.ops.text import text_table
 
 
 def test_columns_are_aligned():

@@ -90,7 +90,7 @@ def test_train_then_evaluate_then_evaluate_only(run, tmp_path, tiny_kitti, capsy
     assert "official" in json.loads((results / "ap.json").read_text())
     assert json.loads((results / "depth_error.json").read_text()) == expected_depth_errors(tiny_kitti, results)
     said = capsys.readouterr().out
-    assert "epoch 4/4" in said and "official  3D" in said
+    assert "epoch 4/4" in said and "Car 3D" in said
 
     before = {p.name: p.read_text() for p in (results / "data").iterdir()}
     (results / "data" / "999999.txt").write_text("stale")
@@ -306,7 +306,7 @@ def test_the_command_runs_from_an_experiment_folder(tiny_kitti, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (folder / "outputs/tiny/checkpoints/checkpoint_epoch_1.pth").is_file()
-    assert "AP in percent" in done.stdout and "\nCar " in done.stdout
+    assert "AP40 [%]" in done.stdout and "\nCar 3D" in done.stdout
 
 
 @pytest.mark.parametrize("script", ["tools/train_val.py", "make_obj_depth.py", "tools/visualize.py"])

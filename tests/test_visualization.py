@@ -1,18 +1,21 @@
 """Boxes are drawn where the calibration projects them, also at the near plane; inputs stay unchanged."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from lib.pipeline.images import choose_evenly_spaced
 from lib.structures import Calibration, Object3d, read_objects
 from lib.visualization.birds_eye import birds_eye_pixels, draw_birds_eye
 from lib.visualization.drawing import clip_segment, draw_boxes_3d, draw_comparison, draw_detections
 from lib.visualization.overlay import draw_heatmap, draw_object_depth
-from lib.visualization.style import DETECTION_STYLE, LABEL_STYLE, encode_image
+from lib.visualization.style import DETECTION_STYLE, LABEL_STYLE, class_colour, encode_image
+from lib.visualization.video import open_video
 
 CALIBRATION = Calibration(
     np.array([[721.5377, 0, 609.5593, 44.85728], [0, 721.5377, 172.854, 0.2163791], [0, 0, 1, 0.002745884]])
@@ -38,7 +41,7 @@ def changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("turn", [-2.4, -1.2, 0.4, 1.2])
 def test_front_face_is_tinted_where_the_calibration_projects_it(grey: np.ndarray, turn: float) -> None:
     car = replace(CAR, rotation_y=turn)
-    drawn = draw_boxes_3d(grey, [car], CALIBRATION, text=False)
+    drawn = draw_boxes_3d(grey, [replace(car, score=None)], CALIBRATION)
     corners = car.corners_cam()
     marks = changed(grey, drawn)
     for u, v in CALIBRATION.project(corners).round().astype(int):
@@ -46,10 +49,13 @@ def test_front_face_is_tinted_where_the_calibration_projects_it(grey: np.ndarray
     # a point of the face that no edge and no diagonal crosses: a quarter of the way up in the middle column
     u, v = CALIBRATION.project(([0.375, 0.375, 0.125, 0.125] @ corners[FRONT])[None])[0].round().astype(int)
     assert marks[v - 1 : v + 2, u - 1 : u + 2].all() and marks.mean() < 0.05
-    written = np.nonzero(changed(drawn, draw_boxes_3d(grey, [car], CALIBRATION)))[0]  # class, distance and score
+    # class, distance and score
+    written = np.nonzero(changed(drawn, draw_boxes_3d(grey, [car], CALIBRATION)))[0]
     assert len(written) > 50 and written.max() <= CALIBRATION.project(corners)[:, 1].min() + 1
+    edges = changed(grey, draw_boxes_3d(grey, [car], CALIBRATION, details=False))
+    assert not edges[v, u] and edges.sum() < marks.sum()
     towards_front = drawn[v, u].astype(int) - grey[v, u]
-    assert np.sign(towards_front).tolist() == np.sign(np.array(DETECTION_STYLE.colour) - 90).tolist()
+    assert np.sign(towards_front).tolist() == np.sign(np.array(class_colour("Car")) - 90).tolist()
 
 
 @pytest.mark.parametrize("z", [1.0, 0.3, -0.5, -1.7, -9.0])
@@ -85,18 +91,44 @@ def test_comparison_shows_both_groups_in_both_views(shape: tuple[int, int]) -> N
     image = np.full((height, width, 3), 90, np.uint8)
     scale = np.array([[width / 1242], [height / 375], [1.0]])
     calibration = Calibration(CALIBRATION.P2 * scale)
-    detection = replace(CAR, location_cam=(2.0, 1.65, 20.0))
+    detection = replace(CAR, type="Pedestrian", location_cam=(2.0, 1.65, 20.0))
     panel = draw_comparison(image, calibration, [CAR], [detection])
     factor = panel.shape[0] // height
     assert panel.shape == (factor * height, factor * (width + height), 3)
     halves = panel[:, : factor * width], panel[:, factor * width :]
     for half in halves:
-        for style in (LABEL_STYLE, DETECTION_STYLE):
-            assert shows(half, style.colour).sum() > 10
+        for name in ("Car", "Pedestrian"):
+            assert shows(half, class_colour(name)).sum() > 10
     u, v = birds_eye_pixels(np.array([CAR.location_cam]), (factor * height, factor * height))[0]
     near = halves[1][int(v) - 6 : int(v) + 7, int(u) - 6 : int(u) + 7]
-    assert shows(near, LABEL_STYLE.colour).any()
-    assert not shows(draw_comparison(image, calibration, None, [detection]), LABEL_STYLE.colour).any()  # no labels
+    assert shows(near, class_colour("Car")).any()
+    assert not shows(draw_comparison(image, calibration, None, [detection]), class_colour("Car")).any()  # no labels
+
+
+def test_labels_are_dashed_and_detections_solid(grey: np.ndarray) -> None:
+    box = CAR.corners_cam()[[0, 4]]  # a vertical edge
+    (u, top), (_, bottom) = sorted(CALIBRATION.project(box).round().astype(int).tolist(), key=lambda end: end[1])
+    shares = []
+    for style in (LABEL_STYLE, DETECTION_STYLE):
+        drawn = draw_boxes_3d(grey, [CAR], CALIBRATION, style, details=False)
+        shares.append(changed(grey, drawn)[top : bottom + 1, u - 1 : u + 2].any(axis=1).mean())
+    assert 0.3 < shares[0] < 0.8 and shares[1] == 1
+
+
+def test_a_class_has_one_colour_and_the_main_ones_differ() -> None:
+    assert len({class_colour(name) for name in ("Car", "Pedestrian", "Cyclist", "Van", "Truck", "Tram")}) == 6
+    assert class_colour("Forklift") == class_colour("Forklift")
+
+
+def test_files_have_the_colours_of_rgb_arrays(tmp_path: Path) -> None:
+    red = np.zeros((8, 8, 3), np.uint8)
+    red[..., 0] = 255
+    with Image.open(io.BytesIO(encode_image(red))) as image:
+        assert image.convert("RGB").getpixel((4, 4)) == (255, 0, 0)
+    with open_video(tmp_path / "x.mp4", 10) as append:
+        append(np.repeat(np.repeat(red, 8, 0), 8, 1))
+    read, frame_bgr = cv2.VideoCapture(str(tmp_path / "x.mp4")).read()
+    assert read and frame_bgr[32, 32, 2] > 200 > 60 > frame_bgr[32, 32, 0]
 
 
 @pytest.mark.parametrize(("frames", "count", "expected"), [
@@ -123,12 +155,12 @@ def test_detections_are_as_easy_to_see_at_any_size(shape: tuple[int, int]) -> No
     factor = panel.shape[0] // height
     assert panel.shape == (factor * height, factor * (width + min(width, height)), 3)
     left, right = panel[:, : factor * width], panel[:, factor * width :]
-    share = shows(left, DETECTION_STYLE.colour).mean()
+    share = shows(left, class_colour("Car")).mean()
     assert 0.0005 < share < 0.02
-    assert shows(right, DETECTION_STYLE.colour).any()
+    assert shows(right, class_colour("Car")).any()
     for range_m in (70.0, 150.0):
         farther = draw_detections(image, calibration, [replace(CAR, location_cam=(1.0, 1.65, 90.0))], range_m)
-        assert shows(farther[:, factor * width :], DETECTION_STYLE.colour).any() == (range_m == 150)
+        assert shows(farther[:, factor * width :], class_colour("Car")).any() == (range_m == 150)
 
 
 def test_birds_eye_scale_heading_and_field_of_view() -> None:
@@ -156,11 +188,11 @@ def test_heatmap_is_drawn_where_its_cells_are(grey: np.ndarray) -> None:
     drawn = draw_heatmap(grey, heatmap, ("Car", "Cyclist"), np.array([[scale, 0, 0], [0, scale, 1.5]]))
     for x, y, share in ((100, 50, 1.0), (300, 20, 0.5)):
         u, v = int((x + 0.5) * scale), int((y + 0.5) * scale + 1.5)  # the cell's middle
-        colour = np.array(((0, 159, 230), (233, 180, 86))[share < 1])
-        assert np.abs(drawn[v, u] - (90 + share * (colour - 90))).max() < 25
+        colour, background = np.array(class_colour("Car" if share == 1 else "Cyclist")), 0.4 * 90
+        assert np.abs(drawn[v, u] - (background + share**0.7 * (colour - background))).max() < 25
     names = np.zeros((375, 1242), bool)
     names[330:, :200] = True
-    marks = changed(grey, drawn) & ~names
+    marks = changed(draw_heatmap(grey, 0 * heatmap, ("Car", "Cyclist"), np.eye(3)[:2]), drawn) & ~names
     assert 4 < marks.sum() < 2.2 * (2 * scale) ** 2  # a cell spreads to the middles of its neighbours
     with pytest.raises(ValueError, match=r"expected a heatmap \(1, h, w\)"):
         draw_heatmap(grey, heatmap, ("Car",), np.eye(3)[:2])
@@ -189,13 +221,14 @@ def test_boxes_of_real_frames_are_drawn_where_the_objects_are(real_frames: Path)
             if item.type == "DontCare" or item.truncated > 0 or item.location_cam[2] < 5:
                 continue
             blank = np.zeros((376, 1242, 3), np.uint8)
-            marks = changed(blank, draw_boxes_3d(blank, [item], calibration, DETECTION_STYLE, text=False))
+            thin = replace(DETECTION_STYLE, thickness=1)
+            marks = changed(blank, draw_boxes_3d(blank, [item], calibration, thin, details=False))
             corners = calibration.project(item.corners_cam()).round().astype(int)
             for u, v in corners:
                 assert marks[max(v - 1, 0) : v + 2, max(u - 1, 0) : u + 2].any(), (label.name, item)
             v, u = np.nonzero(marks)
             gaps.append(np.abs(np.array([u.min(), v.min(), u.max(), v.max()]) - item.bbox_img).max())
-            assert abs(u.min() - corners[:, 0].min()) <= 1 and abs(u.max() - corners[:, 0].max()) <= 1
+            assert abs(u.min() - corners[:, 0].min()) <= 2 and abs(u.max() - corners[:, 0].max()) <= 2
     assert len(gaps) >= 15 and np.median(gaps) < 4
 
 

@@ -16,7 +16,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
 from lib.datasets import KITTI
+from lib.evaluation.reading import list_ids
 from lib.pipeline.images import read_detections, write_frames
+from lib.ops.text import counted
 from lib.system.commands import run_command
 
 
@@ -26,9 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--dataroot", required=True, metavar="DIR", help="KITTI folder (ImageSets/, training/)")
     parser.add_argument("--results", type=Path, metavar="DIR", help="result files, <frame id>.txt; default: none")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the images, <frame id>.png")
-    parser.add_argument("--split", default="val", metavar="NAME", help="a list in ImageSets; default: val")
-    parser.add_argument("--ids", nargs="+", metavar="ID", help="default: the first --count frames of the split")
-    parser.add_argument("--count", type=int, default=8, metavar="N", help="default: 8")
+    split = "a list in ImageSets; 'test': the images of testing/. Default: the frames of --results, else val"
+    parser.add_argument("--split", metavar="NAME", help=split)
+    parser.add_argument("--ids", nargs="+", metavar="ID", help="draw these frames, which need not be in a list")
+    parser.add_argument("--count", type=int, default=8, metavar="N", help="draw the first N frames; default: 8")
     parser.add_argument("--min-score", type=float, default=0.0, metavar="S", help="lowest score drawn; default: 0")
     parser.add_argument("--maps", action="store_true", help="also draw object-wise depth maps, from the labels")
     parser.add_argument("--checkpoint", type=Path, metavar="X.pth", help="also draw the heatmaps of this network")
@@ -39,17 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def visualize(args: argparse.Namespace) -> None:
     """Check the arguments and draw the frames. Raises FileNotFoundError or ValueError."""
-    dataset = KITTI(args.dataroot, args.split)
-    if args.results is not None and not args.results.is_dir():
-        raise FileNotFoundError(f"{args.results}: no such folder of result files")
-    if args.maps and not dataset.has_labels:
-        raise ValueError(f"--maps: split {args.split!r} has no labels to paint depth maps from")
     if args.count < 1:
         raise ValueError(f"--count must be >= 1, got {args.count}")
-    ids = args.ids or dataset.frame_ids[: args.count]
-    unknown = [i for i in ids if i not in dataset.frame_ids]
-    if unknown:
-        raise ValueError(f"--ids: {', '.join(unknown)} not in split {args.split!r} of {args.dataroot} (--split)")
+    ids = args.ids
+    if args.results is not None and not ids and not args.split:
+        ids = list_ids(args.results)[: args.count]
+        if not ids:
+            hint = f"; {args.results / 'data'} has some" if (args.results / "data").is_dir() else ""
+            raise ValueError(f"{args.results}: no result file, <frame id>.txt, in this folder{hint}")
+    dataset = KITTI(args.dataroot, args.split or "val", max_frames=0 if args.ids else args.count, frame_ids=ids)
+    ids = dataset.frame_ids
+    if args.maps and not dataset.has_labels:
+        raise ValueError(f"--maps: split {args.split!r} has no labels to paint depth maps from")
     if args.results is None and not dataset.has_labels:
         raise ValueError(f"--results: needed, since split {args.split!r} has no labels to draw")
     draw_heatmaps = None
@@ -59,7 +63,7 @@ def visualize(args: argparse.Namespace) -> None:
         draw_heatmaps = load_detector(args.checkpoint, args.config).draw_heatmap
     detections = dict.fromkeys(ids) if args.results is None else read_detections(args.results, ids, args.min_score)
     write_frames(dataset, detections, args.out, args.maps, draw_heatmaps)
-    print(f"{len(ids)} images, {'labels beside detections' if args.results else 'labels'}: {args.out}")
+    print(f"{counted(len(ids), 'image')}, {'labels beside detections' if args.results else 'labels'}: {args.out}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from ..engine.inference import decode_settings
 from ..evaluation import DIFFICULTIES, Annotations, evaluate_annotations, rotated_overlaps, type_names_for
 from ..evaluation.annotations import BOX_3D, SCORE, Y1, Y2
 from ..evaluation.ignore_rules import MIN_HEIGHT, VALID, label_states
-from ..ops.text_table import text_table
+from ..ops.text import text_table
 from ..postprocess import decode_detections
 from ..structures import FrameInfo, Object3d
 from .ideal_outputs import ideal_outputs

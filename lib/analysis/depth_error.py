@@ -22,7 +22,7 @@ from ..evaluation.annotations import BBOX, SCORE, Annotations, Z
 from ..evaluation.bootstrap import Draws
 from ..evaluation.ignore_rules import IGNORED, VALID, label_states
 from ..evaluation.iou import bbox_overlaps, candidate_pairs
-from ..ops.text_table import text_table
+from ..ops.text import text_table
 from ..system.files import without_nan
 
 DEPTH_BANDS = tuple((float(near), float(near + 10)) for near in range(0, 70, 10))

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..config import General
 from ..evaluation import DISTANCE_BANDS
-from ..ops.text_table import text_table
+from ..ops.text import text_table
 from .depth_error import DEPTH_BANDS
 from .depth_readout import READOUTS, measure_readouts
 from .depth_space import BoundCounts, DescribedObjects, Pairs, draw_batches, draw_pairs, measure_batches, measure_pairs

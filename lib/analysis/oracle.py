@@ -15,7 +15,7 @@ import numpy as np
 
 from ..evaluation import Annotations, KittiResult, evaluate_annotations, type_names_for
 from ..evaluation.protocol import DIFFICULTIES, METRIC_TITLES, NO_OVERLAPS, OVERLAPS, OwnOverlaps
-from ..ops.text_table import text_table
+from ..ops.text import text_table
 from ..structures import Calibration, Object3d
 from .depth_error import DepthErrors, depth_errors, match_in_image
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..evaluation.bootstrap import Interval, percentile_interval
-from ..ops.text_table import text_table
+from ..ops.text import text_table
 from .statistics import LEVEL, Sample, summarize
 
 NO_INTERVAL = Interval(math.nan, math.nan, 0)

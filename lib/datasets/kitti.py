@@ -75,6 +75,7 @@ class KITTI:
         max_frames: use the first ``max_frames`` frames of the split; 0: all.
         class_names: spelling of classes of one's own, which labels may have with other upper and lower case.
         max_image_pixels: images with more pixels are refused; None: no limit.
+        frame_ids: these frames; the list of the split in ImageSets is then not read.
 
     Raises:
         FileNotFoundError, ValueError: naming the first missing or broken file (and line).
@@ -92,10 +93,12 @@ class KITTI:
         max_frames: int = 0,
         class_names: Sequence[str] = (),
         max_image_pixels: int | None = Dataset.max_image_pixels,
+        frame_ids: Sequence[str] | None = None,
     ) -> None:
         require_split("split", split)
         self.root, self.split = Path(root), split
-        self.frame_ids = read_split(find_lists(self.root) / f"{split}.txt")[: max_frames or None]
+        listed = read_split(find_lists(self.root) / f"{split}.txt") if frame_ids is None else list(frame_ids)
+        self.frame_ids = listed[: max_frames or None]
         self.index_of = {frame_id: k for k, frame_id in enumerate(self.frame_ids)}
         self.has_labels = split != "test"
         self.data_dir = find_data_dir(self.root, "training" if self.has_labels else "testing")

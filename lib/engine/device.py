@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import torch
 
-from ..system.machine import keep_freed_memory
+from ..ops.text import counted
+from ..system.machine import keep_freed_memory, peak_memory
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +25,17 @@ def existing_gpus(gpu_ids: Sequence[int]) -> tuple[int, ...]:
     return present or tuple(gpu_ids)
 
 
+def describe_memory(device: torch.device) -> str:
+    """'peak memory 3.2 GB': of this process, or of what PyTorch has reserved on its GPU."""
+    used = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else peak_memory()
+    return "" if used is None else f"peak memory {used / 1e9:.1f} GB"
+
+
 def choose_device(gpu_ids: Sequence[int]) -> torch.device:
     """The first of ``gpu_ids``, or the CPU without CUDA or ids. Raises ValueError for a GPU that is not there."""
     if not torch.cuda.is_available() or not gpu_ids:
         why = ", since trainer.gpu_ids is empty" if torch.cuda.is_available() else "; no CUDA device was found"
-        logger.info("device: CPU (%d threads)%s", torch.get_num_threads(), why)
+        logger.info("device: CPU (%s)%s", counted(torch.get_num_threads(), "thread"), why)
         keep_freed_memory()
         return torch.device("cpu")
     if gpu_ids[0] >= torch.cuda.device_count():

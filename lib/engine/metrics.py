@@ -32,8 +32,9 @@ class MetricsLog:
             from torch.utils.tensorboard import SummaryWriter
 
             self.board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=epochs_done + 1)
+            logger.info("metrics of each epoch: %s; tensorboard --logdir %s", self.path, run_dir.parent)
         except ImportError:
-            logger.debug("TensorBoard is not installed; %s has the same numbers", self.path)
+            logger.info("metrics of each epoch: %s (also for TensorBoard: pip install tensorboard)", self.path)
 
     def write(self, record: dict[str, Any]) -> None:
         """Append an epoch: ``{"epoch": 1, "lr": .., "losses": {..}, "samples_per_second": ..}`` and, where they exist,

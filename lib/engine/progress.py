@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import time
 import types
 import typing
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,11 @@ class Progress:
         progress.order = order
         return progress
 
+    @property
+    def epochs_done(self) -> float:
+        """With the part of the current epoch that is done."""
+        return self.epoch + self.frames_done / max(self.order[1], 1)
+
     def begin_epoch(self) -> None:
         """Reset everything that counts within an epoch."""
         self.frames_done, self.images, self.sums, self.seconds, self.skipped_now = 0, 0, {}, 0.0, 0
@@ -150,6 +157,30 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is float:
         return type(value) in (int, float) and -1e300 < value < 1e300
     return hint is Any or isinstance(value, hint)
+
+
+class Pace:
+    """How long the training of this process has taken, and will take at that speed, evaluations included."""
+
+    def __init__(self, progress: Progress, epochs: int, interval: float = 300.0) -> None:
+        """``interval``: time between two lines inside an epoch [s]."""
+        self.started = self.logged = time.perf_counter()
+        self.first, self.epochs, self.interval = progress.epochs_done, epochs, interval
+
+    def describe(self, progress: Progress) -> str:
+        """'elapsed 0:12:30, remaining 1:40:00'."""
+        now, done = time.perf_counter(), progress.epochs_done - self.first
+        elapsed = now - self.started
+        remaining = elapsed / done * (self.epochs - progress.epochs_done) if done > 0 else 0.0
+        times = {"elapsed": elapsed, "remaining": remaining}
+        self.logged = now
+        return ", ".join(f"{name} {timedelta(seconds=round(seconds))}" for name, seconds in times.items())
+
+    def log_inside_epoch(self, progress: Progress, losses: str) -> None:
+        """Write a line to train.log, which has no progress bar, if the last one is old enough."""
+        if time.perf_counter() - self.logged >= self.interval:
+            place = f"epoch {progress.epoch + 1}/{self.epochs}, frame {progress.frames_done} of {progress.order[1]}"
+            logger.debug("%s  %s  %s", place, losses, self.describe(progress))
 
 
 def epoch_summary(record: dict[str, Any], epochs: int) -> str:

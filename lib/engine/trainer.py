@@ -27,10 +27,11 @@ from .checkpoint import (
     save_checkpoint,
     set_random_state,
 )
+from .device import describe_memory
 from .distributed import ProcessGroup
 from .metrics import MetricsLog
 from .optimizer import learning_rate, set_learning_rate, update_average
-from .progress import Progress, epoch_summary
+from .progress import Pace, Progress, epoch_summary
 from .run_folder import LAST, list_checkpoints
 from .skipped import SkippedFrames
 from .step import CompiledForward, StepLosses, add_gradients, jitter_colors, steps_in_flight, to_channels_last
@@ -82,6 +83,7 @@ class Trainer:
         cast(Any, loader).asked_to_stop = lambda: self.ranks.size == 1 and self.interruption.signum is not None
         self._saved_at = 0.0  # time of the last checkpoint, by time.perf_counter
         self.progress = Progress(order=(config.general.random_seed, self.n_frames))
+        self.pace = Pace(self.progress, config.trainer.max_epoch)
         self.skipped = SkippedFrames(self.n_frames, self.ranks)
 
     def synchronized_model(self) -> nn.Module:
@@ -114,7 +116,7 @@ class Trainer:
     def fit(self) -> Path:
         """Train until ``trainer.max_epoch``. Returns the path of the last epoch's checkpoint."""
         progress, max_epoch = self.progress, self.config.trainer.max_epoch
-        logged = progress.epoch - (progress.record is not None)
+        self.pace, logged = Pace(progress, max_epoch), progress.epoch - (progress.record is not None)
         with MetricsLog(self.run_dir if self.ranks.is_main else None, logged) as metrics:
             if progress.record is not None:  # the run was killed after an epoch, before its evaluation was complete
                 self._set_learning_rate(progress.epoch - 1)
@@ -126,7 +128,8 @@ class Trainer:
                 with self.interruption.deferred():
                     self.train_epoch()
                     progress.finish_epoch(rate)
-                    logger.info(epoch_summary(cast(dict[str, Any], progress.record), max_epoch))
+                    summary = epoch_summary(cast(dict[str, Any], progress.record), max_epoch)
+                    logger.info("%s  %s, %s", summary, self.pace.describe(progress), describe_memory(self.device))
                     self._save_epoch()  # before the evaluation: if that fails, the epoch is not lost
                     self._stop_if_asked()
                 self._finish_epoch(metrics)
@@ -161,7 +164,9 @@ class Trainer:
                 stop, save = flags[oldest] if not last and oldest >= 0 else (False, False)
                 while queue and (stop or save):
                     flags.append(self.record_step(queue.popleft()))
-                bar.set_postfix_str(" ".join(f"{name} {mean:.3f}" for name, mean in progress.means().items()), False)
+                losses = " ".join(f"{name} {mean:.3f}" for name, mean in progress.means().items())
+                bar.set_postfix_str(losses, False)
+                self.pace.log_inside_epoch(progress, losses)
                 if stop or save:
                     self.skipped.merge(progress)
                     self.save(LAST)
@@ -206,8 +211,7 @@ class Trainer:
         if config.optimizer.clip_grad_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), config.optimizer.clip_grad_norm)
         # transferred with the losses, so that all ranks stop or save after the same step
-        stop = self.interruption.signum is not None
-        counts = [len(frames), stop, self._is_due()]
+        counts = [len(frames), self.interruption.signum is not None, self._is_due()]
         step_losses = StepLosses(losses, counts, self.ranks.all_reduce_sum, frames)
         self.optimizer.step()
         if config.trainer.ema:

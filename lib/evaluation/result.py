@@ -133,9 +133,14 @@ class KittiResult:
         """All differences to ``other`` in the form of :meth:`to_json`. Raises ValueError as :meth:`difference`."""
         return self._drawn().resampling.to_json() | self._tree(partial(self.difference, other))
 
+    def describe(self) -> str:
+        """'1 frame, 3 labels, 7 detections'."""
+        counts = {"frame": self.n_frames, "label": self.n_labels, "detection": self.n_detections}
+        return ", ".join(f"{number} {name}" + "s" * (number != 1) for name, number in counts.items())
+
     def table(self) -> str:
         """All APs as text, with intervals if there are any, then the notes; '-': there is none, 'nan': no number."""
-        lines = [f"{self.n_frames} frames, {self.n_labels} labels, {self.n_detections} detections; AP in percent"]
+        lines = [f"{self.describe()}; AP in percent"]
         if self.replicates is None:
             lines += ap_table(self)
         else:

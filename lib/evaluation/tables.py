@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from .protocol import AVERAGES, DIFFICULTIES, DISTINCT, METRIC_TITLES, METRICS, matched_by
@@ -11,7 +11,7 @@ from .protocol import AVERAGES, DIFFICULTIES, DISTINCT, METRIC_TITLES, METRICS, 
 if TYPE_CHECKING:
     from .result import KittiResult
 
-_NOT_DETECTED = "no detection, or none that is valid"  # a note says which
+_NO_AP = "no ground truth that counts, so there is no AP"  # a note says why
 _TITLES = {"R40": "R40", "R11": "R11", "all": "all points"}
 _WIDTHS = (28, 30)  # [characters] of a title and of a column with intervals: 118 in all
 Cell = Callable[[str, str, str, str, str], str]  # class, metric, difficulty, overlap, recall
@@ -21,8 +21,8 @@ def ap_table(result: KittiResult) -> list[str]:
     """Lines with all average precisions; '-': there is none, 'nan': no number."""
     lines = []
     for cls in result.classes:
-        if cls in result.never_detected:
-            lines += ["", f"{cls:<24}{_NOT_DETECTED}"]
+        if not _counts(result, cls):
+            lines += ["", f"{cls:<24}{_NO_AP}"]
             continue
         lines += ["", f"{cls:<24}" + "   ".join(f"{_TITLES[recall]:^27}" for recall in AVERAGES).rstrip()]
         lines.append(" " * 24 + "   ".join(_align(DIFFICULTIES, 9) for _ in AVERAGES))
@@ -41,7 +41,7 @@ def interval_table(result: KittiResult) -> list[str]:
         value = result.cells(cls, metric, overlap, recall)[DIFFICULTIES.index(difficulty)]
         return value if math.isnan(low) else f"{value} [{low:.2f}, {high:.2f}]"
 
-    return _wide_table(result, result.never_detected, cell)
+    return _wide_table(result, cell)
 
 
 def difference_table(first: KittiResult, second: KittiResult) -> list[str]:
@@ -53,15 +53,15 @@ def difference_table(first: KittiResult, second: KittiResult) -> list[str]:
             return "-"
         return f"{change.difference:+.2f} [{change.low:+.2f}, {change.high:+.2f}] {_share(change.share_better):>4}"
 
-    return _wide_table(first, set(first.never_detected) & set(second.never_detected), cell)
+    return _wide_table(first, cell)
 
 
-def _wide_table(result: KittiResult, never_detected: Collection[str], cell: Cell) -> list[str]:
+def _wide_table(result: KittiResult, cell: Cell) -> list[str]:
     """One row for each metric, overlap and recall; 2D boxes have one overlap only."""
     lines = []
     for cls in result.classes:
-        if cls in never_detected:
-            lines += ["", f"{cls:<24}{_NOT_DETECTED}"]
+        if not _counts(result, cls):
+            lines += ["", f"{cls:<24}{_NO_AP}"]
             continue
         title, width = _WIDTHS
         lines += ["", f"{cls:<{title}}" + _align(DIFFICULTIES, width)]
@@ -71,6 +71,11 @@ def _wide_table(result: KittiResult, never_detected: Collection[str], cell: Cell
                 cells = [cell(cls, metric, difficulty, overlap, recall) for difficulty in DIFFICULTIES]
                 lines.append(f"{_row_title(result, cls, metric, overlap) + recall:<{title}}" + _align(cells, width))
     return lines
+
+
+def _counts(result: KittiResult, cls: str) -> bool:
+    """Whether ground truth of the class counts at a difficulty."""
+    return not {"0", "-"}.issuperset(result.ground_truth(cls))
 
 
 def _row_title(result: KittiResult, cls: str, metric: str, overlap: str) -> str:

@@ -3,7 +3,6 @@
 import logging
 import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,14 +10,22 @@ import torch
 import yaml
 from torch import nn
 
-from ..analysis.depth_error import DepthErrors, depth_errors
+from ..analysis.depth_error import MIN_OVERLAP, DepthErrors, depth_errors
 from ..config import Config, dump_config
 from ..datasets.kitti import KITTI
 from ..datasets.samples import inference_loader
 from ..engine.distributed import ProcessGroup
 from ..engine.inference import decode_settings, predict, write_results
-from ..evaluation import DISTANCE_BANDS, KittiResult, evaluate_annotations, read_annotations, type_names_for
+from ..evaluation import (
+    DISTANCE_BANDS,
+    METRIC_TITLES,
+    KittiResult,
+    evaluate_annotations,
+    read_annotations,
+    type_names_for,
+)
 from ..models.folding import fold_batch_norm
+from ..ops.text import counted, text_table
 from ..structures import Object3d
 from ..system.files import atomic_write, write_json
 from .images import write_sample_frames
@@ -44,6 +51,28 @@ def evaluate_results(config: Config, dataset: KITTI, folder: Path) -> Figures:
     detections = read_annotations(folder / "data", dataset.frame_ids, True, names)
     result = evaluate_annotations(labels, detections, classes, DISTANCE_BANDS, config.tester.own_overlaps)
     return Figures(result, [depth_errors(labels, detections, name) for name in classes])
+
+
+def summarize(figures: Figures) -> str:
+    """AP40 and depth errors as text, then the notes. Depth errors of a single class are by depth.
+
+    Rows without a figure are left out, and of a class that was never detected all but 3D AP. ap.json and
+    depth_error.json have all figures.
+    """
+    result, depth = figures
+    ap = [result.rows(result.classes[0])[0]]
+    for cls in result.classes:
+        shown = [row for row in result.rows(cls)[1:] if set(row[2:]) != {"-"}]
+        if cls in result.never_detected:
+            shown = [row for row in shown if row[0] in ("ground truth", METRIC_TITLES["3d"])][:2]
+        ap += [[f"{cls} {title}", *cells] for title, *cells in shown]
+    errors = depth[0].rows()
+    if len(depth) > 1:
+        errors = [["class", *errors[0][1:]], *([own.cls, *own.rows()[-1][1:]] for own in depth)]
+    found = [row for row in errors if row[1] != "0"]
+    title = f"Depth error e of objects found in the image (2D overlap >= {MIN_OVERLAP:g})"
+    tables = [result.describe(), text_table(ap), "", title, text_table(found)]
+    return "\n".join([*tables, *(f"note: {note}" for note in result.notes)])
 
 
 class Evaluator:
@@ -82,7 +111,7 @@ class Evaluator:
         write_results(folder / "data", results)
         write_config(folder / "config.yaml", config)
         speed = len(results) / seconds
-        logger.info("%d frames, %.2f images/s; detections: %s", len(results), speed, folder / "data")
+        logger.info("%s, %.2f images/s; detections: %s", counted(len(results), "frame"), speed, folder / "data")
         ap = self._measure(name) if dataset.has_labels else {}
         self._draw(dict(results), folder / "images")
         return ap
@@ -93,8 +122,7 @@ class Evaluator:
         result, depth = figures
         write_json(folder / "depth_error.json", [errors.to_json() for errors in depth])
         write_json(folder / "ap.json", result.to_json(), sync=True)  # written last: it marks a complete evaluation
-        tables = "\n".join([replace(result, by_distance={}).table(), *(errors.table() for errors in depth)])
-        logger.info("%s\nsaved as %s and depth_error.json", tables, folder / "ap.json")
+        logger.info("%s\nall figures: %s and depth_error.json", summarize(figures), folder / "ap.json")
         return {f"{name} 3D moderate AP40": result.ap(name, "3d") for name in result.classes}
 
     def _draw(self, detections: dict[str, list[Object3d]], folder: Path) -> None:

@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from ..datasets import KITTI
@@ -25,14 +24,13 @@ Draw = Callable[[np.ndarray], np.ndarray]
 def draw_frames(dataset: KITTI, detections: Detections) -> Iterator[tuple[Frame, np.ndarray]]:
     """Yield frame and image of each frame in ``detections``: labels and detections in 3D and from above.
 
-    The image is (H, W, 3) uint8 BGR, see :func:`draw_comparison`. Labels are left out if the split has none, and
+    The image is (H, W, 3) uint8 RGB, see :func:`draw_comparison`. Labels are left out if the split has none, and
     detections if they are None. Raises ValueError or OSError, naming the file, for an image that cannot be read.
     """
     for frame_id, found in show_progress(detections.items(), "drawing", delay=1):
         frame = dataset.read(dataset.index_of[frame_id])
         labels = frame.objects if dataset.has_labels else None
-        image_bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
-        yield frame, draw_comparison(image_bgr, frame.calibration, labels, found)
+        yield frame, draw_comparison(frame.image, frame.calibration, labels, found)
 
 
 def write_sample_frames(dataset: KITTI, detections: Mapping[str, Sequence[Object3d]], count: int, folder: Path) -> None:
@@ -50,13 +48,13 @@ def write_frames(
     """Write ``folder/<frame id>.png`` of each frame in ``detections``, see :func:`draw_frames`.
 
     ``depth_maps``: write <frame id>_depth.png too, the object-wise depth map painted from the labels. With
-    ``draw_heatmaps``, RGB -> BGR image (H, W, 3) uint8 with a model's heatmap, <frame id>_heatmap.png too.
+    ``draw_heatmaps``, image (H, W, 3) uint8 RGB -> the same with a model's heatmap, <frame id>_heatmap.png too.
     """
     for frame, image in draw_frames(dataset, detections):
         write_file(folder / f"{frame.frame_id}.png", encode_image(image))
         if depth_maps:
             depth_map = paint_object_depth(frame.objects, (frame.image.shape[1], frame.image.shape[0]))
-            depth_image = draw_object_depth(cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR), depth_map)
+            depth_image = draw_object_depth(frame.image, depth_map)
             write_file(folder / f"{frame.frame_id}_depth.png", encode_image(depth_image))
         if draw_heatmaps is not None:
             write_file(folder / f"{frame.frame_id}_heatmap.png", encode_image(draw_heatmaps(frame.image)))

@@ -51,7 +51,7 @@ def _summary_section(*parts: Part) -> Section:
 def _summarize(name: str, figures: Figures) -> Section:
     """The counts, and a table with one row per class."""
     result = figures.result
-    text = f"{name}: {result.n_frames} frames, {result.n_labels} labels, {result.n_detections} detections."
+    text = f"{name}: {result.describe()}."
     if result.never_detected:
         text += f" Never detected: {', '.join(result.never_detected)}."
     header = ["AP40 [%] of 3D boxes", "easy", "moderate", "hard", "moderate, loose", "median depth error [m]", "found"]

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -78,15 +77,14 @@ class Detector:
 
     @torch.no_grad()
     def draw_heatmap(self, image_rgb: np.ndarray) -> np.ndarray:
-        """An image (H, W, 3) uint8 RGB -> the same in BGR, with the heatmap of every class drawn over it."""
+        """An image (H, W, 3) uint8 RGB -> the same with the heatmap of every class drawn over it."""
         size = (image_rgb.shape[1], image_rgb.shape[0])
         augmentation, resolution = Augmentation.identity(size), self.settings(size).resolution
         image = torch.from_numpy(augmentation.image(image_rgb, resolution)).permute(2, 0, 1)[None]
         to_channels_last(self.model, self.device)
         heatmap = self.model.eval()(image.to(self.device))["heatmap"][0].sigmoid().cpu().numpy()
         map_to_img = cells_to_image(augmentation.to_input(resolution))
-        image_bgr = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR)
-        return draw_heatmap(image_bgr, heatmap, self.config.dataset.class_names, map_to_img)
+        return draw_heatmap(image_rgb, heatmap, self.config.dataset.class_names, map_to_img)
 
     def frame(self, frame_id: str, image_size: tuple[int, int], calibration: Calibration) -> FrameInfo:
         """The frame of an image of ``image_size`` (width, height), with the ``depth_scale`` that its camera needs."""

@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from ..engine.inference import result_text
@@ -19,6 +18,7 @@ from ..system.machine import available_cores
 from ..system.threads import map_ahead
 from ..visualization.birds_eye import RANGE_M
 from ..visualization.drawing import draw_detections
+from ..visualization.style import encode_image
 from ..visualization.video import open_video
 from .detector import Detection, Detector
 from .options import PredictOptions
@@ -49,7 +49,7 @@ def predict_images(
     files = {frame.frame_id: image for frame, image in zip(frames, images, strict=True)}
 
     def write_png(name: str, image: np.ndarray) -> None:
-        write_file(options.out / "images" / f"{name}.png", cv2.imencode(".png", image)[1].tobytes())
+        write_file(options.out / "images" / f"{name}.png", encode_image(image))
 
     threads = min(8, available_cores())
     # sorted, so that images with the same network input form full batches
@@ -102,7 +102,6 @@ def _save_all(
 
 
 def draw(detection: Detection, objects: Sequence[Object3d]) -> np.ndarray:
-    """The annotated image (H, W, 3) uint8, BGR; the range of its bird's-eye view grows with the focal length."""
-    image = cv2.cvtColor(detection.image, cv2.COLOR_RGB2BGR)
+    """The annotated image (H, W, 3) uint8, RGB; the range of its bird's-eye view grows with the focal length."""
     range_m = float(np.clip(math.ceil(RANGE_M * detection.frame.depth_scale / 10) * 10, *_RANGES_M))
-    return draw_detections(image, detection.frame.calibration, objects, range_m)
+    return draw_detections(detection.image, detection.frame.calibration, objects, range_m)

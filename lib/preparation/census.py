@@ -8,7 +8,7 @@ from ..config import Dataset
 from ..datasets.augmentation import Augmentation
 from ..datasets.split_labels import LabelledImage
 from ..datasets.targets import explain_exclusion, locate
-from ..ops.text_table import text_table
+from ..ops.text import text_table
 from ..structures import Object3d
 from ..structures.object3d import TRAINING_DIFFICULTIES
 

@@ -31,6 +31,16 @@ def free_shared_memory() -> int | None:
     return status.f_bavail * status.f_frsize if status.f_blocks else None
 
 
+def peak_memory() -> int | None:
+    """Bytes of memory that this process has used at most; None on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else 1024 * used
+
+
 def allow_open_files(number: int) -> int:
     """Raise this process's soft limit of open files to ``number`` where it is lower; returns the limit that holds."""
     try:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from ..structures import Calibration, Object3d
-from .style import Style, put_text, select_3d_boxes
+from .style import Style, class_colour, draw_line, put_text, select_3d_boxes
 
 RANGE_M = 70.0
 _BACKGROUND = (38, 38, 38)
@@ -30,7 +30,7 @@ def draw_birds_eye(
     image_width: int = 1242,
     range_m: float = RANGE_M,
 ) -> np.ndarray:
-    """Footprints with their headings, rings every 10 m, and the camera's field of view: (height, width, 3) uint8, BGR.
+    """Footprints with their headings, rings every 10 m, and the camera's field of view: (height, width, 3) uint8, RGB.
 
     ``groups``: objects with their style, drawn in this order; objects without a 3D box are left out. ``size``: (width,
     height) [px]. ``calibration``: gives the field of view, with ``image_width`` [px]; None: it is not drawn.
@@ -70,11 +70,9 @@ def _draw_footprint(view: np.ndarray, item: Object3d, style: Style, range_m: flo
     size = (view.shape[1], view.shape[0])
     corners = item.corners_cam()[:4]
     pixels = birds_eye_pixels(corners, size, range_m)
-    if np.abs(pixels).max() > 1e5:
-        return
-    outline = np.round(pixels * 16).astype(np.int32)
-    cv2.polylines(view, [outline], True, style.colour, style.thickness, cv2.LINE_AA, 4)
+    colour = class_colour(item.type)
+    for k in range(4):
+        draw_line(view, pixels[[k, (k + 1) % 4]], colour, style.thickness, style.dashed)
     centre = corners.mean(axis=0)
     nose = centre + 1.4 * (0.5 * (corners[0] + corners[1]) - centre)
-    start, end = np.round(birds_eye_pixels(np.stack([centre, nose]), size, range_m) * 16).astype(int).tolist()
-    cv2.line(view, start, end, style.colour, style.thickness, cv2.LINE_AA, 4)
+    draw_line(view, birds_eye_pixels(np.stack([centre, nose]), size, range_m), colour, style.thickness)

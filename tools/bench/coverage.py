@@ -22,7 +22,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from lib.evaluation import Annotations, Clusters, Resampling, cluster_frames, evaluate_annotations
-from lib.ops.text_table import text_table
+from lib.ops.text import text_table
 from lib.structures import read_split
 from lib.system.commands import show_progress
 from lib.system.files import write_json

@@ -31,7 +31,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from lib.evaluation import evaluate_kitti
-from lib.ops.text_table import text_table
+from lib.ops.text import text_table
 from lib.system.files import write_json
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from lib.ops.text_table import text_table
+from lib.ops.text import text_table
 from lib.system.files import write_json
 
 

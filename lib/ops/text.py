@@ -1,7 +1,12 @@
-"""Tables of plain text for logs, terminals and .txt files."""
+"""Text for logs, terminals and .txt files."""
 
 from collections.abc import Sequence
 from itertools import zip_longest
+
+
+def counted(number: int, noun: str) -> str:
+    """'1 frame', '2 frames'."""
+    return f"{number} {noun}" + "s" * (number != 1)
 
 
 def text_table(rows: Sequence[Sequence[object]]) -> str:
