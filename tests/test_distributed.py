@@ -20,7 +20,8 @@ from lib.losses import Criterion
 from lib.models import build_model
 from lib.ops.gaussian import draw_gaussian
 from tests.conftest import PROJECT, descendants, is_running, wait_until
-from tests.test_interruption import Run, assert_same_run, checkpoint, folder  # noqa: F401  (a fixture)
+from tests.test_interruption import YAML, Run, assert_same_run, checkpoint, folder  # noqa: F401  (a fixture)
+from tools import train_val
 
 CONFIG = parse_config(
     {
@@ -390,3 +391,21 @@ def test_the_error_of_one_process_ends_all(folder):  # noqa: F811
     assert run.wait() == 2, run.said()
     assert "000005.png: this image cannot be decoded" in run.said()
     assert "ended with status 2; the others were ended" in run.said().splitlines()[-1]
+
+
+@pytest.mark.parametrize("what", ["data", "weights", "checkpoint"])
+def test_what_is_missing_is_said_once_before_ranks_start(what, tiny_kitti, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train_val, "launch", lambda *_: pytest.fail("ranks were started"))
+    (tmp_path / "x.yaml").write_text(YAML)
+    settings = {
+        "data": ["dataset.train_split=nowhere"],
+        "weights": ["trainer.pretrain_model=gone.pth"],
+        "checkpoint": ["tester.checkpoint=gone.pth"],
+    }[what]
+    evaluate = ["-e"] if what == "checkpoint" else []
+    overrides = [f"general.dataroot={tiny_kitti}", "trainer.gpu_ids=[0,1]", "general.obj_depth=false", *settings]
+    assert train_val.main(["--config", "x.yaml", *evaluate, "--set", *overrides]) == 2
+    said = capfd.readouterr()
+    assert said.err.count("error:") == 1 and ("nowhere" if what == "data" else "gone.pth") in said.err
+    assert not (tmp_path / "outputs").exists()

@@ -128,7 +128,7 @@ def test_files_have_the_colours_of_rgb_arrays(tmp_path: Path) -> None:
     with open_video(tmp_path / "x.mp4", 10) as append:
         append(np.repeat(np.repeat(red, 8, 0), 8, 1))
     read, frame_bgr = cv2.VideoCapture(str(tmp_path / "x.mp4")).read()
-    assert read and frame_bgr[32, 32, 2] > 200 > 60 > frame_bgr[32, 32, 0]
+    assert read and frame_bgr[32, 32, 2] > 200 and frame_bgr[32, 32, 0] < 60
 
 
 @pytest.mark.parametrize(("frames", "count", "expected"), [

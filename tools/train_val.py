@@ -15,7 +15,7 @@ from lib.config import load_config
 from lib.engine.device import existing_gpus
 from lib.engine.distributed import end_process, launch, own_rank, record_error, started_by_torchrun
 from lib.pipeline.checkpoints import NEWEST
-from lib.pipeline.run import run_experiment
+from lib.pipeline.run import check_inputs, run_experiment
 from lib.system.commands import outlast_output, run_command
 from lib.system.interruption import Interruption
 
@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = load_config(args.config, args.set)
         processes = len(existing_gpus(config.trainer.gpu_ids))
         if processes > 1 and not started_by_torchrun():
+            check_inputs(config, args.evaluate_only, args.overwrite, args.resume)
             return launch(processes, Path(__file__), sys.argv[1:] if argv is None else argv)
         with outlast_output():
             run_experiment(config, args.evaluate_only, args.overwrite, args.resume, interruption)

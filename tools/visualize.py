@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anyw
 
 from lib.datasets import KITTI
 from lib.evaluation.reading import list_ids
-from lib.pipeline.images import read_detections, write_frames
 from lib.ops.text import counted
+from lib.pipeline.images import read_detections, write_frames
 from lib.system.commands import run_command
 
 

@@ -97,6 +97,23 @@ def run_experiment(
             ) from error
 
 
+def check_inputs(config: Config, evaluate_only: bool, overwrite: bool, resume: str | None) -> None:
+    """Look for the data, checkpoints and weights of a run, and write nothing.
+
+    So an error appears once, before several ranks are started. Raises as :func:`run_experiment`.
+    """
+    setup_logging(None, logging.ERROR)
+    run_dir = Path("outputs") / config.general.exp_name
+    build_dataset(config, config.tester.split, max_frames=1)
+    if evaluate_only:
+        find_checkpoints_to_evaluate(config, run_dir)
+        return
+    build_dataset(config, config.dataset.train_split, training=True, max_frames=1)
+    checkpoint = find_resume_checkpoint(config, run_dir, resume)
+    check_nothing_is_lost(run_dir, checkpoint, overwrite)
+    build_initial_model(config, run_dir, checkpoint)
+
+
 def warn_of_absent_classes(config: Config, dataset: KITTI) -> None:
     """Log the classes of the writelist that no label of the evaluation split has."""
     labelled = {obj.type for _, _, objects in dataset.labelled_images() for obj in objects}

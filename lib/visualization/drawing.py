@@ -47,7 +47,11 @@ def clip_segment(start_cam: np.ndarray, end_cam: np.ndarray, near: float = NEAR_
 
 
 def draw_boxes_3d(
-    image_rgb: np.ndarray, objects: Objects, calibration: Calibration, style: Style = DETECTION_STYLE, details: bool = True
+    image_rgb: np.ndarray,
+    objects: Objects,
+    calibration: Calibration,
+    style: Style = DETECTION_STYLE,
+    details: bool = True,
 ) -> np.ndarray:
     """The edges of the 3D boxes, each class in its colour. DontCare is left out.
 
