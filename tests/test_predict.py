@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -492,3 +494,57 @@ def test_bad_choices(errors, tmp_path, options, output):
     folder = write_images(tmp_path / "in", ["a.png"])
     assert output in errors("--input", folder, "--fx", 186, *options)
     assert not Path("out").exists()
+
+
+def test_several_inputs_and_patterns(run, tmp_path, capsys):
+    folder, other = write_images(tmp_path / "in", ["1.png", "2.png", "10.png"]), write_images(tmp_path / "b", ["x.png"])
+    assert [image.path.stem for image in find_source(folder / "*.png", other)] == ["1", "2", "10", "x"]
+    assert run("--input", folder / "1*.png", other / "x.png", "--fx", 186, "--device", "cpu") == 0
+    assert set(texts("out/data")) == {"1.txt", "10.txt", "x.txt"}
+    again = write_images(tmp_path / "c", ["x.png"])
+    for inputs, message in (
+        ([folder / "*.jpg"], "*.jpg: no such file or folder"),
+        ([other, again], "would both be x.txt"),
+        ([folder, "video.mp4"], "video.mp4: no such file or folder"),
+        ([folder, 7], "7: not an image"),
+    ):
+        assert run("--input", *inputs, "--fx", 186, out="refused") == 2
+        assert message in capsys.readouterr().err
+    assert not Path("refused").exists()
+
+
+def test_a_threshold_and_a_device(run, checkpoint, tmp_path, capsys):
+    folder = write_images(tmp_path / "in", ["1.png"])
+    for out, options in (("set", ("--set", "tester.threshold=0.45")), ("option", ("--threshold", 0.45)), ("all", ())):
+        assert run("--input", folder, "--fx", 186, "--device", "cpu", *options, out=out) == 0
+    assert texts("set/data") == texts("option/data") != texts("all/data")
+    for name in ("cuda:7", "gpu"):
+        assert run("--input", folder, "--fx", 186, "--device", name, out="refused") == 2
+        assert f"--device: '{name}' cannot be used here" in capsys.readouterr().err
+
+
+def test_a_camera_is_read_until_ctrl_c(run, monkeypatch, capsys):
+    taken = []
+
+    class Camera:
+        def __init__(self, number):
+            assert number == 0
+            self.release = lambda: None
+
+        def get(self, _):
+            return 10.0
+
+        def read(self):
+            taken.append(1)
+            if len(taken) == 7:
+                os.kill(os.getpid(), signal.SIGINT)
+            return True, texture(320, 96)
+
+    real = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source, *rest: Camera(source) if source == 0 else real(source, *rest))
+    assert run("--input", 0, "--fx", 186, "--device", "cpu") == 0
+    _, frames = read_video(Path("out/camera0.mp4"))
+    assert 6 <= len(frames) == len(texts("out/data/camera0")) < 20
+    monkeypatch.setattr(Camera, "read", lambda _: (False, None))
+    assert run("--input", 0, "--fx", 186, out="none") == 2
+    assert "--input 0: no such file, and OpenCV cannot read a camera" in capsys.readouterr().err

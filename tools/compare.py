@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anyw
 
 from lib.comparison.run import CompareOptions, compare
 from lib.config import PROJECT_ROOT
+from lib.ops.text import counted
 from lib.system.commands import run_command
 from lib.system.interruption import Interruption
 
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         text, failures = compare(CompareOptions(**args, train_script=TRAIN_VAL, environment=os.environ), interruption)
         print(text)
         if failures:
-            head = f"{len(failures)} runs failed; the same command tries them again:"
+            head = f"{counted(len(failures), 'run')} failed; the same command tries them again:"
             print(head, *failures, sep="\n", file=sys.stderr)
         return 1 if failures else 0
 

@@ -23,6 +23,7 @@ from lib.analysis.ceiling import Missed, measure_ceiling
 from lib.analysis.diagnosis import diagnose_network, frames_of_folders, labelled_frames
 from lib.config import Config, load_config
 from lib.datasets import build_dataset
+from lib.ops.text import counted
 from lib.system.commands import run_command, setup_logging, show_progress
 from lib.system.files import write_file, write_json
 from lib.visualization.evaluation_panels import depth_error_panels
@@ -81,7 +82,7 @@ def diagnose(args: argparse.Namespace) -> None:
 def write_diagnosis(args: argparse.Namespace, config: Config, split: str) -> None:
     """oracle.txt, oracle.json, oracle.png, depth_error.png."""
     checkpoint, n_frames, oracle = diagnose_network(config, args.checkpoint, split, args.max_frames)
-    title = f"{checkpoint}, {n_frames} frames of {split}"
+    title = f"{checkpoint}, {counted(n_frames, 'frame')} of {split}"
     text = "\n\n".join([title, oracle.table(), *(errors.table() for errors in oracle.depth_errors)])
     tree = {"checkpoint": str(checkpoint), "split": split, "frames": n_frames, "replaced": oracle.to_json()}
     logger.info("%s", text)
@@ -99,7 +100,7 @@ def write_ceiling(args: argparse.Namespace, config: Config, split: str) -> None:
         frames = labelled_frames(build_dataset(config, split, max_frames=args.max_frames))
     bar = show_progress(frames, "ceiling", leave=False)
     ceilings = measure_ceiling(bar, config)
-    header = f"{len(frames)} frames, ideal outputs: targets decoded as if they were outputs"
+    header = f"{counted(len(frames), 'frame')}, ideal outputs: targets decoded as if they were outputs"
     text = "\n\n".join([header, *(ceiling.table() for ceiling in ceilings)])
     logger.info("%s", text)
     table = io.StringIO()

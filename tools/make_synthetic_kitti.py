@@ -9,6 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
+from lib.ops.text import counted
 from lib.synthetic.dataset import make_plan, prepare_folder, write_frames
 from lib.system.commands import run_command, show_progress
 from lib.system.machine import available_cores
@@ -66,8 +67,9 @@ def make_data_set(args: argparse.Namespace) -> None:
     objects = sum(show_progress(write_frames(plan, min(workers, frames)), "rendering", frames))
     seconds = time.perf_counter() - started
     print(
-        f"{args.train} train, {args.val} val and {test} test frames with {objects} labelled objects "
-        f"in {plan.out.resolve()} ({seconds:.0f} s, {frames / seconds:.1f} frames/s)"
+        f"{args.train} train, {args.val} val and {counted(test, 'test frame')} with "
+        f"{counted(objects, 'labelled object')} in {plan.out.resolve()} "
+        f"({seconds:.0f} s, {frames / seconds:.1f} frames/s)"
     )
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Detections on your own images, without labels: an image, a folder of images, or a video.
+"""Detections on your own images, without labels: images, folders, a video, or a camera.
 
     python tools/predict.py --checkpoint x.pth --input photos --fx 1400 --out found
     python tools/predict.py --checkpoint x.pth --input drive.mp4 --calib camera.txt --out found
@@ -29,11 +29,15 @@ def build_parser() -> argparse.ArgumentParser:
         "data/<name>/<frame>.txt and <name>.mp4; and predict.json with the settings.",
     )
     parser.add_argument("--checkpoint", required=True, type=Path, metavar="X.pth")
-    parser.add_argument("--input", required=True, type=Path, metavar="PATH", help="image, folder or video")
+    source = "images, folders, or patterns ('photos/*.jpg'); or one video; or a camera's number, until Ctrl-C"
+    parser.add_argument("--input", required=True, nargs="+", type=Path, metavar="PATH", help=source)
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of results; new or empty")
     parser.add_argument("--overwrite", action="store_true", help="replace earlier results in --out")
+    keys = "override keys of the configuration, such as tester.threshold=0.1"
     parser.add_argument("--config", type=Path, metavar="X.yaml", help="for checkpoints without one (official ones)")
-    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    parser.add_argument("--set", dest="overrides", nargs="+", action="extend", default=[], metavar="K=V", help=keys)
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 ..; default: the first GPU, or the CPU")
+    parser.add_argument("--cpu", dest="device", action="store_const", const="cpu", help=argparse.SUPPRESS)
     # older Pythons take -3.4e-01, a number of KITTI's P2, for an option
     parser._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
     camera = parser.add_argument_group("camera, one of")
@@ -48,8 +52,9 @@ def build_parser() -> argparse.ArgumentParser:
     plain = "do not scale depths to this camera"
     camera.add_argument("--no-focal-correction", dest="correct_depth", action="store_false", help=plain)
     choice = parser.add_argument_group("results")
-    choice.add_argument("--threshold", type=float, metavar="T", help="lowest heatmap value; default: the config's")
-    choice.add_argument("--min-score", type=float, default=0.0, metavar="S", help="lowest score; default: 0")
+    lowest = "lowest score in files and images; default: all detections that tester.threshold keeps"
+    choice.add_argument("--min-score", type=float, default=0.0, metavar="S", help=lowest)
+    choice.add_argument("--threshold", type=float, help=argparse.SUPPRESS)  # the same as --set tester.threshold
     choice.add_argument("--classes", nargs="+", default=(), metavar="NAME", help="default: all of the model's")
     choice.add_argument("--no-images", "--no-pictures", dest="draw", action="store_false", help="write text files only")
     size = "network input; default: fits each image"
@@ -62,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # a broken video gives one line of error, which is ours
     setup_logging()
-    return run_command(lambda: predict(PredictOptions(**vars(args))), Interruption())
+    interruption = Interruption()
+    return run_command(lambda: predict(PredictOptions(**vars(args)), interruption), interruption)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     if present and not args.overwrite:
         raise ValueError(f"{present[0]} exists already; --overwrite replaces it")
     threshold = model.threshold if args.threshold is None else args.threshold
-    print(f"{len(images)} images, {model.resolution[0]} x {model.resolution[1]}, threshold {threshold:g}")
+    print(f"images: {len(images)}, {model.resolution[0]} x {model.resolution[1]}, threshold {threshold:g}")
     started = last_message = time.perf_counter()
     texts: list[str] = []
     for k in range(0, len(images), args.batch_size):
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     for path, text in zip(targets, texts, strict=True):
         write(path, text)
     objects = sum(text.count("\n") for text in texts)
-    print(f"{objects} objects, {1000 * seconds / len(images):.0f} ms/image: {args.out}")
+    print(f"objects: {objects}, {1000 * seconds / len(images):.0f} ms/image: {args.out}")
     return 0
 
 

@@ -14,6 +14,7 @@ from ..engine.network import load_network
 from ..engine.run_folder import find_checkpoint
 from ..models import build_model
 from ..models.folding import fold_batch_norm
+from ..ops.text import counted
 from ..structures import Calibration, FrameInfo, read_objects, read_split
 from .ceiling import LabelledFrame
 from .oracle import Oracle, replace_and_evaluate
@@ -32,7 +33,7 @@ def diagnose_network(config: Config, checkpoint: str, split: str, max_frames: in
     dataset = build_dataset(config, split, max_frames=max_frames)
     model = load_network(path, build_model, config).model
     device = choose_device(config.trainer.gpu_ids)
-    logger.info("%s on the %d frames of split %s in %s", path, len(dataset), split, dataset.data_dir)
+    logger.info("%s on %s of split %s in %s", path, counted(len(dataset), "frame"), split, dataset.data_dir)
     loader = inference_loader(dataset, config)
     results = predict(fold_batch_norm(model), loader, decode_settings(config), config.tester.topk, device)
     detections = [objects for _, objects in results]

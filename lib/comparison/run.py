@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..config import load_config
 from ..evaluation.bootstrap import MAX_REPLICATES
+from ..ops.text import counted
 from ..system.commands import setup_logging
 from ..system.files import write_file
 from ..system.interruption import Interruption
@@ -99,7 +100,7 @@ def compare(options: CompareOptions, interruption: Interruption) -> tuple[str, l
     else:
         executor = SlurmJobs(job_options, command, out)
     setup_logging(out / "logs" / "compare.log")
-    logger.info("%d runs, %d of them finished; %s", len(runs), sum(run.finished for run in runs), out)
+    logger.info("%s, %d of them finished; %s", counted(len(runs), "run"), sum(run.finished for run in runs), out)
 
     def on_finished(run: PlannedRun) -> str:
         _write_report(options, runs, final=False)
@@ -174,8 +175,9 @@ def _head(options: CompareOptions, runs: Sequence[PlannedRun]) -> str:
     lines.append("AP in percent: more is better; depth errors: less is better")
     lines += dict.fromkeys(f"  {run.arm}: {' '.join(run.changes) or 'no changes'}" for run in runs)
     missing = [run for run in runs if not run.finished]
-    lines.append(f"{len(runs) - len(missing)} of {len(runs)} runs are finished")
+    lines.append(f"finished: {len(runs) - len(missing)} of {counted(len(runs), 'run')}")
     if missing:
-        names = [f"{run.name} ({run.epochs_done} of {run.config.trainer.max_epoch} epochs)" for run in missing]
-        lines.append(f"{len(missing)} are missing: {', '.join(names)}")
+        epochs = [f"{run.epochs_done} of {counted(run.config.trainer.max_epoch, 'epoch')}" for run in missing]
+        names = [f"{run.name} ({done})" for run, done in zip(missing, epochs, strict=True)]
+        lines.append(f"missing: {', '.join(names)}")
     return "\n".join(lines)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..config import Dataset
 from ..config.checks import require_split
+from ..ops.text import counted
 from ..structures import Calibration, Object3d, focal_net, read_split, scan_objects
 from .image_cache import ImageCache
 from .images import find_image, find_second_images, read_image, read_image_header, uses_12_of_16_bits
@@ -175,11 +176,11 @@ class KITTI:
         several = find_second_images((entry.name for entry in self.image_dir.iterdir()), self.index_of)
         for frame_id, names in list(several.items())[:1]:
             used = find_image(self.image_dir, frame_id).name
-            text = "%s: %d frames have two images, the first is %s; %s is used"
-            logger.warning(text, self.image_dir, len(several), " and ".join(names), used)
+            text = "%s: two images of the same frame, %s; %s is used (%s like this)"
+            logger.warning(text, self.image_dir, " and ".join(names), used, counted(len(several), "frame"))
         if self._turned:
-            text = "%s: the EXIF orientation of %d images is ignored (labels refer to stored pixels), the first is %s"
-            logger.warning(text, self.image_dir, len(self._turned), self._turned[0])
+            text = "%s: the EXIF orientation of %s is ignored (labels refer to stored pixels), the first is %s"
+            logger.warning(text, self.image_dir, counted(len(self._turned), "image"), self._turned[0])
         if self._dark:
             text = "%s: 16-bit images with values of 12 bits at most, such as %s, are read as nearly black"
             logger.warning(text, self.image_dir, self._dark[0])

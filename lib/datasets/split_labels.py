@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..ops.angles import wrap_angle
+from ..ops.text import counted
 from ..structures import UNKNOWN_ALPHA, Calibration, Object3d
 from .consistency import ALPHA_TOLERANCE, check_consistency
 
@@ -37,17 +38,17 @@ def review_labels(
         logger.warning("%s, split %s: %s", label_dir, split, consistency.describe())
     turned = [i for i, (*_, objects) in zip(frame_ids, images, strict=True) for obj in objects if _is_in_degrees(obj)]
     if turned:
-        text = "%s, split %s: rotation_y of %d labels is beyond 2 pi, the first in %s.txt: are they in degrees?"
-        logger.warning(text, label_dir, split, len(turned), turned[0])
+        text = "%s, split %s: rotation_y of %s is beyond 2 pi, the first in %s.txt: are they in degrees?"
+        logger.warning(text, label_dir, split, counted(len(turned), "label"), turned[0])
     number = sum(_lacks_alpha(obj, constant) for obj in placed)
     if number:
         reason = f"it is {placed[0].alpha:g} in all of them" if constant else "it is outside -pi .. pi"
-        text = "%s, split %s: alpha of %d labels is taken from rotation_y and the position, since %s"
-        logger.warning(text, label_dir, split, number, reason)
+        text = "%s, split %s: alpha of %s is taken from rotation_y and the position, since %s"
+        logger.warning(text, label_dir, split, counted(number, "label"), reason)
     scored = sum(obj.score is not None for *_, obj in labels)
     if scored:
-        text = "%s, split %s: %d labels have a 16th column, a score; it is not used"
-        logger.warning(text, label_dir, split, scored)
+        text = "%s, split %s: the 16th column, a score, of %s is not used"
+        logger.warning(text, label_dir, split, counted(scored, "label"))
     return [
         tuple(replace(obj, alpha=_observe(obj)) if _lacks_alpha(obj, constant) else obj for obj in objects)
         for _, _, objects in images

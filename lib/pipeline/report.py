@@ -9,6 +9,7 @@ from typing import Any
 from ..config import Config, load_config
 from ..datasets import KITTI
 from ..engine.metrics import read_metrics
+from ..ops.text import counted
 from ..system.environment import read_starts
 from ..system.files import write_file
 from ..visualization.html_page import build_page
@@ -64,7 +65,7 @@ def write_report(
 
 def _describe_progress(run_dir: Path, config: Config, epochs: int, starts: Sequence[dict[str, Any]]) -> str:
     """Epochs, and when they were trained: from the first start to the last change of metrics.jsonl."""
-    parts = [f"{epochs} of {config.trainer.max_epoch} epochs"]
+    parts = [f"{epochs} of {counted(config.trainer.max_epoch, 'epoch')}"]
     if starts and epochs:
         started = datetime.fromisoformat(starts[0]["started"])
         ended = datetime.fromtimestamp(int((run_dir / "metrics.jsonl").stat().st_mtime))

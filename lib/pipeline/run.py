@@ -24,6 +24,7 @@ from ..engine.trainer import Trainer
 from ..losses import Criterion
 from ..models import build_model
 from ..ops.heads import OBJECT_HEADS
+from ..ops.text import counted
 from ..preparation.census import take_census
 from ..system.commands import setup_logging
 from ..system.environment import log_versions, record_start
@@ -70,7 +71,8 @@ def run_experiment(
         cleanup.callback(leave)
         try:
             dataset = build_dataset(config, config.tester.split)
-            logger.info("evaluation split %s: %d frames below %s", dataset.split, len(dataset), dataset.data_dir)
+            count = counted(len(dataset), "frame")
+            logger.info("evaluation split %s: %s below %s", dataset.split, count, dataset.data_dir)
             warn_of_absent_classes(config, dataset)
             evaluator = Evaluator(config, dataset, run_dir, device, ranks)
             if evaluate_only:
@@ -135,8 +137,8 @@ def build_trainer(
     census.require_objects([error for error in frames.annotations if isinstance(error, Exception)])
     schedule, epochs = config.lr_scheduler, config.trainer.max_epoch
     if schedule.warmup and schedule.warmup_epochs >= epochs:
-        text = "the warm-up (lr_scheduler.warmup_epochs: %d) takes all of the %d epochs; optimizer.lr is never reached"
-        logger.warning(text, schedule.warmup_epochs, epochs)
+        text = "the warm-up (lr_scheduler.warmup_epochs: %d) takes all of %s; optimizer.lr is never reached"
+        logger.warning(text, schedule.warmup_epochs, counted(epochs, "epoch"))
     model = build_initial_model(config, run_dir, resume)
     optimizer = build_optimizer(model, config.optimizer, fused=device.type == "cuda")
     share = -(-config.dataset.batch_size // ranks.size)
@@ -148,7 +150,7 @@ def build_trainer(
     )
     if resume:
         trainer.resume(resume)
-    logger.info("training split %s: %d frames; this run: %s", frames.split, len(frames), run_dir)
+    logger.info("training split %s: %s; this run: %s", frames.split, counted(len(frames), "frame"), run_dir)
     level = logging.WARNING if census.loses_many() else logging.INFO
     logger.log(level, "labels of split %s: %s", frames.split, census.summary())
     return trainer

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.metrics import read_metrics
+from ..ops.text import counted
 from ..system.files import write_file
 from ..visualization.curves import metric_panels
 from ..visualization.panels import check_format, render_panels
@@ -29,7 +30,7 @@ def plot_runs(runs: Sequence[Path], out: Path | None = None, overwrite: bool = F
     if path.exists() and path != own and not overwrite:
         raise ValueError(f"{path} exists already; --overwrite replaces it, --out names another")
     write_file(path, render_panels(metric_panels(records), path.suffix, shared_legend=len(runs) > 1))
-    epochs = ", ".join(f"{name} ({entries[-1]['epoch']} epochs)" for name, entries in records.items())
+    epochs = ", ".join(f"{name} ({counted(entries[-1]['epoch'], 'epoch')})" for name, entries in records.items())
     logger.info("%s: %s", epochs, path)
 
 

@@ -162,15 +162,20 @@ _Loaded = tuple[FrameInfo, np.ndarray, Tensor]  # frame, its image, and that at 
 
 
 def load_detector(
-    checkpoint: str | Path, config: str | Path | Config | None = None, device: torch.device | str | None = None
+    checkpoint: str | Path,
+    config: str | Path | Config | None = None,
+    device: torch.device | str | None = None,
+    overrides: Sequence[str] = (),
 ) -> Detector:
     """A detector from a checkpoint, ready for inference: without the obj_depth head, BatchNorm folded.
 
     ``config``: for checkpoints without one, such as official ones; a YAML file or its content. ``device``: default: the
-    first GPU, or the CPU where there is none. Raises FileNotFoundError or ValueError naming the file and what is wrong.
+    first GPU, or the CPU where there is none. ``overrides``: 'section.key=value' of that configuration.
+
+    Raises FileNotFoundError or ValueError naming the file and what is wrong.
     """
     path = Path(checkpoint)
-    config, model, state = load_network(path, build_model, config)
+    config, model, state = load_network(path, build_model, config, overrides)
     camera = state.get("camera")
     known = camera.get("focal_net") if isinstance(camera, dict) else None
     focal = known or KITTI_P2[0][0] * config.dataset.resolution[0] / KITTI_SIZE[0]

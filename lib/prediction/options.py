@@ -18,11 +18,12 @@ class PredictOptions:
     """The options of tools/predict.py. Raises ValueError for values that are not accepted."""
 
     checkpoint: Path
-    input: Path
+    input: Path | Sequence[Path]  # images, a folder, a video, a pattern such as *.jpg, or the number of a camera
     out: Path
     overwrite: bool = False
     config: Path | None = None
-    cpu: bool = False
+    device: str | None = None  # of torch: 'cpu', 'cuda', 'cuda:1'; None: the first GPU, or the CPU
+    overrides: Sequence[str] = ()  # 'section.key=value', such as tester.threshold=0.1
     calib: Path | None = None  # a KITTI calibration file, or a folder with <name>.txt for every image
     fx: float | None = None  # focal length [px]
     fy: float | None = None
@@ -36,6 +37,10 @@ class PredictOptions:
     classes: Sequence[str] = ()  # empty: all of the model's
     draw: bool = True
     resolution: Sequence[int] | None = None  # network input (width, height) [px]
+
+    @property
+    def inputs(self) -> list[Path]:
+        return [self.input] if isinstance(self.input, Path) else list(self.input)
 
     def __post_init__(self) -> None:
         cameras = {"--calib": self.calib, "--fx": self.fx, "--p2": self.p2}

@@ -1,17 +1,21 @@
 """A whole prediction: check all input, load the network, write the results."""
 
+import contextlib
 import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from .. import __version__
 from ..datasets.images import check_pixels
+from ..ops.text import counted
 from ..structures import Calibration, FrameInfo, canonical_names
 from ..system.files import require_text_name
+from ..system.interruption import Interruption
 from .cameras import find_cameras
 from .detector import SAME_FOCAL, Detector, load_detector
 from .options import PredictOptions
@@ -22,17 +26,17 @@ from .writing import list_files, predict_images, predict_video
 logger = logging.getLogger(__name__)
 
 
-def predict(options: PredictOptions) -> None:
-    """Write the detections of an image, a folder of images, or a video.
+def predict(options: PredictOptions, interruption: Interruption | None = None) -> None:
+    """Write the detections of images, a video, or a camera; those of a camera until ``interruption`` gets a signal.
 
     Raises FileNotFoundError, FileExistsError or ValueError, for most input before anything is written.
     """
-    source = find_source(options.input)
+    source, interruption = find_source(*options.inputs), interruption or Interruption()
     images: Sequence[ImageFile | Video] = [source] if isinstance(source, Video) else source
     cameras = find_cameras(options, images)
     if isinstance(source, Video):
         require_text_name(options.out.absolute())  # of the drawn video
-    inputs = [options.input, options.checkpoint, options.calib, options.config]
+    inputs = [*options.inputs, options.checkpoint, options.calib, options.config]
     refuse_to_overwrite(options.out, options.overwrite, [path for path in inputs if path])
     detector = _build_detector(options)
     names = detector.config.dataset.class_names
@@ -48,26 +52,40 @@ def predict(options: PredictOptions) -> None:
     start_results(options.out, list_files(options, source), _make_record(options, detector, frames))
     started, data, drawn = time.perf_counter(), options.out / "data", options.out / "images"
     if isinstance(source, Video):
-        counts = predict_video(detector, source, frames[0], options)
+        live = source.camera is not None
+        with interruption.deferred() if live else contextlib.nullcontext():
+            stop = (lambda: interruption.signum is not None) if live else (lambda: False)
+            counts = predict_video(detector, source, frames[0], options, stop)
         data, drawn = data / source.path.stem, options.out / f"{source.path.stem}.mp4"
     else:
         counts = predict_images(detector, source, frames, options)
-    seconds, count = time.perf_counter() - started, _count(len(counts), "frame" if images == [source] else "image")
+    seconds, count = time.perf_counter() - started, counted(len(counts), "frame" if images == [source] else "image")
     places = f"{data}, drawn: {drawn}" if options.draw else str(data)
     speed = f"{seconds:.1f} s, {len(counts) / seconds:.2f} images/s"
     logger.info("%s in %s, %d detections: %s", count, speed, sum(counts), places)
 
 
 def _build_detector(options: PredictOptions) -> Detector:
-    if options.cpu:
-        logger.info("device: CPU (--cpu)")
-    detector = load_detector(options.checkpoint, options.config, torch.device("cpu") if options.cpu else None)
+    detector = load_detector(options.checkpoint, options.config, _find_device(options.device), options.overrides)
     return replace(
         detector,
         threshold=detector.threshold if options.threshold is None else options.threshold,
         resolution=(options.resolution[0], options.resolution[1]) if options.resolution else None,
         correct_depth=options.correct_depth,
     )
+
+
+def _find_device(name: str | None) -> torch.device | None:
+    """Raises ValueError for a device that PyTorch does not know or this machine does not have."""
+    if name is None:
+        return None
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device: {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+    logger.info("device: %s (--device)", device)
+    return device
 
 
 def _make_frames(
@@ -108,11 +126,7 @@ def _describe_cameras(detector: Detector, frames: Sequence[FrameInfo]) -> str:
 
 def _describe_inputs(detector: Detector, frames: Sequence[FrameInfo]) -> str:
     found = Counter(detector.settings(frame.image_size).resolution for frame in frames).items()
-    return ", ".join(f"{w} x {h}" + (f" ({_count(n, 'image')})" if len(found) > 1 else "") for (w, h), n in found)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return ", ".join(f"{w} x {h}" + (f" ({counted(n, 'image')})" if len(found) > 1 else "") for (w, h), n in found)
 
 
 def _make_record(options: PredictOptions, detector: Detector, frames: Sequence[FrameInfo]) -> dict[str, object]:
@@ -121,7 +135,7 @@ def _make_record(options: PredictOptions, detector: Detector, frames: Sequence[F
     return {
         "version": __version__,
         "checkpoint": str(options.checkpoint),
-        "input": str(options.input),
+        "input": str(options.input) if isinstance(options.input, Path) else [str(path) for path in options.input],
         "classes": list(options.classes),
         "threshold": detector.threshold,
         "min_score": options.min_score,

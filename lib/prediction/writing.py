@@ -58,10 +58,16 @@ def predict_images(
     return _save_all(detections, options, options.out / "data", write_png, threads, threads, len(frames))
 
 
-def predict_video(detector: Detector, video: Video, first: FrameInfo, options: PredictOptions) -> list[int]:
+def predict_video(
+    detector: Detector,
+    video: Video,
+    first: FrameInfo,
+    options: PredictOptions,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[int]:
     """Write data/<name>/<frame>.txt, frames counted from 0, and <name>.mp4; returns the numbers of detections.
 
-    ``first``: the first frame; the others differ in their id only.
+    ``first``: the first frame; the others differ in their id only. ``stop``: asked before each frame.
     """
     name = video.path.stem
     detector = replace(detector, max_batch=min(_VIDEO_BATCH, detector.config.dataset.batch_size))
@@ -72,7 +78,7 @@ def predict_video(detector: Detector, video: Video, first: FrameInfo, options: P
 
     frames = (replace(first, frame_id=f"{k:06d}") for k in itertools.count())
     with open_video(options.out / f"{name}.mp4", rate) as append, contextlib.closing(video.read()) as pixels:
-        detections = detector.stream(frames, lambda _: next(pixels, None))
+        detections = detector.stream(frames, lambda _: None if stop() else next(pixels, None))
         folder, total = options.out / "data" / name, video.frames or None
         counts = _save_all(detections, options, folder, lambda _, image: append(image), 1, _VIDEO_BATCH, total)
     if len(counts) < 0.98 * video.frames - 2:

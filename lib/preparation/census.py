@@ -8,7 +8,7 @@ from ..config import Dataset
 from ..datasets.augmentation import Augmentation
 from ..datasets.split_labels import LabelledImage
 from ..datasets.targets import explain_exclusion, locate
-from ..ops.text import text_table
+from ..ops.text import counted, text_table
 from ..structures import Object3d
 from ..structures.object3d import TRAINING_DIFFICULTIES
 
@@ -43,7 +43,7 @@ class Census:
 
         ``unreadable``: the errors of frames that cannot be read, whose labels are not counted.
         """
-        lost = f"; {len(unreadable)} frames cannot be read, the first: {unreadable[0]}" if unreadable else ""
+        lost = f"; unreadable: {counted(len(unreadable), 'frame')}, the first: {unreadable[0]}" if unreadable else ""
         for name, counts in self.counts.items():
             if not counts[TRAINED]:
                 found = ", ".join(f"{kind!r} {number}" for kind, number in self.types_found().most_common(12))

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..config.paths import PROJECT_ROOT
 from ..datasets.images import find_image
 from ..datasets.kitti import find_data_dir
+from ..ops.text import counted
 from ..structures import DRIVES_FILE
 from ..system.commands import show_progress
 from ..system.machine import available_cores
@@ -41,8 +42,8 @@ def compare_with_originals(root: Path, frame_ids: Collection[str] | None = None)
     kinds = Counter(fault.kind for fault in faults)
     foreign = len(frame_ids) - len(chosen) if frame_ids is not None else 0
     counts = f"{len(chosen) - len(faults)} equal, {kinds[DIFFERENT]} different, {kinds[MISSING]} missing"
-    others = f"; {foreign} frames of the list are not KITTI's" * bool(foreign)
-    return faults, f"compared with KITTI's originals: {len(chosen)} images, {counts}{others}"
+    others = f"; not KITTI's, and so not compared: {counted(foreign, 'frame')} of the list" * bool(foreign)
+    return faults, f"compared with KITTI's originals: {counted(len(chosen), 'image')}, {counts}{others}"
 
 
 def _compare(folder: Path, frame_id: str, digits: str) -> Fault | None:

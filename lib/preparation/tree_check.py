@@ -13,6 +13,7 @@ from ..datasets.images import find_image, find_second_images
 from ..datasets.kitti import find_data_dir, find_label_dir, find_lists
 from ..datasets.object_depth import PAINTED_TYPES, find_object_depth
 from ..datasets.split_labels import LabelledImage
+from ..ops.text import counted
 from ..structures import KITTI_TYPES, UNKNOWN_ALPHA
 from ..system.commands import show_progress
 from ..system.machine import available_cores
@@ -44,8 +45,8 @@ class DatasetCheck:
             if show and count > show:
                 lines.append(f"  .. and {count - show} more; --show 0 lists them all")
         n = len(self.faults)
-        verdict = f"{n} fault{'s'[: n > 1]} of {len(counts)} kind{'s'[: len(counts) > 1]}" if n else "nothing is wrong"
-        return "\n".join([*lines, *self.notes, f"{self.n_frames} frames checked: {verdict}"])
+        verdict = f"{counted(n, 'fault')} of {counted(len(counts), 'kind')}" if n else "nothing is wrong"
+        return "\n".join([*lines, *self.notes, f"{counted(self.n_frames, 'frame')} checked: {verdict}"])
 
 
 def check_dataset(

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..ops.text import counted
 from ..structures import DRIVES_FILE
 from ..structures.camera import KITTI_P2, KITTI_SIZE
 from ..system.files import write_file, write_json
@@ -193,7 +194,7 @@ def write_frames(plan: Plan, workers: int) -> Iterator[int]:
     for split, members in lists.items():
         text = "".join(f"{frame_id}\n" for frame_id in members)
         write_file(plan.out / "ImageSets" / f"{split}.txt", text.encode("ascii"))
-    logger.info("%d frames written to %s", len(plan.frames), plan.out)
+    logger.info("%s written to %s", counted(len(plan.frames), "frame"), plan.out)
 
 
 def _write_frames(plan: Plan, frames: tuple[tuple[str, str], ...]) -> list[int]:

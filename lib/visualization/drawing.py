@@ -155,9 +155,8 @@ def _draw_legend(image: np.ndarray, groups: Sequence[tuple[Objects, Style]]) -> 
     """At the lower left: a line sample, the name and the number of objects of each group; then the classes."""
     types = dict.fromkeys(item.type for objects, _ in groups for item in objects)
     rows = [(f"{style.name}s ({len(objects)})", _LEGEND_COLOUR, style) for objects, style in groups]
-    rows += [(name, class_colour(name), None) for name in types]
+    rows += [(name, class_colour(name), DETECTION_STYLE) for name in types]
     for row, (words, colour, style) in enumerate(reversed(rows)):
         y = image.shape[0] - 6 - 18 * row
         put_text(image, words, (44, y + 4), colour, 0.45)
-        line = style or DETECTION_STYLE
-        draw_line(image, np.array([[8, y - 4], [38, y - 4]]), colour, line.thickness, line.dashed)
+        draw_line(image, np.array([[8, y - 4], [38, y - 4]]), colour, style.thickness, style.dashed)

@@ -65,8 +65,8 @@ def draw_line(image_rgb: np.ndarray, ends: np.ndarray, colour: Colour, thickness
     a, b = np.array(start), np.array(end)
     dashes = max(2, round(np.linalg.norm(b - a) / 16 / (4 + 4 * thickness))) if dashed else 1
     steps = np.linspace(0, 1, 2 * dashes)[:, None]
-    for part in (a + steps * (b - a)).round().astype(int).reshape(dashes, 2, 2).tolist():
-        cv2.line(image_rgb, *part, colour, thickness, cv2.LINE_AA, 4)
+    for first, second in (a + steps * (b - a)).round().astype(int).reshape(dashes, 2, 2).tolist():
+        cv2.line(image_rgb, first, second, colour, thickness, cv2.LINE_AA, 4)
 
 
 def text_area(image_rgb: np.ndarray, text: str, corner: tuple[int, int], scale: float) -> tuple[int, int, int, int]:
