@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lib.analysis.depth_error import depth_errors
-from lib.comparison import execution
+from lib.comparison import execution, planning
 from lib.comparison import run as comparison_run
 from lib.comparison.figures import ap_figures, depth_figures, main_figures
 from lib.comparison.planning import plan_runs, read_arms
@@ -554,3 +554,32 @@ def test_real_runs_killed_in_between_give_the_same_tables(folder, tiny_kitti):
     assert [run["state"] for run in runs] == ["finished"] * 4
     assert runs[0]["final loss: total"] != runs[2]["final loss: total"]  # another seed is another run
     assert [bool(run["final loss: quasi_isometric"]) for run in runs] == [False, True] * 2
+
+
+def test_an_arm_for_each_value_of_a_key(folder, capsys):
+    given = ["--config", "base.yaml", "--out", "out", "--seeds", "2", "--over"]
+    assert compare.main([*given, "general.K=1.25,1.5, 2"]) == 0
+    assert started(folder) == [f"K_{value}_seed{seed}" for seed in (1, 2) for value in ("1.25", "1.5", "2")]
+    assert load_config(folder / "out/outputs/K_1.25_seed2/config.yaml").general.K == 1.25
+    for over, message in (
+        ("general.K", "expected a key and two or more values"),
+        ("general.K=1", "expected a key and two or more values"),
+        ("general.K=1,1", "two values would both be named K_1"),
+        ("general.Q=1,2", "Q"),
+    ):
+        assert compare.main([*given, over]) == 2
+        assert message in capsys.readouterr().err
+    arms = planning.arms_over("dataset.resolution=[640, 192],[960, 288]")
+    assert list(arms) == ["resolution_640_192", "resolution_960_288"]
+
+
+def test_tables_for_papers_have_the_cells_of_the_text(folder):
+    assert call() == 0
+    text, markdown, latex = ((folder / "out" / f"comparison.{suffix}").read_text() for suffix in ("txt", "md", "tex"))
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in markdown.splitlines()]
+    rows = {row[1]: row[2:] for row in table if row[0] == FIRST}
+    for arm, row in rows.items():
+        line = next(line for line in text.splitlines() if line.startswith(f"{arm} "))
+        assert line.split()[1:] == " ".join(row).split()
+    assert set(rows) == {"plain", "qi"} and len({len(row) for row in table}) == 1
+    assert latex.startswith("\\begin{tabular}") and "\\bottomrule" in latex and f"{FIRST} " in latex

@@ -541,7 +541,8 @@ def test_a_camera_is_read_until_ctrl_c(run, monkeypatch, capsys):
             return True, texture(320, 96)
 
     real = cv2.VideoCapture
-    monkeypatch.setattr(cv2, "VideoCapture", lambda source, *rest: Camera(source) if source == 0 else real(source, *rest))
+    opened = lambda source, *rest: Camera(source) if source == 0 else real(source, *rest)  # noqa: E731
+    monkeypatch.setattr(cv2, "VideoCapture", opened)
     assert run("--input", 0, "--fx", 186, "--device", "cpu") == 0
     _, frames = read_video(Path("out/camera0.mp4"))
     assert 6 <= len(frames) == len(texts("out/data/camera0")) < 20

@@ -1,5 +1,6 @@
 """The commands, as a user runs them, on a tiny KITTI tree and a narrow network."""
 
+import csv
 import json
 import os
 import signal
@@ -97,7 +98,7 @@ def test_train_then_evaluate_then_evaluate_only(run, tmp_path, tiny_kitti, capsy
     assert run("--e") == 0
     assert {p.name: p.read_text() for p in (results / "data").iterdir()} == before
     assert run("-e", "--set", "tester.mode=all") == 0
-    assert (out / "results" / "checkpoint_epoch_2" / "val" / "ap.json").is_file()
+    check_summary(out / "results" / "val_summary.csv", results)
     assert run("--evaluate_only", "--set", "tester.split=test", "tester.checkpoint=checkpoint_epoch_2.pth") == 0
     test_results = out / "results" / "checkpoint_epoch_2" / "test"
     assert len(list((test_results / "data").iterdir())) == 2 and not (test_results / "ap.json").exists()
@@ -122,6 +123,14 @@ def test_train_then_evaluate_then_evaluate_only(run, tmp_path, tiny_kitti, capsy
     assert "split 'test' has no labels to draw" in capsys.readouterr().err
     assert visualize.main([*arguments, "--checkpoint", str(tmp_path / "no.pth")]) == 2
     assert "no.pth: no such checkpoint" in capsys.readouterr().err
+
+
+def check_summary(path, last):
+    header, *rows = csv.reader(path.read_text().splitlines())
+    assert header[:4] == ["checkpoint", *(f"Car 3D {name}" for name in ("easy", "moderate", "hard"))]
+    assert [row[0] for row in rows] == ["checkpoint_epoch_2", "checkpoint_epoch_4"]
+    ap = json.loads((last / "ap.json").read_text())["official"]["Car"]
+    assert rows[1][1:5] == [f"{value:.2f}" for value in (*ap["3d"]["R40"], ap["bev"]["R40"][1])]
 
 
 def painted(training):

@@ -27,11 +27,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="DIR: outputs/<arm>_seed<k>/ with the runs, logs/, comparison.txt, .csv and .png, runs.csv.\n"
+        epilog="DIR: outputs/<arm>_seed<k>/ with the runs, logs/, comparison.txt, .csv, .md, .tex and .png, runs.csv.\n"
         "Run the same command again to continue.",
     )
     parser.add_argument("--config", required=True, type=Path, metavar="X.yaml", help="what all arms have in common")
-    parser.add_argument("--arms", required=True, nargs="+", metavar="NAME", help="each is compared with the first")
+    arms = parser.add_mutually_exclusive_group(required=True)
+    names = "sets of keys of --arms-file; each is compared with the first"
+    arms.add_argument("--arms", nargs="+", default=(), metavar="NAME", help=names)
+    arms.add_argument("--over", metavar="SECTION.KEY=A,B,C", help="one arm for each value of a key")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="general.random_seed 1 to N; default: 5")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of runs and tables")
     parser.add_argument("--arms-file", type=Path, default=ARMS_FILE, metavar="Y.yaml", help="default: %(default)s")

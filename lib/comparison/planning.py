@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ..config import PROJECT_ROOT, Config, differences, find_file, load_config, read_yaml
 from ..datasets import build_dataset
 from ..engine.metrics import read_metrics
@@ -93,6 +95,25 @@ def read_arms(path: Path, names: Sequence[str]) -> Arms:
         if name in names[:k]:
             raise ValueError(f"--arms: {name!r} is given twice")
     return {name: arms[name] for name in names}
+
+
+def arms_over(text: str) -> Arms:
+    """An arm for each value of 'section.key=a,b,c', named 'key_a' and so on. Raises ValueError."""
+    key, _, values = text.partition("=")
+    try:
+        found = yaml.safe_load(f"[{values}]")
+    except yaml.YAMLError:
+        found = []
+    if "." not in key or len(found) < 2:
+        raise ValueError(f"--over: expected a key and two or more values, such as general.K=1.25,1.5,2, got {text!r}")
+    arms = {}
+    for value in found:
+        written = re.sub(r"[^\w.+-]+", "_", value if isinstance(value, str) else json.dumps(value), flags=re.ASCII)
+        name = f"{key.strip().rpartition('.')[2]}_{written.strip('_')}"
+        if name in arms:
+            raise ValueError(f"--over: {key}: two values would both be named {name}")
+        arms[name] = [f"{key.strip()}={json.dumps(value)}"]
+    return arms
 
 
 def _to_overrides(changes: Any, where: str) -> list[str]:

@@ -17,7 +17,7 @@ from ..system.interruption import Interruption
 from ..system.machine import available_cores
 from .execution import RunExecutor, Slot
 from .figures import main_figures, read_figures
-from .planning import PlannedRun, check_data, plan_runs, read_arms
+from .planning import PlannedRun, arms_over, check_data, plan_runs, read_arms
 from .plot import plot_comparison
 from .resampling import Resampled, resample_runs
 from .slurm import JobOptions, SlurmJobs, parse_options
@@ -41,7 +41,8 @@ class CompareOptions:
     """The options of tools/compare.py. Raises ValueError for values that are not accepted."""
 
     config: Path
-    arms: Sequence[str]
+    arms: Sequence[str] = ()  # names in ``arms_file``; or
+    over: str | None = None  # 'section.key=a,b,c': an arm for each value
     arms_file: Path
     out: Path
     train_script: Path  # tools/train_val.py
@@ -63,6 +64,8 @@ class CompareOptions:
             raise ValueError(f"--bootstrap must be 0 (none) or 2 to {MAX_REPLICATES}, got {self.bootstrap}")
         if self.out.exists() and not self.out.is_dir():
             raise ValueError(f"--out must be a folder, {self.out} is a file")
+        if bool(self.arms) == bool(self.over):
+            raise ValueError("one of --arms and --over is needed: names of arms, or a key with its values")
         if self.plan and self.report_only:
             raise ValueError("--plan and --report-only do not go together: one command a call")
 
@@ -135,7 +138,8 @@ def _plan(options: CompareOptions, job_options: JobOptions | None) -> list[Plann
     device = ["trainer.gpu_ids=[0]"] if options.gpus else ["trainer.gpu_ids=[]"] if options.jobs else []
     if job_options is not None and job_options.gpus:
         device = [f"trainer.gpu_ids={list(range(job_options.gpus))}"]
-    arms, seeds = read_arms(options.arms_file, options.arms), range(1, options.seeds + 1)
+    arms = arms_over(options.over) if options.over else read_arms(options.arms_file, options.arms)
+    seeds = range(1, options.seeds + 1)
     runs = plan_runs(options.config, arms, seeds, options.overrides, device, options.out.resolve())
     for run in runs:
         run.require_same_configuration()
@@ -160,7 +164,9 @@ def _write_report(options: CompareOptions, runs: Sequence[PlannedRun], final: bo
     write_file(out / "comparison.txt", f"{head}\n\n{notes}\n{comparison.table(all_figures)}\n".encode())
     write_file(out / "comparison.csv", comparison.to_csv().encode())
     write_file(out / "runs.csv", comparison.runs_to_csv().encode())
-    files = f"{out / 'comparison.txt'} (all {len(all_figures)} figures), comparison.csv, runs.csv"
+    for suffix, form in (("md", "github"), ("tex", "latex_booktabs")):
+        write_file(out / f"comparison.{suffix}", comparison.formatted(main, form).encode())
+    files = f"{out / 'comparison.txt'} (all {len(all_figures)} figures), comparison.csv, .md, .tex, runs.csv"
     if main and final:
         panels = [name for name in main_figures(classes[:1]) if name in main]
         write_file(out / "comparison.png", plot_comparison(comparison, panels))

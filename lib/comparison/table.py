@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from tabulate import tabulate
 
 from ..evaluation.bootstrap import Interval, percentile_interval
 from ..ops.text import text_table
@@ -62,14 +63,26 @@ class Comparison:
 
     def table(self, figures: Iterable[str]) -> str:
         """As text, one block per figure; '-' where there is no number."""
-        drawn = [f"{LEVEL:.0%}, {self.unit}"] * bool(self.replicates)
-        seeds = f"{LEVEL:.0%}, seeds" if drawn else f"{LEVEL:.0%} interval"
-        figures, header = list(figures), ["", "n", "mean", "sd", *drawn, "n", "difference", seeds, *drawn]
+        figures, header = list(figures), ["", *self._header()]
         rows = [row for name in figures for row in (header, *([arm, *self._cells(arm, name)] for arm in self.arms))]
         lines, size = text_table(rows).splitlines(), 1 + len(self.arms)
         blocks = ["\n".join(lines[k * size : (k + 1) * size]) for k in range(len(figures))]
         titles = [f"{name}, difference to {self.arms[0]}" for name in figures]
         return "\n\n".join(f"{title}\n{block}" for title, block in zip(titles, blocks, strict=True))
+
+    def formatted(self, figures: Iterable[str], form: str) -> str:
+        """One table of all ``figures``, a row for each figure and arm, in a format of the package tabulate, such as
+        'github' (Markdown) or 'latex_booktabs'."""
+        rows = [[name, arm, *self._cells(arm, name)] for name in figures for arm in self.arms]
+        header = ["figure", "arm", *self._header()]
+        cells = [row + [""] * (len(header) - len(row)) for row in rows]
+        alignment = ["left", "left", *["right"] * (len(header) - 2)]
+        return tabulate(cells, header, tablefmt=form, disable_numparse=True, colalign=alignment) + "\n"
+
+    def _header(self) -> list[str]:
+        drawn = [f"{LEVEL:.0%}, {self.unit}"] * bool(self.replicates)
+        seeds = f"{LEVEL:.0%}, seeds" if drawn else f"{LEVEL:.0%} interval"
+        return ["n", "mean", "sd", *drawn, "n", "difference", seeds, *drawn]
 
     def _cells(self, arm: str, figure: str) -> list[str]:
         digits = 2 if "AP40" in figure or "[%]" in figure else 3 if "[m]" in figure else 4

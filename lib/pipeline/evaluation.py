@@ -17,6 +17,7 @@ from ..datasets.samples import inference_loader
 from ..engine.distributed import ProcessGroup
 from ..engine.inference import decode_settings, predict, write_results
 from ..evaluation import (
+    DIFFICULTIES,
     DISTANCE_BANDS,
     METRIC_TITLES,
     KittiResult,
@@ -27,10 +28,13 @@ from ..evaluation import (
 from ..models.folding import fold_batch_norm
 from ..ops.text import counted, text_table
 from ..structures import Object3d
-from ..system.files import atomic_write, write_json
+from ..system.files import atomic_write, write_file, write_json
 from .images import write_sample_frames
 
 logger = logging.getLogger(__name__)
+
+
+_SUMMARY = [("3d", "easy"), ("3d", "moderate"), ("3d", "hard"), ("bev", "moderate"), ("bbox", "moderate")]
 
 
 class Figures(NamedTuple):
@@ -124,6 +128,19 @@ class Evaluator:
         write_json(folder / "ap.json", result.to_json(), sync=True)  # written last: it marks a complete evaluation
         logger.info("%s\nall figures: %s and depth_error.json", summarize(figures), folder / "ap.json")
         return {f"{name} 3D moderate AP40": result.ap(name, "3d") for name in result.classes}
+
+    def summarize_checkpoints(self) -> None:
+        """Log AP40 of all checkpoints that were evaluated, a line each, and write it as results/<split>_summary.csv."""
+        columns = [(cls, row) for cls in self.config.dataset.evaluated_classes for row in _SUMMARY]
+        titles = [f"{cls} {METRIC_TITLES[metric]} {difficulty}" for cls, (metric, difficulty) in columns]
+        table = [["checkpoint", *titles]]
+        for name, (result, _) in self.figures.items():
+            cells = [result.cells(cls, metric, "official") for cls, (metric, _) in columns]
+            places = [DIFFICULTIES.index(difficulty) for _, (_, difficulty) in columns]
+            table.append([name, *(row[place] for row, place in zip(cells, places, strict=True))])
+        path = self.run_dir / "results" / f"{self.dataset.split}_summary.csv"
+        write_file(path, "".join(",".join(row) + "\n" for row in table).encode())
+        logger.info("AP40 [%%] of all checkpoints: %s\n%s", path, text_table(table))
 
     def _draw(self, detections: dict[str, list[Object3d]], folder: Path) -> None:
         shutil.rmtree(folder.with_name("pictures"), ignore_errors=True)  # of version 0.1, with older detections

@@ -228,6 +228,8 @@ def train_and_evaluate(trainer: Trainer, evaluator: Evaluator) -> None:
         else:
             evaluate(evaluator, path, load_network(path, build_model, config).model)
     if evaluator.ranks.is_main:
+        if len(evaluator.figures) > 1 and config.tester.mode == "all":
+            evaluator.summarize_checkpoints()
         records = read_metrics(run_dir / "metrics.jsonl")
         if records:
             write_file(run_dir / "curves.png", render_panels(metric_panels({config.general.exp_name: records})))
@@ -244,6 +246,8 @@ def evaluate_checkpoints(evaluator: Evaluator) -> None:
         log_versions()
     for path in checkpoints:
         evaluate(evaluator, path, load_network(path, build_model, evaluator.config).model)
+    if len(evaluator.figures) > 1:
+        evaluator.summarize_checkpoints()
 
 
 def evaluate(evaluator: Evaluator, path: Path, model: nn.Module) -> dict[str, float]:
