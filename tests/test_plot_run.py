@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from lib.analysis.depth_error import depth_errors
 from lib.engine.metrics import read_metrics
@@ -17,7 +18,7 @@ from lib.pipeline.training_curves import name_runs
 from lib.structures import Object3d
 from lib.visualization.curves import metric_panels
 from lib.visualization.evaluation_panels import depth_error_panels, precision_panels
-from lib.visualization.panels import Line, Panel, render_panels
+from lib.visualization.panels import Line, Panel, draw_panel, render_panels
 from tools import plot_run
 
 
@@ -180,3 +181,20 @@ def test_a_broken_line_is_left_out_with_a_warning(tmp_path, broken, caplog):
     assert "run/metrics.jsonl, line 3: not a whole record of an epoch; left out" in caplog.text
     (run / "metrics.jsonl").write_text(broken + "\n")
     assert plot_run.main([str(run)]) == 2
+
+
+def test_a_legend_lies_below_its_axes_and_constant_data_get_a_sensible_axis():
+    panel = Panel("p", [Line(f"line {k}", [0, 1], [k, 1]) for k in range(5)], "x", "y", (0, 1), (0, 1), None, "title")
+    figure = Figure(figsize=(3.2, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    draw_panel(axes, panel)
+    figure.draw_without_rendering()
+    assert axes.get_legend().get_window_extent().y1 < axes.get_window_extent().y0
+    for value, least in ((3.0, 0.5), (0.0, 0.01)):
+        axes = Figure().add_subplot()
+        draw_panel(axes, Panel("p", [Line("l", [1, 2], [value, value * (1 + 1e-9)])], "x"))
+        low, high = axes.get_ylim()
+        assert low < value < high and high - low > least
+    axes = Figure().add_subplot()
+    draw_panel(axes, Panel("p", [], "x"))
+    assert len(axes.get_yticks()) == 0

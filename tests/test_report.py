@@ -140,8 +140,8 @@ def test_figures_of_known_detections(folder):
     assert re.search(r"40-50\s+1\s+100\.0%\s+2\.00\s+2\.00\s+\+2\.00\s+\+2\.00\s+4\.8%", text)
     assert re.search(r"Car\s+(\d\S+\s+){4}1\.00\s+66\.7%", text)  # the summary: median error and found share
     captions = [image["alt"] for image in page.images if "Frame 0000" in image["alt"]]
-    counts = [re.match(r"Frame \d+: (\d) detections", caption)[1] for caption in captions]
-    assert counts == ["1", "0", "0", "2"]
+    counts = [re.match(r"Frame \d+: (\d) of (\d) detection", caption).groups() for caption in captions]
+    assert counts == [("1", "1"), ("0", "0"), ("0", "0"), ("2", "2")]
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium (Debian: apt-get install chromium)")
@@ -173,8 +173,8 @@ def test_runs_without_evaluation_without_detections_and_with_broken_results(fold
     results = write_results(folder, {})
     page = make(folder)
     assert "Never detected: Car, Pedestrian." in page.text
-    assert "Car: no ground truth that counts was found." in page.text
-    assert sum(": 0 detections" in image["alt"] for image in page.images) == 4
+    assert "Car: none of its objects was detected." in page.text
+    assert sum(": 0 of 0 detections" in image["alt"] for image in page.images) == 4
     (results / "data/000000.txt").write_text("Car 1 2 <script>alert(1)</script>\n")
     said = make(folder, NO_FIGURES).text
     assert "It cannot be shown:" in said and "000000.txt, line 1" in said and "<script>" in said

@@ -182,6 +182,10 @@ def test_evaluation_during_training_keeps_the_best(run, tmp_path, monkeypatch):
     assert (tmp_path / "outputs/tiny/results/checkpoint_epoch_3/trainval/ap.json").is_file()
     best = read_checkpoint(tmp_path / "outputs/tiny/checkpoints/checkpoint_best.pth")
     assert (best["epoch"], best["best"]) == (3, 7.0)
+    folder = tmp_path / "outputs/tiny/checkpoints"
+    assert (folder / "checkpoint_epoch_4.pth").samefile(folder / "checkpoint_last.pth")  # one file on the disk
+    assert not (folder / "checkpoint_best.pth").samefile(folder / "checkpoint_last.pth")
+    assert read_checkpoint(folder / "checkpoint_last.pth")["epoch"] == 4
 
 
 def test_colour_jitter_other_optimizers_and_bfloat16_run(run):

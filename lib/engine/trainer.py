@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ..config import Config, dump_config
 from ..system.commands import show_progress
+from ..system.files import link_file
 from ..system.interruption import Interrupted, Interruption
 from .checkpoint import (
     WITHOUT_EMA,
@@ -160,7 +161,7 @@ class Trainer:
                     flags.append(self.record_step(queue.popleft()))
                 before, now = now, time.perf_counter()
                 progress.seconds += now - before
-                # every rank uses the flags of the same step, so that all stop and save together
+                # of the same step on every rank, so that all stop and save together
                 stop, save = flags[oldest] if not last and oldest >= 0 else (False, False)
                 while queue and (stop or save):
                     flags.append(self.record_step(queue.popleft()))
@@ -235,48 +236,48 @@ class Trainer:
         """Write a checkpoint (on the main rank only); returns its path."""
         path, progress = self.run_dir / "checkpoints" / name, self.progress
         if self.ranks.is_main:
-            config, state = dump_config(self.config), progress.state()
-            epoch, best = progress.epoch, progress.best
-            without_ema = self.model if config["trainer"]["ema"] else None
-            values = (epoch, config, best, state, self.focal_net, without_ema)
+            config, without_ema = dump_config(self.config), self.model if self.config.trainer.ema else None
+            values = (progress.epoch, config, progress.best, progress.state(), self.focal_net, without_ema)
             save_checkpoint(path, self.evaluated_model, self.optimizer, *values)
         return path
 
-    def _save_epoch(self) -> None:
-        self.save(LAST)
-        epoch, config = self.progress.epoch, self.config.trainer
-        if epoch % config.save_frequency == 0 or epoch == config.max_epoch:
-            self.save(f"checkpoint_epoch_{epoch}.pth")
-            if config.keep_last and self.ranks.is_main:
-                for path in list_checkpoints(self.run_dir / "checkpoints")[: -config.keep_last]:
-                    path.unlink(missing_ok=True)
+    def _save_epoch(self, same: Path | None = None) -> None:
+        """Write checkpoint_last.pth, or make it a hard link to ``same``; and, if due, checkpoint_epoch_N.pth to it."""
+        path, epoch, config = self.run_dir / "checkpoints" / LAST, self.progress.epoch, self.config.trainer
+        if same is None:
+            self.save(LAST)
+        elif self.ranks.is_main:
+            link_file(same, path)
+        if self.ranks.is_main and (epoch % config.save_frequency == 0 or epoch == config.max_epoch):
+            link_file(path, path.with_name(f"checkpoint_epoch_{epoch}.pth"))
+            for old in list_checkpoints(path.parent)[: -config.keep_last] if config.keep_last else ():
+                old.unlink(missing_ok=True)
 
     def _finish_epoch(self, metrics: MetricsLog) -> None:
         """Evaluate if it is due, keep the best checkpoint, write the epoch to the metrics."""
         progress, config = self.progress, self.config.trainer
-        record = cast(dict[str, Any], progress.record)
-        frequency, last = config.eval_frequency, progress.epoch == config.max_epoch
-        evaluated = frequency > 0 and (progress.epoch % frequency == 0 or last)
+        record, frequency = cast(dict[str, Any], progress.record), config.eval_frequency
+        evaluated = frequency > 0 and (progress.epoch % frequency == 0 or progress.epoch == config.max_epoch)
         if evaluated:
             record = record | {"ap": self.evaluate(self.synchronized_model(), f"checkpoint_epoch_{progress.epoch}")}
         with self.interruption.deferred():
-            if evaluated:
-                self._keep_best(record["ap"])
-            metrics.write(record)
             progress.record = None
+            best = self._keep_best(record["ap"]) if evaluated else None
+            metrics.write(record)
             if evaluated:  # else a resumed run would evaluate this epoch again
-                self.save(LAST)
+                self._save_epoch(best)
             self._stop_if_asked()
 
-    def _keep_best(self, ap: dict[str, float]) -> None:
-        """Save checkpoint_best.pth if the first AP is the best so far. NaN is never the best."""
+    def _keep_best(self, ap: dict[str, float]) -> Path | None:
+        """Save checkpoint_best.pth if the first AP is the best so far; returns its path. NaN is never the best."""
         name, score = next(iter(ap.items()), ("", math.nan))
         if name and math.isnan(score):
             logger.info("checkpoint_best.pth is not written: there is no %s in this evaluation", name)
         if math.isnan(score) or (self.progress.best is not None and score <= self.progress.best):
-            return
+            return None
         self.progress.best = score
-        logger.info("best so far: %s %.2f -> %s", name, score, self.save("checkpoint_best.pth"))
+        logger.info("best so far: %s %.2f: checkpoint_best.pth", name, score)
+        return self.save("checkpoint_best.pth")
 
     def _set_learning_rate(self, epoch: int) -> float:
         rate = learning_rate(epoch, self.config.optimizer.lr, self.config.lr_scheduler, self.config.trainer.max_epoch)
@@ -295,6 +296,5 @@ class Trainer:
 
     def _stop(self) -> None:
         self.ranks.barrier()  # torchrun ends all ranks when the first one exits: wait until rank 0 has saved
-        signum = self.interruption.signum or signal.SIGTERM  # where another rank got the signal
-        path = self.run_dir / "checkpoints" / LAST
+        path, signum = self.run_dir / "checkpoints" / LAST, self.interruption.signum or signal.SIGTERM  # another's
         raise Interrupted(signum, f"saved as {path}; continue with the same command and --resume")

@@ -69,6 +69,10 @@ class KittiResult:
     by_distance: Mapping[str, KittiResult] = field(default_factory=dict)  # of the distance bands, '0-30' [m of depth]
     replicates: Replicates | None = None  # of the bootstrap, if there was one
 
+    def __repr__(self) -> str:
+        ap = ", ".join(f"{cls} {'/'.join(self.cells(cls, '3d', 'official'))}" for cls in self.classes)
+        return f"<KittiResult: {self.describe()}; 3D AP40 easy/moderate/hard: {ap}>"
+
     def ap(
         self, cls: str, metric: str, difficulty: str = "moderate", overlap: str = "official", recall: str = "R40"
     ) -> float:

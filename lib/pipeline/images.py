@@ -16,7 +16,7 @@ from ..visualization.drawing import draw_comparison
 from ..visualization.overlay import draw_object_depth
 from ..visualization.style import encode_image
 
-MIN_SCORE = 0.2  # lowest score of the detections drawn by ``tester.images`` and in report.html
+MIN_SCORE = 0.2  # of the detections drawn by ``tester.images`` and in report.html; see ``choose_min_score``
 Detections = Mapping[str, Sequence[Object3d] | None]  # by frame id, of the frames to draw; None: labels alone
 Draw = Callable[[np.ndarray], np.ndarray]
 
@@ -34,10 +34,11 @@ def draw_frames(dataset: KITTI, detections: Detections) -> Iterator[tuple[Frame,
 
 
 def write_sample_frames(dataset: KITTI, detections: Mapping[str, Sequence[Object3d]], count: int, folder: Path) -> None:
-    """Replace ``folder`` by <frame id>.jpg of ``count`` evenly spaced frames, detections of ``MIN_SCORE`` or more."""
+    """Replace ``folder`` by <frame id>.jpg of ``count`` evenly spaced frames, detections by ``choose_min_score``."""
     shutil.rmtree(folder, ignore_errors=True)
-    chosen = choose_evenly_spaced(dataset.frame_ids, count)
-    drawn = {frame_id: keep_confident(detections[frame_id], MIN_SCORE) for frame_id in chosen}
+    chosen = {frame_id: detections[frame_id] for frame_id in choose_evenly_spaced(dataset.frame_ids, count)}
+    min_score = choose_min_score(dataset, chosen)
+    drawn = {frame_id: keep_confident(found, min_score) for frame_id, found in chosen.items()}
     for frame, image in draw_frames(dataset, drawn):
         write_file(folder / f"{frame.frame_id}.jpg", encode_image(image, ".jpg"))
 
@@ -64,6 +65,16 @@ def read_detections(results: Path, frame_ids: Sequence[str], min_score: float) -
     """Detections with a score of ``min_score`` or more, by frame id, from ``results/<frame id>.txt``."""
     found = {frame_id: read_objects(results / f"{frame_id}.txt", scored=True) for frame_id in frame_ids}
     return {frame_id: keep_confident(objects, min_score) for frame_id, objects in found.items()}
+
+
+def choose_min_score(dataset: KITTI, detections: Mapping[str, Sequence[Object3d]]) -> float:
+    """``MIN_SCORE``; or less, so that as many detections are drawn as the frames have labels.
+
+    After a short training all scores may be below ``MIN_SCORE``, although most objects are found.
+    """
+    labels = sum(o.type != "DontCare" for i in detections for o in dataset.annotation(dataset.index_of[i])[1])
+    scores = sorted((obj.score or 0.0 for found in detections.values() for obj in found), reverse=True)
+    return min([MIN_SCORE, *scores[:labels][-1:]])
 
 
 def keep_confident(objects: Sequence[Object3d], min_score: float) -> list[Object3d]:

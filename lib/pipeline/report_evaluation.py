@@ -5,11 +5,12 @@ from pathlib import Path
 
 from ..config import Config, load_config
 from ..datasets import KITTI, build_dataset
+from ..ops.text import counted
 from ..visualization.evaluation_panels import depth_error_panels, precision_panels
 from ..visualization.html_page import Gallery, Image, Part, Section, Table
 from ..visualization.style import encode_image
 from .evaluation import Figures, evaluate_results
-from .images import MIN_SCORE, choose_evenly_spaced, draw_frames, read_detections
+from .images import choose_evenly_spaced, choose_min_score, draw_frames, keep_confident, read_detections
 from .report_sections import gallery
 
 _FRAMES, _MAX_WIDTH = 6, 1700  # number and width [px] of the frames; with these the page stays below 5 MB
@@ -69,7 +70,9 @@ def _figure_sections(figures: Figures) -> list[Section]:
     for cls in result.classes:
         panels = precision_panels(result, [cls])
         drawn = any(panel.drawn_lines for panel in panels)
-        precision.append(gallery(panels) if drawn else f"{cls}: no ground truth that counts was found.")
+        counts = not {"0", "-"}.issuperset(result.ground_truth(cls))
+        empty = "none of its objects was detected" if counts else "it has no ground truth that counts"
+        precision.append(gallery(panels) if drawn else f"{cls}: {empty}.")
     by_distance = [_to_table(cls, result.distance_rows(cls)) for cls in result.classes]
     errors = [_to_table(own.cls, own.rows()) for own in depth]
     return [
@@ -87,12 +90,15 @@ def _to_table(caption: str, rows: Sequence[Sequence[str]]) -> Table:
 def _frames_section(results: Path, dataset: KITTI) -> Section:
     """Raises OSError or ValueError for an image, label or result file that cannot be read."""
     chosen = choose_evenly_spaced(dataset.frame_ids, _FRAMES)
-    detections = read_detections(results / "data", chosen, MIN_SCORE)
+    found = read_detections(results / "data", chosen, 0.0)
+    min_score = choose_min_score(dataset, found)
+    detections = {frame_id: keep_confident(objects, min_score) for frame_id, objects in found.items()}
     images = []
     for frame, image in draw_frames(dataset, detections):
-        caption = f"Frame {frame.frame_id}: {len(detections[frame.frame_id])} detections"
+        drawn, everything = (len(objects[frame.frame_id]) for objects in (detections, found))
+        caption = f"Frame {frame.frame_id}: {drawn} of {counted(everything, 'detection')}"
         alt = f"{caption}, as 3D boxes in the image and from above"
         images.append(Image(encode_image(image, ".jpg", _MAX_WIDTH), alt, caption))
-    text = f"Evenly spaced frames of the split, with detections of score {MIN_SCORE:g} or more (thin and blue)"
-    text += " and labels (wide and orange)." if dataset.has_labels else "."
+    text = f"Evenly spaced frames of the split, with detections of score {min_score:.2f} or more (solid lines)"
+    text += " and labels (dashed lines)." if dataset.has_labels else "."
     return Section("frames", "Detections", [text, Gallery(images, wide=True)])

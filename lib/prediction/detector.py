@@ -63,6 +63,10 @@ class Detector:
     correct_depth: bool = True  # multiply depths by the ratio of this camera's focal length to that of the training
     max_batch: int | None = None  # images per batch; None: as many as in training
 
+    def __repr__(self) -> str:
+        settings = f"{', '.join(self.config.dataset.class_names)}; heatmap values of {self.threshold:g} or more"
+        return f"<Detector: {self.config.model.backbone} on {self.device}; {settings}>"
+
     def __call__(self, image_rgb: np.ndarray, P2: np.ndarray | Calibration) -> list[Object3d]:
         """The objects in an image (H, W, 3) uint8, RGB, taken with a camera ``P2`` (3, 4), highest heatmap value first.
 

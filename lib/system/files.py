@@ -36,6 +36,20 @@ def atomic_write(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
             raise
 
 
+def link_file(source: Path, target: Path) -> None:
+    """Make ``target`` the same file as ``source``, or a copy where the file system has no hard links; atomically."""
+    if target.exists() and target.samefile(source):
+        return
+    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
+    try:
+        os.link(source, temporary)
+    except OSError:
+        with atomic_write(target) as file, source.open("rb") as content:
+            shutil.copyfileobj(content, file)
+    else:
+        temporary.replace(target)
+
+
 @contextlib.contextmanager
 def named_errors(path: Path) -> Iterator[None]:
     """Add ``path`` to an OSError that names no file, as that of a full disk while a file is written."""

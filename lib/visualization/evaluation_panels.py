@@ -11,7 +11,7 @@ _DEPTH_ERRORS: dict[str, tuple[str, str, float, tuple[float, float | None] | Non
     "median_absolute": ("median of |e|", "m", 1.0, (0, None)),
     "mean_relative": ("mean of |e| / z", "%", 100.0, (0, None)),
     "mean_signed": ("mean of e (positive: too far)", "m", 1.0, None),
-    "recall": ("found in the image", "%", 100.0, (-4, 104)),
+    "recall": ("found in the image", "%", 100.0, (0, 100)),
 }
 """field of ``DepthError`` -> title, unit, factor of the values, limits of y; e is the error of depth z"""
 
@@ -25,7 +25,7 @@ def precision_panels(result: KittiResult, classes: Sequence[str] | None = None) 
     for cls, metric in product(result.classes if classes is None else classes, METRICS):
         if metric != "aos":
             title, lines = f"{cls}, {METRIC_TITLES[metric]}", _precision_lines(result, cls, metric)
-            labels, limits = ("recall", "precision"), ((0, 1), (0, 1.02))
+            labels, limits = ("recall", "precision"), ((0, 1), (0, 1))
             panels.append(Panel(title, lines, *labels, *limits, None, "AP40", "nothing was found"))
     return panels
 

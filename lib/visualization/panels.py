@@ -23,6 +23,7 @@ PANEL_SIZE = (3.2, 2.4)  # [inch] of one panel: three side by side stay readable
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("solid", "dashed", "dashdot", "dotted", (0, (6, 1.5, 1, 1.5, 1, 1.5)))
 _MANY_POINTS = 40
+_LEGEND_COLUMNS = 2
 _DPI = 150
 
 
@@ -53,8 +54,16 @@ class Panel:
     x_limits: tuple[float, float] | None = None
     y_limits: tuple[float, float | None] | None = None  # an upper limit of None follows from the data
     x_ticks: Sequence[float] | None = None  # default: chosen by matplotlib, at whole numbers if all x are ``int``
-    legend_title: str | None = None  # title of a legend inside the panel; None: no legend
+    legend_title: str | None = None  # title of a legend below the panel; None: no legend
     empty_text: str = "no figures"  # text of a panel without lines to draw
+
+    @property
+    def legend_height(self) -> float:
+        """[inch] below the panel."""
+        if self.legend_title is None:
+            return 0.0
+        rows = -(-len(self.drawn_lines) // _LEGEND_COLUMNS)
+        return 0.13 * (rows + bool(self.legend_title)) + 0.1
 
     @property
     def drawn_lines(self) -> list[Line]:
@@ -78,7 +87,8 @@ def render_panels(panels: list[Panel], suffix: str = ".png", columns: int = 3, s
     content = io.BytesIO()
     with matplotlib.rc_context({"text.parse_math": False}):  # the name of a run may contain $
         rows = max(1, -(-len(panels) // columns))
-        figure = Figure(figsize=(PANEL_SIZE[0] * columns, PANEL_SIZE[1] * rows), layout="constrained")
+        height = PANEL_SIZE[1] + max((panel.legend_height for panel in panels), default=0.0)
+        figure = Figure(figsize=(PANEL_SIZE[0] * columns, height * rows), layout="constrained")
         for place, panel in enumerate(panels, 1):
             draw_panel(figure.add_subplot(rows, columns, place), panel)
         if shared_legend:
@@ -99,9 +109,8 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     lines = panel.drawn_lines
     for line in lines:
         values = np.asarray(line.y, dtype=np.float64)
-        axes.plot(line.x, np.where(np.isfinite(values), values, np.nan), **line.plot_options)
-    if panel.legend_title is not None:
-        axes.margins(y=0.25)  # room for the legend
+        # not clipped: a mark on the edge, such as that of 100 %, is drawn whole
+        axes.plot(line.x, np.where(np.isfinite(values), values, np.nan), clip_on=False, **line.plot_options)
     if panel.x_limits:
         axes.set_xlim(panel.x_limits)
     if panel.y_limits:
@@ -111,10 +120,24 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     elif lines and all(isinstance(x, int) for line in lines for x in line.x):
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     if not lines:
+        axes.set_yticks([])
         axes.text(0.5, 0.5, panel.empty_text, ha="center", va="center", fontsize=8, transform=axes.transAxes)
-    elif panel.legend_title is not None:
-        title = panel.legend_title or None
-        axes.legend(*_legend_entries(lines), title=title, fontsize=6.5, title_fontsize=6.5, framealpha=0.6)
+        return
+    if panel.y_limits is None:
+        _widen_constant_axis(axes)
+    if panel.legend_title is not None:  # below the axis and its title, where it hides no data
+        sizes: dict[str, Any] = {"fontsize": 6.5, "title_fontsize": 6.5, "ncols": _LEGEND_COLUMNS, "frameon": False}
+        place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.22)}
+        handles, labels = _legend_entries(lines)
+        axes.legend(handles, labels, title=panel.legend_title or None, **sizes, **place)
+
+
+def _widen_constant_axis(axes: Axes) -> None:
+    """Show at least a fifth of the values' size: matplotlib would magnify differences of rounding."""
+    low, high = axes.get_ylim()
+    middle = 0.5 * (low + high)
+    half = max(0.5 * (high - low), 0.1 * abs(middle), 1e-9)
+    axes.set_ylim(middle - half, middle + half)
 
 
 def _legend_entries(lines: Sequence[Line]) -> tuple[list[Line2D], list[str]]:
