@@ -5,7 +5,7 @@ import math
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -16,10 +16,12 @@ import yaml
 
 from lib.config import Config, dump_config, parse_config
 from lib.datasets.augmentation import Augmentation
+from lib.engine.checkpoint import read_checkpoint, save_checkpoint
 from lib.export import exporter
 from lib.export.check import LEAST_SCALE, Comparison, random_batches
 from lib.export.onnx_graph import FORMAT, INPUTS, OUTPUTS, ExportableDetector, describe_detector, to_onnx
 from lib.models import build_model
+from lib.prediction import load_detector
 from tests.conftest import CALIB, PROJECT
 from tools import export_onnx, run_onnx, train_val
 
@@ -398,3 +400,36 @@ def test_the_whole_network_at_full_size(needed, tmp_path, capsys):
     assert export_onnx.main(["--checkpoint", str(tmp_path / "x.pth"), "--out", str(tmp_path / "m.onnx")]) == 0
     assert "of 400 objects agree" in capsys.readouterr().out
     assert 70e6 < (tmp_path / "m.onnx").stat().st_size < 90e6
+
+
+def test_a_release_detects_the_same_and_has_no_training_state(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = configuration({})
+    model = random_model(config)
+    optimizer = torch.optim.Adam(model.parameters())
+    sum(p.sum() for p in model.parameters()).backward()
+    optimizer.step()
+    save_checkpoint(Path("whole.pth"), model, optimizer, 7, dump_config(config), 12.5, {"epoch": 7}, focal_net=55.0)
+    command = ["--checkpoint", "whole.pth", "--release", "small.pth"]
+    assert export_onnx.main(command) == 0
+    whole, small = read_checkpoint(Path("whole.pth")), read_checkpoint(Path("small.pth"))
+    assert small.keys() == {"epoch", "model_state", "config", "best", "camera", "version"}
+    assert all(torch.equal(small["model_state"][name], value) for name, value in whole["model_state"].items())
+    assert Path("small.pth").stat().st_size < 0.4 * Path("whole.pth").stat().st_size
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    camera = np.array([[55.0, 0, 48, 0], [0, 55, 32, 0], [0, 0, 1, 0]])
+    detectors = [replace(load_detector(name, device="cpu"), threshold=0.0) for name in ("whole.pth", "small.pth")]
+    assert detectors[0](image, camera) == detectors[1](image, camera) != []
+    torch.save({key: whole[key] for key in ("epoch", "model_state", "optimizer_state")}, "official.pth")
+    Path("x.yaml").write_text(yaml.safe_dump(dump_config(config)))
+    assert export_onnx.main(["--checkpoint", "official.pth", "--config", "x.yaml", "--release", "named.pth"]) == 0
+    assert read_checkpoint(Path("named.pth"))["config"] == dump_config(config)
+    for arguments, message in (
+        (command, "exists already"),
+        ([*command[:3], "whole.pth", "--overwrite"], "not the checkpoint itself"),
+        ([*command[:3], "small.onnx"], "--release must end in .pth"),
+        (["--checkpoint", "official.pth", "--release", "x.pth"], "it has no config"),
+    ):
+        assert export_onnx.main(arguments) == 2
+        assert message in capsys.readouterr().err
+    assert read_checkpoint(Path("whole.pth")).keys() == whole.keys() and not Path("x.pth").exists()

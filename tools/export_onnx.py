@@ -3,8 +3,10 @@
 
     python tools/export_onnx.py --checkpoint outputs/x/checkpoints/checkpoint_last.pth --out x.onnx
     python tools/run_onnx.py --model x.onnx --input image_2 --calib calib --out results
+    python tools/export_onnx.py --checkpoint outputs/x/checkpoints/checkpoint_last.pth --release x.pth
 
-Needs the packages onnx, onnxscript and onnxruntime. Inputs and outputs of the file: docs/export.md.
+ONNX needs the packages onnx, onnxscript and onnxruntime. Inputs and outputs of the file: docs/export.md. --release
+writes a checkpoint without the optimizer's state instead.
 """
 
 import argparse
@@ -14,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
-from lib.export import OLDEST_OPSET, export_checkpoint
+from lib.export import OLDEST_OPSET, export_checkpoint, release_checkpoint
 from lib.system.commands import run_command, setup_logging
 
 
@@ -22,7 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, 2 for bad input, 1 for a file that does not compute what PyTorch does."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", required=True, type=Path, metavar="X.pth")
-    parser.add_argument("--out", required=True, type=Path, metavar="M.onnx")
+    written = parser.add_mutually_exclusive_group(required=True)
+    written.add_argument("--out", type=Path, metavar="M.onnx")
+    smaller = "write a checkpoint for prediction, evaluation and fine-tuning, a third as large, instead"
+    written.add_argument("--release", type=Path, metavar="R.pth", help=smaller)
     parser.add_argument("--config", metavar="X.yaml", help="for checkpoints without a configuration (official ones)")
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="SECTION.KEY=VALUE", help="override keys of it"
@@ -33,10 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         *("--images", "--pictures"), nargs="+", type=Path, default=[], metavar="FILE", help="for the comparison"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace M.onnx where it exists")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file where it exists")
     args = parser.parse_args(argv)
     options = (args.config, args.set, args.opset, args.images, args.overwrite)
     setup_logging()
+    if args.release:
+        return run_command(lambda: release_checkpoint(args.checkpoint, args.release, *options[:2], args.overwrite))
     return run_command(lambda: export_checkpoint(args.checkpoint, args.out, *options))
 
 
