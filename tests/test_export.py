@@ -423,7 +423,7 @@ def test_a_release_detects_the_same_and_has_no_training_state(tmp_path, monkeypa
     torch.save({key: whole[key] for key in ("epoch", "model_state", "optimizer_state")}, "official.pth")
     Path("x.yaml").write_text(yaml.safe_dump(dump_config(config)))
     assert export_onnx.main(["--checkpoint", "official.pth", "--config", "x.yaml", "--release", "named.pth"]) == 0
-    assert read_checkpoint(Path("named.pth"))["config"] == dump_config(config)
+    assert read_checkpoint(Path("named.pth"))["config"]["dataset"] == dump_config(config)["dataset"]
     for arguments, message in (
         (command, "exists already"),
         ([*command[:3], "whole.pth", "--overwrite"], "not the checkpoint itself"),

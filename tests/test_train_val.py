@@ -103,14 +103,21 @@ def test_train_then_evaluate_then_evaluate_only(run, tmp_path, tiny_kitti, capsy
     test_results = out / "results" / "checkpoint_epoch_2" / "test"
     assert len(list((test_results / "data").iterdir())) == 2 and not (test_results / "ap.json").exists()
 
+    assert train_val.main(["-e"]) == 0  # by the only run's own configuration
+    assert {p.name: p.read_text() for p in (results / "data").iterdir()} == before
+    check_images(tiny_kitti, tmp_path, results / "data", out / "checkpoints" / "checkpoint_epoch_4.pth", capsys)
+
+
+def check_images(tiny_kitti, tmp_path, results, checkpoint, capsys):
+    """tools/visualize.py with results and with labels alone."""
     images = tmp_path / "images"
-    arguments = ["--dataroot", str(tiny_kitti), "--results", str(results / "data"), "--out", str(images)]
+    arguments = ["--dataroot", str(tiny_kitti), "--results", str(results), "--out", str(images)]
     assert visualize.main([*arguments, "--count", "2"]) == 0
     assert sorted(p.name for p in images.iterdir()) == ["000000.png", "000001.png"]
     assert visualize.main([*arguments, "--ids", "000009"]) == 2
 
     # labels alone, object-wise depth, the network's heatmap
-    checkpoint, alone = out / "checkpoints" / "checkpoint_epoch_4.pth", tmp_path / "alone"
+    alone = tmp_path / "alone"
     arguments = ["--dataroot", str(tiny_kitti), "--out", str(alone), "--count", "1"]
     assert visualize.main([*arguments, "--maps", "--checkpoint", str(checkpoint)]) == 0
     original = cv2.imread(str(tiny_kitti / "training/image_2/000000.png")).astype(int)
@@ -123,6 +130,21 @@ def test_train_then_evaluate_then_evaluate_only(run, tmp_path, tiny_kitti, capsy
     assert "split 'test' has no labels to draw" in capsys.readouterr().err
     assert visualize.main([*arguments, "--checkpoint", str(tmp_path / "no.pth")]) == 2
     assert "no.pth: no such checkpoint" in capsys.readouterr().err
+
+
+def test_evaluation_without_a_configuration(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert train_val.main(["-e"]) == 2
+    assert "no --config, and no run in" in capsys.readouterr().err
+    for name in ("old", "new"):
+        (tmp_path / "outputs" / name).mkdir(parents=True)
+        (tmp_path / "outputs" / name / "config.yaml").write_text("{}")
+    os.utime(tmp_path / "outputs/old/config.yaml", (1, 1))
+    assert train_val.main(["-e"]) == 2
+    said = "several runs in outputs/: new, old; for the newest: --config outputs/new/config.yaml"
+    assert said in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        train_val.main([])
 
 
 def check_summary(path, last):

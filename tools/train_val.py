@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anyw
 from lib.config import load_config
 from lib.engine.device import existing_gpus
 from lib.engine.distributed import end_process, launch, own_rank, record_error, started_by_torchrun
+from lib.engine.run_folder import find_run_config
 from lib.pipeline.checkpoints import NEWEST
 from lib.pipeline.run import check_inputs, run_experiment
 from lib.system.commands import outlast_output, run_command
@@ -28,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "metrics.jsonl, environment.json, curves.png, report.html (all on one page), checkpoints/, "
         "results/<checkpoint>/<split>/ (KITTI text files, ap.json, depth_error.json, some images).",
     )
-    parser.add_argument("--config", required=True, metavar="X.yaml", help="the experiment")
+    experiment = "the experiment, or config.yaml of a run; -e needs none where outputs/ has one run only"
+    parser.add_argument("--config", metavar="X.yaml", help=experiment)
     parser.add_argument(
         *("-e", "--e", "--evaluate_only"),
         dest="evaluate_only",
@@ -52,10 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "none), or from PATH",
     )
     args = parser.parse_args(argv)
+    if args.config is None and not args.evaluate_only:
+        parser.error("the following arguments are required: --config")
     interruption = Interruption(announce=own_rank() == 0)
 
     def train_val() -> int:
-        config = load_config(args.config, args.set)
+        config = load_config(args.config or find_run_config(), args.set)
         processes = len(existing_gpus(config.trainer.gpu_ids))
         if processes > 1 and not started_by_torchrun():
             check_inputs(config, args.evaluate_only, args.overwrite, args.resume)

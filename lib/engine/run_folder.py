@@ -22,6 +22,17 @@ _CHANGES_TRAINING = ("trainer.amp", "trainer.accumulate", "trainer.ema", "traine
 """keys among these that change the training, so that a resumed run names them"""
 
 
+def find_run_config(folder: Path = Path("outputs")) -> Path:
+    """The config.yaml of the only run below ``folder``. Raises FileNotFoundError, or ValueError naming several runs."""
+    found = sorted(folder.glob("*/config.yaml"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise FileNotFoundError(f"no --config, and no run in {folder.absolute()}")
+    if len(found) > 1:
+        names = ", ".join(path.parent.name for path in reversed(found))
+        raise ValueError(f"no --config, and several runs in {folder}/: {names}; for the newest: --config {found[-1]}")
+    return found[0]
+
+
 def find_checkpoint(name: str, run_dir: Path, option: str = "--set tester.checkpoint=") -> Path:
     """The checkpoint ``name`` of the run's folder, its checkpoints/, the project root or the working directory.
 
