@@ -26,6 +26,7 @@ DEPTH_SPACE = f"python tools/depth_space.py --config {EXAMPLE}"
 EVALUATE = "python tools/evaluate_kitti.py --labels data/KITTI/training/label_2"
 DIAGNOSE = "python tools/diagnose.py"
 EVIDENCE = "experiments/evidence"
+RELEASE = "python tools/export_onnx.py --checkpoint outputs/kitti_example/checkpoints/checkpoint_epoch_140.pth"
 PREDICT = "python tools/predict.py --checkpoint"
 RESULTS = "outputs/kitti_example/results/checkpoint_epoch_140/val/data"
 RUN: list[tuple[str, dict[str, str]]] = [
@@ -69,6 +70,10 @@ RUN: list[tuple[str, dict[str, str]]] = [
     (f"{PREDICT} x.pth --input photo.jpg --fx 1400 --fy 1400 --cx 961 --cy 548 --out found", {}),
     (f"{PREDICT} x.pth --input drive.mp4 --calib camera.txt --out found", {}),
     (f"{PREDICT} x.pth --input photos --assume-kitti-camera --out found", {}),
+    (f"{PREDICT} x.pth --input 'photos/*.jpg' more/c.png --fx 1400 --out found", {}),
+    ("python tools/export_onnx.py --checkpoint x.pth --out x.onnx", {}),
+    (f"{RELEASE} --release small.pth", {}),
+    ("python tools/train_val.py -e --config outputs/ddml/config.yaml --set tester.split=train", {}),
     (f"{PREDICT} x.pth --input data/KITTI/testing/image_2 --calib data/KITTI/testing/calib --out found", {}),
     (f"{PREDICT} official.pth --config {EXAMPLE} --input photos --fx 1400 --out found", {}),
 ]
@@ -84,6 +89,8 @@ NOT_RUN = {
     r"python tools/make_synthetic_kitti\.py --out data/bf16": "the data of such a comparison; the tool is run above",
     rf"python tools/\w+\.py --config {EVIDENCE}": "needs checkpoints of `make evidence`; the tools are run above",
     r"python .* (mine\.yaml|outputs/mine/.*)$": "tests/test_other_data.py runs it",
+    r"python tools/train_val\.py --config mine\.yaml --e --set": "tests/test_train_val.py reads an official one",
+    r"python tools/predict\.py --checkpoint x\.pth --input 0": "needs a camera; tests/test_predict.py simulates one",
     r"python make_obj_depth\.py --dataroot DIR": "the same",
     r"python tools/bench/coverage\.py": "three minutes; tests/test_bench.py runs it for two detectors",
     r"python tools/bench/gpu\.py": "needs a GPU; tests/test_bench.py runs it in tiny sizes",
@@ -134,7 +141,8 @@ def bring_own_files(root: Path) -> None:
     torch.save({key: state[key] for key in ("epoch", "model_state", "optimizer_state")}, root / "official.pth")
     photo = cv2.resize(cv2.imread(str(root / "data/KITTI/testing/image_2/000000.png")), (640, 360))
     (root / "photos").mkdir()
-    for path in (root / "photo.jpg", root / "photos/a.jpg", root / "photos/b.jpg"):
+    (root / "more").mkdir()
+    for path in (root / "photo.jpg", root / "photos/a.jpg", root / "photos/b.jpg", root / "more/c.png"):
         cv2.imwrite(str(path), photo)
     video = cv2.VideoWriter(str(root / "drive.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (640, 360))
     for _ in range(3):
