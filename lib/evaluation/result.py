@@ -179,6 +179,10 @@ class KittiResult:
         curves = [self._curve(cls, "bbox", difficulty, "official") for difficulty in DIFFICULTIES]
         return ["-" if curve is None else str(curve.n_ground_truth) for curve in curves]
 
+    def has_ground_truth(self, cls: str) -> bool:
+        """Whether ground truth of a class counts at a difficulty."""
+        return not {"0", "-"}.issuperset(self.ground_truth(cls))
+
     def cells(self, cls: str, metric: str, overlap: str, recall: str = "R40") -> list[str]:
         """AP by difficulty; '-' where there is none, 'nan' where it is no number."""
         present = [self._has_ap(cls, metric, difficulty, overlap) for difficulty in DIFFICULTIES]

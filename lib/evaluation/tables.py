@@ -21,7 +21,7 @@ def ap_table(result: KittiResult) -> list[str]:
     """Lines with all average precisions; '-': there is none, 'nan': no number."""
     lines = []
     for cls in result.classes:
-        if not _counts(result, cls):
+        if not result.has_ground_truth(cls):
             lines += ["", f"{cls:<24}{_NO_AP}"]
             continue
         lines += ["", f"{cls:<24}" + "   ".join(f"{_TITLES[recall]:^27}" for recall in AVERAGES).rstrip()]
@@ -60,7 +60,7 @@ def _wide_table(result: KittiResult, cell: Cell) -> list[str]:
     """One row for each metric, overlap and recall; 2D boxes have one overlap only."""
     lines = []
     for cls in result.classes:
-        if not _counts(result, cls):
+        if not result.has_ground_truth(cls):
             lines += ["", f"{cls:<24}{_NO_AP}"]
             continue
         title, width = _WIDTHS
@@ -71,11 +71,6 @@ def _wide_table(result: KittiResult, cell: Cell) -> list[str]:
                 cells = [cell(cls, metric, difficulty, overlap, recall) for difficulty in DIFFICULTIES]
                 lines.append(f"{_row_title(result, cls, metric, overlap) + recall:<{title}}" + _align(cells, width))
     return lines
-
-
-def _counts(result: KittiResult, cls: str) -> bool:
-    """Whether ground truth of the class counts at a difficulty."""
-    return not {"0", "-"}.issuperset(result.ground_truth(cls))
 
 
 def _row_title(result: KittiResult, cls: str, metric: str, overlap: str) -> str:

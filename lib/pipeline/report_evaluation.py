@@ -70,8 +70,8 @@ def _figure_sections(figures: Figures) -> list[Section]:
     for cls in result.classes:
         panels = precision_panels(result, [cls])
         drawn = any(panel.drawn_lines for panel in panels)
-        counts = not {"0", "-"}.issuperset(result.ground_truth(cls))
-        empty = "none of its objects was detected" if counts else "it has no ground truth that counts"
+        found = result.has_ground_truth(cls)
+        empty = "none of its objects was detected" if found else "it has no ground truth that counts"
         precision.append(gallery(panels) if drawn else f"{cls}: {empty}.")
     by_distance = [_to_table(cls, result.distance_rows(cls)) for cls in result.classes]
     errors = [_to_table(own.cls, own.rows()) for own in depth]
