@@ -59,8 +59,8 @@ class Comparison:
             reasons = ", ".join(f"{name} {count}" for name, count in self.reasons.most_common() if count)
             raise FloatingPointError(
                 f"{origin}: {self.differing} of {self.objects} objects differ from PyTorch by more than {LIMIT:g} "
-                f"({reasons}); {DIFFERING_SHARE:.0%} may, where peaks or heading bins are equal. The peaks of an untrained "
-                "network are nearly equal, so it cannot be compared"
+                f"({reasons}); {DIFFERING_SHARE:.0%} may, where peaks or heading bins are equal. The peaks of "
+                "an untrained network are nearly equal, so it cannot be compared"
             )
 
 
