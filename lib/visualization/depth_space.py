@@ -44,7 +44,7 @@ def depth_spaces_png(spaces: Sequence[DepthSpace], dpi: int = 110) -> bytes:
     farthest = max(float(space.objects.depths.max()) for space in spaces)
     highest = max(np.nanmax(space.mean_errors(name)) for space in spaces for name in READOUTS)
     for space, readout_axes, plane_axes in zip(spaces, *rows[2:], strict=True):
-        draw_panel(readout_axes, _readout_panel(space, 1.4 * highest))
+        draw_panel(readout_axes, _readout_panel(space, 1.1 * highest))
         _draw_components(plane_axes, space, farthest)
     content = io.BytesIO()
     figure.savefig(content, dpi=dpi, format="png")
@@ -80,7 +80,7 @@ def _draw_pairs(axes: Axes, space: DepthSpace, key: str, right: float, top: floa
         both = [[K * d_z + B, d_z / K - B] for d_z in ends]
         axes.plot(ends, both, style, color=_BOUND_COLOUR, linewidth=width, path_effects=outline, label=[name, "_"])
     axes.axvline(rad, color="black", linewidth=0.8, linestyle="--")
-    axes.legend(fontsize=8, loc="upper right")
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False)
     axes.set(xlim=(0, right), ylim=(0, top), xlabel="depth distance of two objects [m]", ylabel="feature distance")
     hidden = f", {1 - shown.mean():.0%} of them beyond the axes" if len(shown) else ""
     shares = ", ".join(f"{figures[share]:.0%} {title}" for share, title in SHARES.items())
