@@ -383,7 +383,7 @@ def test_a_training_outlasts_the_reader_of_its_output(folder):  # noqa: F811
     os.close(read)
     assert process.wait(PATIENCE) == 0
     log = (folder / "outputs/q/train.log").read_text()
-    assert "cannot be written to any more" in log and "epoch 2/2" in log and "saved as" in log
+    assert "cannot be written to any more" in log and "epoch 2/2" in log and "all figures: " in log
 
 
 def test_a_killed_renderer_is_one_line_and_leaves_no_process(tmp_path):

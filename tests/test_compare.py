@@ -302,7 +302,7 @@ def test_a_comparison_and_the_same_again(folder, monkeypatch, capsys):
         assert call() == 0
     output = capsys.readouterr().out
     assert started(folder) == ["plain_seed1", "qi_seed1", "plain_seed2", "qi_seed2"]
-    assert "4 of 4 runs are finished" in output and "comparison.txt (all 39 figures)" in output
+    assert "finished: 4 of 4 runs" in output and "comparison.txt (all 39 figures)" in output
     out = folder / "out"
     text = (out / "comparison.txt").read_text()
     assert "plain: general.qi=false" in text and "final loss: depth" in text and "missing" not in text
@@ -360,7 +360,7 @@ def test_runs_of_another_configuration_are_refused(folder, capsys):
 def test_half_finished(folder, capsys):
     (folder / "out").mkdir()
     assert call("--report-only") == 0
-    assert "0 of 4 runs are finished" in capsys.readouterr().out
+    assert "finished: 0 of 4 runs" in capsys.readouterr().out
     assert not (folder / "out/comparison.png").exists()
     for name in ("qi_seed1", "plain_seed2"):
         (folder / f"out/fail_{name}").touch()
@@ -371,8 +371,8 @@ def test_half_finished(folder, capsys):
     assert "qi_seed1: status 2: error: it does not work (all output: " in output.err
     assert call("--report-only") == 0
     output = capsys.readouterr().out
-    assert "2 of 4 runs are finished" in output
-    assert "2 are missing: qi_seed1 (0 of 1 epochs), plain_seed2 (0 of 1 epochs)" in output
+    assert "finished: 2 of 4 runs" in output
+    assert "missing: qi_seed1 (0 of 1 epoch), plain_seed2 (0 of 1 epoch)" in output
     runs = csv.DictReader((folder / "out/runs.csv").read_text().splitlines())
     assert [run["state"] for run in runs] == ["finished", "missing", "missing", "finished"]
     for failing in (folder / "out").glob("fail_*"):

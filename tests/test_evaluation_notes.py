@@ -40,7 +40,7 @@ def test_few_objects_bound_the_ap(n):
 def test_without_ground_truth_there_is_no_ap(change, reason):
     labels = [car(**change), car(100, **change)]
     result = evaluate(labels, [car(score=1), car(100, score=1)])
-    assert f"Car: all 2 labels are ignored: {reason}" in result.notes
+    assert f"Car: all labels (2) are ignored: {reason}" in result.notes
     assert all(math.isnan(result.ap("Car", metric, name)) for metric in METRICS for name in DIFFICULTIES)
     assert "no ground truth that counts, so there is no AP" in result.table() and cells_of(result) == []
     tree = result.to_json()
@@ -64,7 +64,7 @@ def test_an_unknown_alpha_of_a_label_has_no_orientation():
     labels = [car(100 * k, alpha=-10.0 * (k == 1)) for k in range(3)]
     result = evaluate(labels, [replace(o, alpha=0.0, score=1) for o in labels])
     assert cells_of(result, "AOS") == [["-"] * 9] and cells_of(result) != [["-"] * 9]
-    assert "Car: AOS is not computed, since alpha of 1 labels is -10, unknown" in result.notes
+    assert "Car: AOS is not computed, since alpha of 1 label is -10, unknown" in result.notes
     stuff = car(500, type="DontCare", alpha=-10.0)  # as in all of KITTI's labels
     assert cells_of(evaluate([car(), car(100), stuff], [car(score=1)]), "AOS") != [["-"] * 9]
 
@@ -80,7 +80,7 @@ def test_detections_without_a_2d_box_are_ignored():
     labels = [car(100 * k) for k in range(3)]
     result = evaluate(labels, [replace(o, bbox_img=(-1, -1, -1, -1), score=1) for o in labels])
     assert result.never_detected == ("Car",)
-    assert "Car: all 3 detections are ignored: lower than 25 px, or without a 2D box" in result.notes
+    assert "Car: all detections (3) are ignored: lower than 25 px, or without a 2D box" in result.notes
 
 
 def test_angles_in_degrees_are_named_with_their_file(tmp_path, capsys):

@@ -120,7 +120,7 @@ def test_two_images_of_a_frame_are_named(root, capsys, caplog, other):
         save(folder / name, picture())
     assert KITTI(root, "train").image_sizes == [SIZE]
     names = " and ".join(sorted(("a.png", other)))
-    assert f"1 frames have two images, the first is {names}; a.png is used" in caplog.text
+    assert f"two images of the same frame, {names}; a.png is used (1 frame like this)" in caplog.text
     status, said = check(root, capsys)
     assert status == 1 and "two images of a frame: 1" in said and f"{names} exist; a.png is used" in said
 
@@ -142,7 +142,7 @@ def test_an_orientation_is_named_and_ignored_in_a_data_set(root, capsys, caplog,
     path = save(root / f"training/image_2/a{suffix}", picture(), exif=exif_of(6))
     frame = KITTI(root, "train").read(0)
     assert frame.image.shape == (*SIZE[::-1], 3) and abs(frame.image.astype(int) - picture()).mean() < 3
-    said = "the EXIF orientation of 1 images is ignored (labels refer to stored pixels), the first is " + path.name
+    said = "the EXIF orientation of 1 image is ignored (labels refer to stored pixels), the first is " + path.name
     assert said in caplog.text
     status, said = check(root, capsys)
     assert status == 1 and "turned image: 1" in said and "EXIF orientation 6 is ignored" in said

@@ -77,7 +77,7 @@ def test_an_alpha_of_0_among_others_is_a_heading(tmp_path, caplog):
 def test_a_16th_column_is_said_at_the_start(tmp_path, caplog):
     root = grow(tmp_path / "set", [[line(solid(), 0.25), line(solid(z=30)), line(solid(z=40), 1)]])
     assert len(KITTI(root, "train").annotation(0)[1]) == 3
-    assert "label_2, split train: 2 labels have a 16th column, a score; it is not used" in caplog.text
+    assert "label_2, split train: the 16th column, a score, of 2 labels is not used" in caplog.text
 
 
 # ---- columns against each other ----

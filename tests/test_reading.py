@@ -112,11 +112,11 @@ def test_a_16th_column_of_a_label_is_kept_and_said(tmp_path, tiny_kitti, capsys)
         (tmp_path / folder / "cam-A_7.txt").write_text(text)
     assert read_objects(tmp_path / "label_2/cam-A_7.txt")[0].score == 0.7
     assert evaluate_kitti.main(["--labels", str(tmp_path / "label_2"), "--results", str(tmp_path / "data")]) == 0
-    assert "note: 1 labels have a 16th column, a score; it is not used" in capsys.readouterr().out
+    assert "note: the 16th column, a score, of 1 of the labels is not used" in capsys.readouterr().out
     label = tiny_kitti / "training/label_2/000000.txt"
     label.write_text(label.read_text().rstrip("\n") + " 0.5\n")
     check_dataset.main(["--dataroot", str(tiny_kitti)])
-    assert "1 labels have a 16th column, a score; it is not used" in capsys.readouterr().out
+    assert "the 16th column, a score, of 1 of the labels is not used" in capsys.readouterr().out
 
 
 def test_ids_are_letters_digits_and_dashes_for_every_reader(tmp_path):

@@ -37,7 +37,7 @@ def test_the_zip_holds_every_file(complete, tmp_path, capsys):
     out = tmp_path / "a" / "submission.zip"
     assert pack(complete, out) == 0
     said = capsys.readouterr().out
-    assert "7518 files, 76 Car, 0 Pedestrian, 0 Cyclist, 7442 files without detections" in said and str(out) in said
+    assert "files: 7518, 76 Car, 0 Pedestrian, 0 Cyclist, files without detections: 7442" in said and str(out) in said
     with zipfile.ZipFile(out) as archive:
         assert archive.testzip() is None
         assert archive.namelist() == [f"{number:06d}.txt" for number in range(7518)]
@@ -80,7 +80,7 @@ def test_full_turns_of_angles_are_removed_and_degrees_refused(results, tmp_path,
     (results / "000003.txt").unlink()
     (results / "000003.txt").write_text(LINE + LINE.replace("1.94", "5.00").replace("1.55", "-10") + LINE)
     assert pack(results, tmp_path / "s.zip") == 0
-    assert "1 detections had angles outside -pi .. pi" in capsys.readouterr().out
+    assert "angles outside -pi .. pi, of which full turns were removed: 1" in capsys.readouterr().out
     with zipfile.ZipFile(tmp_path / "s.zip") as archive:
         first, turned, third = archive.read("000003.txt").decode().splitlines(keepends=True)
     assert first == third == LINE

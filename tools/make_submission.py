@@ -57,10 +57,10 @@ def make_submission(results: Path, out: Path, overwrite: bool = False) -> None:
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, _pack(results / name, objects))
     counts = ", ".join(f"{types[name]} {name}" for name in CLASSES)
-    print(f"{len(names)} files, {counts}, {sum(not objects for objects, _ in checked)} files without detections")
+    print(f"files: {len(names)}, {counts}, files without detections: {sum(not objects for objects, _ in checked)}")
     print(f"{out.stat().st_size / 1e6:.2f} MB: {out}")
     if turned:
-        print(f"{turned} detections had angles outside -pi .. pi: full turns were removed")
+        print(f"detections with angles outside -pi .. pi, of which full turns were removed: {turned}")
     if warnings:
         print(f"{len(warnings)} warnings about detections that the server accepts; the first: {warnings[0]}")
     if not types:

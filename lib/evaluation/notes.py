@@ -28,7 +28,7 @@ def explain_figures(
     counts = {name: int((label_states(labels, cls, name)[own] == VALID).sum()) for name in DIFFICULTIES}
     notes = []
     if not any(counts.values()):
-        notes.append(f"{cls}: all {own.sum()} labels are ignored: {_explain_ignored(labels.values[own])}")
+        notes.append(f"{cls}: all labels ({own.sum()}) are ignored: {_explain_ignored(labels.values[own])}")
     elif not all(counts.values()):
         notes.append(f"{cls}: no label counts at {', '.join(name for name, n in counts.items() if not n)}")
     few = {name: n for name, n in counts.items() if 0 < n < N_SAMPLES}
@@ -42,7 +42,7 @@ def explain_figures(
         notes.append(f"{cls}: no detection is of this class, so AP is 0 where ground truth counts")
     elif (detection_states(detections, cls, DIFFICULTIES[-1])[found] == IGNORED).all():
         reason = f"lower than {MIN_HEIGHT[DIFFICULTIES[-1]]} px, or without a 2D box"
-        notes.append(f"{cls}: all {found.sum()} detections are ignored: {reason}")
+        notes.append(f"{cls}: all detections ({found.sum()}) are ignored: {reason}")
     metrics = {key[2] for key in curves if key[1] == cls}
     if "bbox" in metrics and "3d" not in metrics:
         sized = count_fields(labels, detections, cls)["3d"][3].any()
@@ -51,7 +51,7 @@ def explain_figures(
     if any(curve.orientation is None for key, curve in curves.items() if key[1:3] == (cls, "bbox")):
         unknown = int((labels.values[own, ALPHA] == UNKNOWN_ALPHA).sum())
         known = (detections.values[:, ALPHA] != UNKNOWN_ALPHA).all()
-        reason = f"alpha of {unknown} labels" if known else "alpha of a detection"
+        reason = f"alpha of {unknown} label{'s'[: unknown > 1]}" if known else "alpha of a detection"
         notes.append(f"{cls}: AOS is not computed, since {reason} is -10, unknown")
     return notes
 
@@ -98,7 +98,7 @@ def find_doubts(annotations: Annotations, kind: str) -> list[str]:
     if kind == "detections" and annotations.other_types:
         notes.append(f"types of detections that are not evaluated: {_list_types(annotations.other_types)}")
     if kind == "labels" and annotations.n_scored:
-        notes.append(f"{annotations.n_scored} labels have a 16th column, a score; it is not used")
+        notes.append(f"the 16th column, a score, of {annotations.n_scored} of the labels is not used")
     return notes
 
 

@@ -154,7 +154,7 @@ def _check_labels_together(
         )
     scored = sum(obj.score is not None for _, _, obj, _ in labels)
     if scored:
-        result.notes.append(f"split {split}: {scored} labels have a 16th column, a score; it is not used")
+        result.notes.append(f"split {split}: the 16th column, a score, of {scored} of the labels is not used")
     census = take_census(split, images.values(), config)
     empty = [name for name, counts in census.counts.items() if not counts[TRAINED]]
     if empty and (require_all or (split in TRAINING_SPLITS and len(empty) == len(census.counts))):

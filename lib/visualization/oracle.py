@@ -22,7 +22,7 @@ def oracle_png(oracle: Oracle) -> bytes:
             axes.set_title(f"{cls}, {METRIC_TITLES[metric]}, {overlap} overlap", fontsize=10)
             _draw(axes, np.array([oracle.ap(name, cls, metric, overlap) for name in (PREDICTED, *QUANTITIES)]))
     handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, title="difficulty", fontsize=8, title_fontsize=8, loc="outside lower center", ncols=3)
+    figure.legend(handles, labels, title="difficulty", fontsize=8, loc="outside lower center", ncols=3)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120)
     return content.getvalue()
