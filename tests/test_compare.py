@@ -123,7 +123,7 @@ def test_intervals_over_drives_are_those_of_means_over_seeds():
     low, high, n = comparison.interval_of_difference("b", FIRST)
     assert (low, high) == pytest.approx(np.percentile(np.mean(changes, axis=0), [2.5, 97.5])) and n == 200
     table = comparison.table([FIRST]).splitlines()
-    assert table[1].split() == "n mean sd 95%, drives n difference 95%, seeds 95%, drives".split()
+    assert table[1].split() == "n mean sd 95%, drives pairs difference 95%, seeds 95%, drives".split()
     assert table[3].endswith(f"{low:+.2f} .. {high:+.2f}")
     row = list(csv.DictReader(comparison.to_csv().splitlines()))[1]
     assert float(row["difference_bootstrap_low"]) == pytest.approx(low)
@@ -556,6 +556,22 @@ def test_real_runs_killed_in_between_give_the_same_tables(folder, tiny_kitti):
     assert [bool(run["final loss: quasi_isometric"]) for run in runs] == [False, True] * 2
 
 
+def test_a_run_without_a_usable_detection_counts_as_0():
+    counts = {"Car": {"bbox": {"valid_ground_truth": [3, 5, 0]}}}
+    present = {"bbox": {"R40": [1.0, 2.0, None]}}
+    ap = {"classes": ["Car", "Cyclist"], "official": {"Car": present}, "loose": {}, "counts": {"official": counts}}
+    figures = ap_figures(ap)
+    assert [figures[f"Car 3D {name} AP40"] for name in ("easy", "moderate")] == [0.0, 0.0]
+    assert figures["Car 2D moderate AP40"] == 2.0 and math.isnan(figures["Car 3D hard AP40"])
+    assert math.isnan(figures["Cyclist 3D moderate AP40"])
+
+
+def test_arms_may_have_sections(tmp_path):
+    (tmp_path / "arms.yaml").write_text("a: {general: {qi: false, K: 2}}\nb: {general.qi: true}\n")
+    expected = {"a": ["general.qi=false", "general.K=2"], "b": ["general.qi=true"]}
+    assert read_arms(tmp_path / "arms.yaml", ["a", "b"]) == expected
+
+
 def test_an_arm_for_each_value_of_a_key(folder, capsys):
     given = ["--config", "base.yaml", "--out", "out", "--seeds", "2", "--over"]
     assert compare.main([*given, "general.K=1.25,1.5, 2"]) == 0
@@ -576,10 +592,13 @@ def test_an_arm_for_each_value_of_a_key(folder, capsys):
 def test_tables_for_papers_have_the_cells_of_the_text(folder):
     assert call() == 0
     text, markdown, latex = ((folder / "out" / f"comparison.{suffix}").read_text() for suffix in ("txt", "md", "tex"))
-    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in markdown.splitlines()]
+    assert "difference: the arm minus the first arm (plain)" in markdown
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     rows = {row[1]: row[2:] for row in table if row[0] == FIRST}
     for arm, row in rows.items():
         line = next(line for line in text.splitlines() if line.startswith(f"{arm} "))
         assert line.split()[1:] == " ".join(row).split()
     assert set(rows) == {"plain", "qi"} and len({len(row) for row in table}) == 1
-    assert latex.startswith("\\begin{tabular}") and "\\bottomrule" in latex and f"{FIRST} " in latex
+    assert "\n\\begin{tabular}" in latex and latex.startswith("% base.yaml")
+    assert "\\bottomrule" in latex and f"{FIRST} " in latex

@@ -393,19 +393,22 @@ def test_the_error_of_one_process_ends_all(folder):  # noqa: F811
     assert "ended with status 2; the others were ended" in run.said().splitlines()[-1]
 
 
-@pytest.mark.parametrize("what", ["data", "weights", "checkpoint"])
+@pytest.mark.parametrize("what", ["data", "label", "weights", "checkpoint"])
 def test_what_is_missing_is_said_once_before_ranks_start(what, tiny_kitti, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train_val, "launch", lambda *_: pytest.fail("ranks were started"))
     (tmp_path / "x.yaml").write_text(YAML)
     settings = {
         "data": ["dataset.train_split=nowhere"],
+        "label": [],
         "weights": ["trainer.pretrain_model=gone.pth"],
         "checkpoint": ["tester.checkpoint=gone.pth"],
     }[what]
     evaluate = ["-e"] if what == "checkpoint" else []
+    if what == "label":
+        (tiny_kitti / "training/label_2/000003.txt").unlink()
     overrides = [f"general.dataroot={tiny_kitti}", "trainer.gpu_ids=[0,1]", "general.obj_depth=false", *settings]
     assert train_val.main(["--config", "x.yaml", *evaluate, "--set", *overrides]) == 2
     said = capfd.readouterr()
-    assert said.err.count("error:") == 1 and ("nowhere" if what == "data" else "gone.pth") in said.err
+    assert said.err.count("error:") == 1 and {"data": "nowhere", "label": "000003"}.get(what, "gone.pth") in said.err
     assert not (tmp_path / "outputs").exists()

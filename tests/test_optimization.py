@@ -1,5 +1,7 @@
 """Keys that the official code does not have: loss weights, cosine decay, clipping, accumulation, moving average."""
 
+import re
+import time
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -10,7 +12,9 @@ import torch
 from lib.config import Config, General, Losses, LrScheduler, Model, Optimizer, Trainer, dump_config, parse_config
 from lib.engine import trainer
 from lib.engine.checkpoint import read_checkpoint
+from lib.engine.device import describe_memory
 from lib.engine.optimizer import build_optimizer, learning_rate
+from lib.engine.progress import Pace, Progress
 from lib.engine.run_folder import warn_of_differences
 from lib.losses import LOSSES, Criterion
 from lib.models import build_model
@@ -174,3 +178,23 @@ def test_a_moving_average_can_begin_in_a_run_without_one(tmp_path):
     averaging.step(*batch)
     expected = (before + flat(averaging.model.parameters())) / 2
     torch.testing.assert_close(flat(averaging.evaluated_model.parameters()), expected)
+
+
+def test_elapsed_and_remaining_time(monkeypatch, caplog):
+    now = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    progress = Progress(epoch=2, order=(1, 40))
+    pace = Pace(progress, epochs=10, interval=50)
+    assert pace.describe(progress) == "elapsed 0:00:00, remaining 0:00:00"  # nothing is known yet
+    now[0], progress.frames_done = 130.0, 20  # half an epoch
+    assert pace.describe(progress) == "elapsed 0:00:30, remaining 0:07:30"  # 7.5 epochs of a minute
+    caplog.set_level("DEBUG")
+    pace.log_inside_epoch(progress, "depth 1.0")
+    assert not caplog.messages  # the last line is not old enough
+    now[0] = 200.0
+    pace.log_inside_epoch(progress, "depth 1.0")
+    assert caplog.messages == ["epoch 3/10, frame 20 of 40  depth 1.0  elapsed 0:01:40, remaining 0:25:00"]
+
+
+def test_memory_is_described():
+    assert re.fullmatch(r", peak memory \d+\.\d GB", describe_memory(torch.device("cpu")))

@@ -185,7 +185,7 @@ def test_a_broken_line_is_left_out_with_a_warning(tmp_path, broken, caplog):
 
 def test_a_legend_lies_below_its_axes_and_constant_data_get_a_sensible_axis():
     panel = Panel("p", [Line(f"line {k}", [0, 1], [k, 1]) for k in range(5)], "x", "y", (0, 1), (0, 1), None, "title")
-    figure = Figure(figsize=(3.2, 3.2), layout="constrained")
+    figure = Figure(figsize=(3.2, 2.4 + panel.legend_height), layout="constrained")
     axes = figure.add_subplot()
     draw_panel(axes, panel)
     figure.draw_without_rendering()

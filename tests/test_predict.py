@@ -505,12 +505,17 @@ def test_several_inputs_and_patterns(run, tmp_path, capsys):
     for inputs, message in (
         ([folder / "*.jpg"], "*.jpg: no such file or folder"),
         ([other, again], "would both be x.txt"),
+        ([tmp_path / "*"], "the pattern matches the folder"),
         ([folder, "video.mp4"], "video.mp4: no such file or folder"),
         ([folder, 7], "7: not an image"),
     ):
         assert run("--input", *inputs, "--fx", 186, out="refused") == 2
         assert message in capsys.readouterr().err
     assert not Path("refused").exists()
+    assert len(find_source(folder, folder / "2.png", Path(f"{folder}/../in/2.png"))) == 3  # each file once
+    drawn = texts("out/images")
+    assert run("--input", tmp_path / "o*t/images/*.png", "--fx", 186, "--overwrite") == 2
+    assert "lies in the folder of results" in capsys.readouterr().err and texts("out/images") == drawn
 
 
 def test_a_threshold_and_a_device(run, checkpoint, tmp_path, capsys):
@@ -518,7 +523,7 @@ def test_a_threshold_and_a_device(run, checkpoint, tmp_path, capsys):
     for out, options in (("set", ("--set", "tester.threshold=0.45")), ("option", ("--threshold", 0.45)), ("all", ())):
         assert run("--input", folder, "--fx", 186, "--device", "cpu", *options, out=out) == 0
     assert texts("set/data") == texts("option/data") != texts("all/data")
-    for name in ("cuda:7", "gpu"):
+    for name in ("cuda:7", "gpu", "meta"):
         assert run("--input", folder, "--fx", 186, "--device", name, out="refused") == 2
         assert f"--device: '{name}' cannot be used here" in capsys.readouterr().err
 

@@ -168,7 +168,7 @@ def test_a_browser_loads_all_images(folder, tmp_path):
     assert f">{count} of {count}, {len(HEADINGS) - 1} headings<" in dom
 
 
-def test_runs_without_evaluation_without_detections_and_with_broken_results(folder):
+def test_runs_without_evaluation_without_detections_and_with_broken_results(folder, capsys):
     assert "No checkpoint of this run was evaluated." in make(folder, NO_FIGURES).text
     results = write_results(folder, {})
     page = make(folder)
@@ -176,10 +176,14 @@ def test_runs_without_evaluation_without_detections_and_with_broken_results(fold
     assert "Car: none of its objects was detected." in page.text
     assert sum(": 0 of 0 detections" in image["alt"] for image in page.images) == 4
     (results / "data/000000.txt").write_text("Car 1 2 <script>alert(1)</script>\n")
-    said = make(folder, NO_FIGURES).text
+    before = (folder / "report.html").read_bytes()
+    assert make_report.main([str(folder)]) == 2  # a page with figures is not replaced by one without
+    assert (folder / "report.html").read_bytes() == before
+    assert "report.html is kept, since the evaluation cannot be shown now" in capsys.readouterr().err
+    said = make(folder, NO_FIGURES, "--overwrite").text
     assert "It cannot be shown:" in said and "000000.txt, line 1" in said and "<script>" in said
     (results / "data/000000.txt").unlink()
-    assert "no result file for 1 of 4 frames" in make(folder, NO_FIGURES, "--results", results).text
+    assert "no result file for 1 of 4 frames" in make(folder, NO_FIGURES, "--overwrite", "--results", results).text
 
 
 def test_figures_that_are_not_numbers(folder):

@@ -37,7 +37,7 @@ def test_the_zip_holds_every_file(complete, tmp_path, capsys):
     out = tmp_path / "a" / "submission.zip"
     assert pack(complete, out) == 0
     said = capsys.readouterr().out
-    assert "files: 7518, 76 Car, 0 Pedestrian, 0 Cyclist, files without detections: 7442" in said and str(out) in said
+    assert "7518 files, 76 Car, 0 Pedestrian, 0 Cyclist, 7442 of them without detections" in said and str(out) in said
     with zipfile.ZipFile(out) as archive:
         assert archive.testzip() is None
         assert archive.namelist() == [f"{number:06d}.txt" for number in range(7518)]

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,10 +16,13 @@ import yaml
 
 import make_obj_depth
 from lib.analysis.depth_error import depth_errors
+from lib.config import parse_config
 from lib.datasets.object_depth import read_object_depth
 from lib.engine.checkpoint import read_checkpoint
+from lib.engine.run_folder import find_run_config
 from lib.evaluation import read_annotations
 from lib.pipeline import run as pipeline_run
+from lib.pipeline.checkpoints import find_checkpoints_to_evaluate
 from lib.pipeline.evaluation import Evaluator
 from lib.structures import read_objects
 from lib.system.interruption import Interrupted
@@ -126,6 +130,9 @@ def check_images(tiny_kitti, tmp_path, results, checkpoint, capsys):
     assert changed.mean() > 0.02 and not (changed & ~painted(tiny_kitti / "training")).any()
     assert heatmap.shape == original.shape and plain.shape[0] == original.shape[0]
     capsys.readouterr()
+    of_test = ["--results", str(results.parents[2] / "checkpoint_epoch_2/test/data"), "--out", str(tmp_path / "t")]
+    assert visualize.main(["--dataroot", str(tiny_kitti), *of_test]) == 0
+    assert "2 images, detections: " in capsys.readouterr().out  # of testing/, which has no labels
     assert visualize.main([*arguments, "--split", "test"]) == 2
     assert "split 'test' has no labels to draw" in capsys.readouterr().err
     assert visualize.main([*arguments, "--checkpoint", str(tmp_path / "no.pth")]) == 2
@@ -145,6 +152,32 @@ def test_evaluation_without_a_configuration(tmp_path, monkeypatch, capsys):
     assert said in capsys.readouterr().err
     with pytest.raises(SystemExit):
         train_val.main([])
+
+
+def test_a_renamed_run_is_not_taken_for_another(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("own", "own.old"):
+        (tmp_path / "outputs" / name / "checkpoints").mkdir(parents=True)
+        (tmp_path / "outputs" / name / "config.yaml").write_text("general: {exp_name: own, dataroot: nowhere}")
+    assert find_run_config() == Path("outputs/own/config.yaml")  # the other one was moved aside
+    for config, message in (("own.old", "add --set general.exp_name=own.old"), ("own", "general.dataroot='nowhere'")):
+        assert train_val.main(["-e", "--config", f"outputs/{config}/config.yaml"]) == 2
+        assert message in capsys.readouterr().err
+    assert train_val.main(["-e", "--config", "outputs/own.old/config.yaml", "--set", "general.exp_name=own.old"]) == 2
+    assert "general.dataroot='nowhere'" in capsys.readouterr().err
+
+
+def test_a_shortened_run_evaluates_its_last_checkpoint(tmp_path, caplog):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    (folder / "checkpoint_epoch_2.pth").touch()
+    for name in ("checkpoint_epoch_140.pth", "checkpoints/checkpoint_epoch_140.pth"):
+        config = parse_config({"tester": {"checkpoint": name}})
+        assert find_checkpoints_to_evaluate(config, tmp_path) == [folder / "checkpoint_epoch_2.pth"]
+        assert "its last checkpoint, checkpoint_epoch_2.pth, is evaluated instead" in caplog.text
+    for name in ("best.pth", "elsewhere/checkpoint_epoch_140.pth"):
+        with pytest.raises(FileNotFoundError, match="no checkpoint"):
+            find_checkpoints_to_evaluate(parse_config({"tester": {"checkpoint": name}}), tmp_path)
 
 
 def check_summary(path, last):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.pipeline.images import choose_evenly_spaced
+from lib.datasets import KITTI
+from lib.pipeline.images import choose_evenly_spaced, choose_min_score
 from lib.structures import Calibration, Object3d, read_objects
 from lib.visualization.birds_eye import birds_eye_pixels, draw_birds_eye
 from lib.visualization.drawing import clip_segment, draw_boxes_3d, draw_comparison, draw_detections
@@ -103,6 +104,16 @@ def test_comparison_shows_both_groups_in_both_views(shape: tuple[int, int]) -> N
     near = halves[1][int(v) - 6 : int(v) + 7, int(u) - 6 : int(u) + 7]
     assert shows(near, class_colour("Car")).any()
     assert not shows(draw_comparison(image, calibration, None, [detection]), class_colour("Car")).any()  # no labels
+
+
+def test_as_many_detections_are_drawn_as_there_are_labels(tiny_kitti: Path) -> None:
+    dataset = KITTI(tiny_kitti, "val")
+    cars = [sum(o.type == "Car" for o in objects) for _, objects in map(dataset.annotation, range(len(dataset)))]
+    for scale, expected in ((1.0, 0.2), (0.1, 0.1 * (1 - 0.01 * (sum(cars) - 1)))):
+        scores = (scale * (1 - 0.01 * k) for k in range(1000))
+        found = {name: [replace(CAR, score=next(scores)) for _ in range(5)] for name in dataset.frame_ids}
+        assert choose_min_score(dataset, found) == pytest.approx(expected)
+    assert choose_min_score(dataset, {dataset.frame_ids[0]: []}) == 0.2
 
 
 def test_labels_are_dashed_and_detections_solid(grey: np.ndarray) -> None:

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--checkpoint", required=True, type=Path, metavar="X.pth")
     written = parser.add_mutually_exclusive_group(required=True)
     written.add_argument("--out", type=Path, metavar="M.onnx")
-    smaller = "write a checkpoint for prediction, evaluation and fine-tuning, a third as large, instead"
+    smaller = "write a checkpoint for prediction, evaluation and fine-tuning, without the optimizer's state, instead"
     written.add_argument("--release", type=Path, metavar="R.pth", help=smaller)
     parser.add_argument("--config", metavar="X.yaml", help="for checkpoints without a configuration (official ones)")
     parser.add_argument(
@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the file where it exists")
     args = parser.parse_args(argv)
+    if args.release and (args.images or args.opset != OLDEST_OPSET):
+        parser.error("--opset and --images go with --out")
     options = (args.config, args.set, args.opset, args.images, args.overwrite)
     setup_logging()
     if args.release:

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"default: {NAME} in that folder, which is replaced")
     results = "the evaluation to show, RUN/results/<checkpoint>/<split>; default: the newest one"
     parser.add_argument("--results", type=Path, metavar="DIR", help=results)
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE, also by a page without evaluation")
     args = parser.parse_args(argv)
     return run_command(lambda: make_report(args.run, args.out, args.results, args.overwrite))
 
@@ -42,7 +42,8 @@ def make_report(run_dir: Path, out: Path | None, results: Path | None, overwrite
         raise ValueError(f"{out} exists already; --overwrite replaces it")
     if results is not None and not (results / "data").is_dir():
         raise FileNotFoundError(f"--results {results}: has no data/; expected RUN/results/<checkpoint>/<split>")
-    path = write_report(run_dir, results or next(reversed(find_evaluations(run_dir)), None), out=out)
+    newest = results or next(reversed(find_evaluations(run_dir)), None)
+    path = write_report(run_dir, newest, out=out, replace=overwrite)
     print(f"{path.stat().st_size / 1e6:.1f} MB: {path}")
 
 

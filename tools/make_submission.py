@@ -57,7 +57,7 @@ def make_submission(results: Path, out: Path, overwrite: bool = False) -> None:
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, _pack(results / name, objects))
     counts = ", ".join(f"{types[name]} {name}" for name in CLASSES)
-    print(f"files: {len(names)}, {counts}, files without detections: {sum(not objects for objects, _ in checked)}")
+    print(f"{len(names)} files, {counts}, {sum(not objects for objects, _ in checked)} of them without detections")
     print(f"{out.stat().st_size / 1e6:.2f} MB: {out}")
     if turned:
         print(f"detections with angles outside -pi .. pi, of which full turns were removed: {turned}")

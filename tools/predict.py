@@ -36,8 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
     keys = "override keys of the configuration, such as tester.threshold=0.1"
     parser.add_argument("--config", type=Path, metavar="X.yaml", help="for checkpoints without one (official ones)")
     parser.add_argument("--set", dest="overrides", nargs="+", action="extend", default=[], metavar="K=V", help=keys)
-    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 ..; default: the first GPU, or the CPU")
-    parser.add_argument("--cpu", dest="device", action="store_const", const="cpu", help=argparse.SUPPRESS)
+    device = parser.add_mutually_exclusive_group()
+    device.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 ..; default: the first GPU, or the CPU")
+    device.add_argument("--cpu", dest="device", action="store_const", const="cpu", help=argparse.SUPPRESS)
     # older Pythons take -3.4e-01, a number of KITTI's P2, for an option
     parser._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
     camera = parser.add_argument_group("camera, one of")

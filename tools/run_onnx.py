@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     for path, text in zip(targets, texts, strict=True):
         write(path, text)
     objects = sum(text.count("\n") for text in texts)
-    print(f"objects: {objects}, {1000 * seconds / len(images):.0f} ms/image: {args.out}")
+    print(f"{objects} object{'s'[: objects != 1]}, {1000 * seconds / len(images):.0f} ms/image: {args.out}")
     return 0
 
 

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anyw
 from lib.config import load_config
 from lib.engine.device import existing_gpus
 from lib.engine.distributed import end_process, launch, own_rank, record_error, started_by_torchrun
-from lib.engine.run_folder import find_run_config
+from lib.engine.run_folder import find_run_config, require_own_folder
 from lib.pipeline.checkpoints import NEWEST
 from lib.pipeline.run import check_inputs, run_experiment
 from lib.system.commands import outlast_output, run_command
@@ -59,7 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     interruption = Interruption(announce=own_rank() == 0)
 
     def train_val() -> int:
-        config = load_config(args.config or find_run_config(), args.set)
+        path = Path(args.config) if args.config else find_run_config()
+        config = load_config(path, args.set)
+        if args.evaluate_only:
+            require_own_folder(path, config)
         processes = len(existing_gpus(config.trainer.gpu_ids))
         if processes > 1 and not started_by_torchrun():
             check_inputs(config, args.evaluate_only, args.overwrite, args.resume)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
+from lib.config import load_config
 from lib.datasets import KITTI
 from lib.evaluation.reading import list_ids
 from lib.ops.text import counted
@@ -44,18 +45,21 @@ def visualize(args: argparse.Namespace) -> None:
     """Check the arguments and draw the frames. Raises FileNotFoundError or ValueError."""
     if args.count < 1:
         raise ValueError(f"--count must be >= 1, got {args.count}")
-    ids = args.ids
+    ids, split = args.ids, args.split or "val"
+    evaluated = args.results.parent / "config.yaml" if args.results else Path()
+    if not args.split and evaluated.is_file():  # results/<checkpoint>/<split>/data of a run
+        split = load_config(evaluated).tester.split
     if args.results is not None and not ids and not args.split:
         ids = list_ids(args.results)[: args.count]
         if not ids:
             hint = f"; {args.results / 'data'} has some" if (args.results / "data").is_dir() else ""
             raise ValueError(f"{args.results}: no result file, <frame id>.txt, in this folder{hint}")
-    dataset = KITTI(args.dataroot, args.split or "val", max_frames=0 if args.ids else args.count, frame_ids=ids)
+    dataset = KITTI(args.dataroot, split, max_frames=0 if args.ids else args.count, frame_ids=ids)
     ids = dataset.frame_ids
     if args.maps and not dataset.has_labels:
-        raise ValueError(f"--maps: split {args.split!r} has no labels to paint depth maps from")
+        raise ValueError(f"--maps: split {split!r} has no labels to paint depth maps from")
     if args.results is None and not dataset.has_labels:
-        raise ValueError(f"--results: needed, since split {args.split!r} has no labels to draw")
+        raise ValueError(f"--results: needed, since split {split!r} has no labels to draw")
     draw_heatmaps = None
     if args.checkpoint:
         from lib.prediction import load_detector  # imported here because only heatmaps need torch
@@ -63,7 +67,8 @@ def visualize(args: argparse.Namespace) -> None:
         draw_heatmaps = load_detector(args.checkpoint, args.config).draw_heatmap
     detections = dict.fromkeys(ids) if args.results is None else read_detections(args.results, ids, args.min_score)
     write_frames(dataset, detections, args.out, args.maps, draw_heatmaps)
-    print(f"{counted(len(ids), 'image')}, {'labels beside detections' if args.results else 'labels'}: {args.out}")
+    drawn = ["labels"] * dataset.has_labels + ["detections"] * bool(args.results)
+    print(f"{counted(len(ids), 'image')}, {' beside '.join(drawn)}: {args.out}")
 
 
 if __name__ == "__main__":

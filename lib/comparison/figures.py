@@ -39,10 +39,10 @@ def ap_name(cls: str, metric: str, difficulty: str, overlap: str) -> str:
 
 
 def ap_figures(ap: Mapping[str, Any]) -> dict[str, float]:
-    """AP40 [%] of an ap.json by :func:`ap_name`; NaN where there is none. 2D boxes have one overlap only.
+    """AP40 [%] of an ap.json by :func:`ap_name`; NaN where there is no ground truth. 2D boxes have one overlap only.
 
-    Classes that an older ap.json leaves out, since they were never detected, have NaN. Raises ValueError for anything
-    but an ap.json.
+    0 where there is ground truth and no detection has the fields that the metric needs: such a run must not be left
+    out of its arm's mean. Raises ValueError for anything but an ap.json.
     """
     figures = {}
     try:
@@ -50,11 +50,19 @@ def ap_figures(ap: Mapping[str, Any]) -> dict[str, float]:
             for overlap in OVERLAPS:
                 for metric in ("3d", "bev") if overlap == "loose" else ("3d", "bev", "bbox"):
                     values = ap[overlap].get(cls, {}).get(metric, {}).get("R40", [None] * len(DIFFICULTIES))
-                    for difficulty, value in zip(DIFFICULTIES, values, strict=True):
-                        figures[ap_name(cls, metric, difficulty, overlap)] = _to_float(value)
+                    counted = _ground_truth(ap, cls)
+                    for difficulty, value, n in zip(DIFFICULTIES, values, counted, strict=True):
+                        figure = 0.0 if value is None and n else _to_float(value)
+                        figures[ap_name(cls, metric, difficulty, overlap)] = figure
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not the JSON of an evaluation: {error!r}") from None
     return figures
+
+
+def _ground_truth(ap: Mapping[str, Any], cls: str) -> list[int]:
+    """By difficulty; 0 where an older ap.json has no counts."""
+    counts = ap.get("counts", {}).get("official", {}).get(cls, {})
+    return next((metric["valid_ground_truth"] for metric in counts.values()), [0] * len(DIFFICULTIES))
 
 
 def depth_figures(depth: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -102,7 +102,8 @@ def arms_over(text: str) -> Arms:
     key, _, values = text.partition("=")
     try:
         found = yaml.safe_load(f"[{values}]")
-    except yaml.YAMLError:
+        json.dumps(found)
+    except (yaml.YAMLError, TypeError):  # TypeError: a date
         found = []
     if "." not in key or len(found) < 2:
         raise ValueError(f"--over: expected a key and two or more values, such as general.K=1.25,1.5,2, got {text!r}")
@@ -121,8 +122,12 @@ def _to_overrides(changes: Any, where: str) -> list[str]:
         return []
     if not isinstance(changes, dict):
         raise ValueError(f"{where}: expected a mapping such as {{general.qi: false}}, got {changes!r}")
+    flat: dict[str, Any] = {}
+    for key, value in changes.items():  # 'general.qi: false', or 'general: {qi: false}'
+        section = "." not in str(key) and isinstance(value, dict)
+        flat |= {f"{key}.{name}": each for name, each in value.items()} if section else {key: value}
     try:
-        return [f"{key}={json.dumps(value)}" for key, value in changes.items()]  # JSON is YAML on one line
+        return [f"{key}={json.dumps(value)}" for key, value in flat.items()]  # JSON is YAML on one line
     except TypeError:
         raise ValueError(f"{where}: expected numbers, texts, true, false, or lists of them, got {changes!r}") from None
 

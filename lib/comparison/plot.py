@@ -40,7 +40,7 @@ def plot_comparison(comparison: Comparison, figures: Sequence[str]) -> bytes:
             left.set_title(name, fontsize=9, loc="left")
             if "[%]" in name or "AP40" in name:  # an interval may reach beyond what a percentage can be
                 low, high = left.get_xlim()
-                left.set_xlim(max(low, 0.0), min(high, 100.0))
+                left.set_xlim(max(low, -4.0), min(high, 104.0))  # marks at 0 and 100 stay whole
             if columns == 2:
                 right = image.add_subplot(len(figures), columns, columns * k + 2, sharey=left)
                 intervals = [NO_INTERVAL, *(comparison.interval_of_difference(arm, name) for arm in arms[1:])]

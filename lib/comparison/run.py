@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 NOTES = """\
 n: runs that have the figure; '4 of 5': one of 5 finished runs has none (no depth error without detections, for example)
 sd: sample standard deviation of the runs
-difference: mean over the seeds that both arms have finished; {level:.0%} interval by Student's t ('-': below 2 seeds)
+difference: the arm minus the first arm ({first}); mean over the seeds that both have finished ("pairs"), with its
+{level:.0%} interval by Student's t ('-': below 2 seeds)
 the other intervals: a bootstrap over the drives or frames of the split, with the same draws for all runs; {bootstrap}
 An interval over seeds says nothing about other frames, and one over drives or frames nothing about other seeds.
 Each interval is valid by itself: of 20 comparisons without any difference, one interval is expected to miss 0.
@@ -160,12 +161,14 @@ def _write_report(options: CompareOptions, runs: Sequence[PlannedRun], final: bo
     comparison = Comparison(arms, seeds, figures, drawn.runs, drawn.unit)
     main = [name for name in main_figures(classes) if name in comparison.figures]
     all_figures = main + [name for name in comparison.figures if name not in main]
-    head, notes = _head(options, runs), NOTES.format(level=LEVEL, bootstrap=drawn.description)
+    head, notes = _head(options, runs), NOTES.format(level=LEVEL, first=arms[0], bootstrap=drawn.description)
     write_file(out / "comparison.txt", f"{head}\n\n{notes}\n{comparison.table(all_figures)}\n".encode())
     write_file(out / "comparison.csv", comparison.to_csv().encode())
     write_file(out / "runs.csv", comparison.runs_to_csv().encode())
-    for suffix, form in (("md", "github"), ("tex", "latex_booktabs")):
-        write_file(out / f"comparison.{suffix}", comparison.formatted(main, form).encode())
+    for suffix, form in (("md", "github"), ("tex", "latex_booktabs")) if main else ():
+        about, table = f"{head}\n\n{notes}".splitlines(), comparison.formatted(main, form)
+        parts = ["  \n".join(about), table] if suffix == "md" else ["".join(f"% {line}\n" for line in about), table]
+        write_file(out / f"comparison.{suffix}", "\n\n".join(parts).encode())
     files = f"{out / 'comparison.txt'} (all {len(all_figures)} figures), comparison.csv, .md, .tex, runs.csv"
     if main and final:
         panels = [name for name in main_figures(classes[:1]) if name in main]

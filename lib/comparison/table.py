@@ -82,7 +82,7 @@ class Comparison:
     def _header(self) -> list[str]:
         drawn = [f"{LEVEL:.0%}, {self.unit}"] * bool(self.replicates)
         seeds = f"{LEVEL:.0%}, seeds" if drawn else f"{LEVEL:.0%} interval"
-        return ["n", "mean", "sd", *drawn, "n", "difference", seeds, *drawn]
+        return ["n", "mean", "sd", *drawn, "pairs", "difference", seeds, *drawn]
 
     def _cells(self, arm: str, figure: str) -> list[str]:
         digits = 2 if "AP40" in figure or "[%]" in figure else 3 if "[m]" in figure else 4

@@ -189,7 +189,7 @@ def _split_override(override: str) -> tuple[str, str, Any]:
         except (yaml.YAMLError, ValueError):
             raise ValueError(f"{shown(text)} is not a YAML value") from None
         if value is None:
-            raise ValueError("a value is missing ([] is an empty list, '' an empty text)")
+            raise ValueError(f"a value is missing; in a shell, '{target}=[]' is an empty list, \"{target}=''\" a text")
     except ValueError as error:
         raise ValueError(f"--set {shown(override)}: {error}") from None
     return section, key, value

@@ -183,7 +183,7 @@ class Tester:
     """largest number of detections of an image"""
     images: int = 4
     """number of frames, evenly spaced over the split, that are drawn to results/<checkpoint>/<split>/images/: labels
-    beside the detections whose score is at least 0.2"""
+    beside the detections with scores of 0.2 or more, or so many of the best as there are labels, if that is more"""
     overlaps: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """{class: [official, loose]}: smallest overlap of a match for classes of your own; default [0.5, 0.25]"""
     map_to_image: str = "auto"

@@ -191,7 +191,7 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: object, origin
     own = optimizer.state_dict()
     try:
         if not isinstance(state, dict):
-            raise ValueError("it has no 'optimizer_state'")
+            raise ValueError("it has none (a released checkpoint?); trainer.pretrain_model starts from its weights")
         groups = [{**mine, "params": theirs["params"]} for mine, theirs in _pairs(own, state)]
         slots = {name for entry in state["state"].values() for name in entry}
         expected = _MOMENTS.get(type(optimizer), set())
@@ -206,5 +206,5 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: object, origin
 def _pairs(own: dict[str, Any], state: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     mine, theirs = own["param_groups"], state["param_groups"]
     if [len(g["params"]) for g in mine] != [len(g["params"]) for g in theirs]:
-        raise ValueError("it has other parameter groups")
+        raise ValueError("it has other parameter groups (another backbone, or general.obj_depth?)")
     return list(zip(mine, theirs, strict=True))

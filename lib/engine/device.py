@@ -26,9 +26,9 @@ def existing_gpus(gpu_ids: Sequence[int]) -> tuple[int, ...]:
 
 
 def describe_memory(device: torch.device) -> str:
-    """'peak memory 3.2 GB': of this process, or of what PyTorch has reserved on its GPU."""
+    """', peak memory 3.2 GB': of this process, or of what PyTorch has reserved on its GPU; '' where it is unknown."""
     used = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else peak_memory()
-    return "" if used is None else f"peak memory {used / 1e9:.1f} GB"
+    return "" if used is None else f", peak memory {used / 1e9:.1f} GB"
 
 
 def choose_device(gpu_ids: Sequence[int]) -> torch.device:

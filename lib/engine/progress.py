@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.checks import shown
+from ..ops.text import counted
 
 logger = logging.getLogger(__name__)
 
@@ -187,5 +188,5 @@ def epoch_summary(record: dict[str, Any], epochs: int) -> str:
     """One line about an epoch's metrics."""
     losses = " ".join(f"{name} {value:.4f}" for name, value in record["losses"].items())
     speed = f"{record['samples_per_second']:.2f} images/s"
-    skipped = f"  {record['skipped_frames']} frames skipped" if "skipped_frames" in record else ""
+    skipped = f"  {counted(record['skipped_frames'], 'frame')} skipped" if "skipped_frames" in record else ""
     return f"epoch {record['epoch']}/{epochs}  lr {record['lr']:.6f}  {losses}  {speed}{skipped}"

@@ -14,6 +14,7 @@ from .checkpoint import read_checkpoint
 logger = logging.getLogger(__name__)
 
 LAST = "checkpoint_last.pth"  # written after every epoch, and every ``trainer.save_interval_minutes`` inside one
+_EPOCH_NAME = re.compile(r"checkpoint_epoch_(\d+)\.pth")
 EVALUATION_KEYS = ("dataset.resolution", "dataset.use_3d_center")
 """keys that an evaluation should share with the training; others than ``require_same_decoding`` demands"""
 _MAY_CHANGE = ("general.exp_name", "general.dataroot", "dataset.num_workers", "trainer.", "tester.", "model.pretrained")
@@ -24,13 +25,22 @@ _CHANGES_TRAINING = ("trainer.amp", "trainer.accumulate", "trainer.ema", "traine
 
 def find_run_config(folder: Path = Path("outputs")) -> Path:
     """The config.yaml of the only run below ``folder``. Raises FileNotFoundError, or ValueError naming several runs."""
-    found = sorted(folder.glob("*/config.yaml"), key=lambda path: path.stat().st_mtime)
+    paths = sorted(folder.glob("*/config.yaml"), key=lambda path: path.stat().st_mtime)
+    found = [path for path in paths if not re.search(r"\.old\d*$", path.parent.name)]  # moved aside by --overwrite
     if not found:
         raise FileNotFoundError(f"no --config, and no run in {folder.absolute()}")
     if len(found) > 1:
         names = ", ".join(path.parent.name for path in reversed(found))
         raise ValueError(f"no --config, and several runs in {folder}/: {names}; for the newest: --config {found[-1]}")
     return found[0]
+
+
+def require_own_folder(path: Path, config: Config) -> None:
+    """Raise ValueError where ``path`` is the config.yaml of a run's folder, and ``config`` means another folder."""
+    run, meant = path.resolve().parent, Path("outputs", config.general.exp_name).resolve()
+    if path.name == "config.yaml" and (run / "checkpoints").is_dir() and run != meant:
+        advice = f"in {run.parent.parent} add --set general.exp_name={run.name}"
+        raise ValueError(f"{path}: its general.exp_name means the folder {meant}; to evaluate {run}, {advice}")
 
 
 def find_checkpoint(name: str, run_dir: Path, option: str = "--set tester.checkpoint=") -> Path:
@@ -79,9 +89,14 @@ def _warn_skipped(path: Path, error: Exception) -> None:
     logger.warning("checkpoint skipped: %s", error if str(path) in str(error) else f"{path}: {error!r}")
 
 
+def is_epoch_checkpoint(path: Path) -> bool:
+    """Whether it has the name of a checkpoint_epoch_N.pth."""
+    return bool(_EPOCH_NAME.fullmatch(path.name))
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """All checkpoint_epoch_N.pth of a folder, sorted by N."""
-    found = {path: re.fullmatch(r"checkpoint_epoch_(\d+)\.pth", path.name) for path in folder.glob("*.pth")}
+    found = {path: _EPOCH_NAME.fullmatch(path.name) for path in folder.glob("*.pth")}
     return [path for path, _ in sorted(((p, int(m[1])) for p, m in found.items() if m), key=lambda pair: pair[1])]
 
 

@@ -130,7 +130,7 @@ class Trainer:
                     self.train_epoch()
                     progress.finish_epoch(rate)
                     summary = epoch_summary(cast(dict[str, Any], progress.record), max_epoch)
-                    logger.info("%s  %s, %s", summary, self.pace.describe(progress), describe_memory(self.device))
+                    logger.info("%s  %s%s", summary, self.pace.describe(progress), describe_memory(self.device))
                     self._save_epoch()  # before the evaluation: if that fails, the epoch is not lost
                     self._stop_if_asked()
                 self._finish_epoch(metrics)
@@ -242,15 +242,15 @@ class Trainer:
         return path
 
     def _save_epoch(self, same: Path | None = None) -> None:
-        """Write checkpoint_last.pth, or make it a hard link to ``same``; and, if due, checkpoint_epoch_N.pth to it."""
-        path, epoch, config = self.run_dir / "checkpoints" / LAST, self.progress.epoch, self.config.trainer
-        if same is None:
-            self.save(LAST)
-        elif self.ranks.is_main:
-            link_file(same, path)
-        if self.ranks.is_main and (epoch % config.save_frequency == 0 or epoch == config.max_epoch):
-            link_file(path, path.with_name(f"checkpoint_epoch_{epoch}.pth"))
-            for old in list_checkpoints(path.parent)[: -config.keep_last] if config.keep_last else ():
+        """Write this epoch's checkpoint, unless it is ``same``, as checkpoint_epoch_N.pth, if due, and then as LAST."""
+        epoch, config = self.progress.epoch, self.config.trainer
+        due = epoch % config.save_frequency == 0 or epoch == config.max_epoch
+        names = [f"checkpoint_epoch_{epoch}.pth"] * due + [LAST]
+        path = same or self.save(names[0])
+        for name in names if self.ranks.is_main else ():
+            link_file(path, path.with_name(name))
+        if due and config.keep_last and self.ranks.is_main:
+            for old in list_checkpoints(path.parent)[: -config.keep_last]:
                 old.unlink(missing_ok=True)
 
     def _finish_epoch(self, metrics: MetricsLog) -> None:

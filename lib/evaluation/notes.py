@@ -38,9 +38,9 @@ def explain_figures(
         bounds = (f"{(n - 1) * share:.2f} at {name} ({n} object{'s'[: n > 1]})" for name, n in few.items())
         notes.append(f"{cls}: with so few objects no result can have an AP40 of more than {', '.join(bounds)}")
     found = detections.types == detections.type_names.index(cls)
-    if not found.any():
+    if not found.any() and any(counts.values()):
         notes.append(f"{cls}: no detection is of this class, so AP is 0 where ground truth counts")
-    elif (detection_states(detections, cls, DIFFICULTIES[-1])[found] == IGNORED).all():
+    elif found.any() and (detection_states(detections, cls, DIFFICULTIES[-1])[found] == IGNORED).all():
         reason = f"lower than {MIN_HEIGHT[DIFFICULTIES[-1]]} px, or without a 2D box"
         notes.append(f"{cls}: all detections ({found.sum()}) are ignored: {reason}")
     metrics = {key[2] for key in curves if key[1] == cls}

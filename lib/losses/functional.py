@@ -35,12 +35,19 @@ def require_one_shape(**tensors: Tensor) -> None:
         raise ValueError(f"these must have the same shape: {found}")
 
 
+def require_mask(mask: Tensor, values: Tensor) -> None:
+    """Raise ValueError unless ``mask`` is bool and has the shape of ``values`` without the last axis."""
+    if mask.dtype != torch.bool or mask.shape != values.shape[:-1]:
+        expected = f"a bool mask {tuple(values.shape[:-1])} for values {tuple(values.shape)}"
+        raise ValueError(f"expected {expected}, got {mask.dtype} {tuple(mask.shape)}")
+
+
 def masked_mean(values: Tensor, mask: Tensor, all_reduce_sum: Reduction = keep_local) -> Tensor:
     """Mean of ``values`` (..., C) over the rows where ``mask`` (...) is set and over C; 0 where none is.
 
-    Raises ValueError for a mask of another shape.
+    Raises ValueError for a mask of another shape or type.
     """
-    require_one_shape(mask=mask, values_without_C=values[..., 0])
+    require_mask(mask, values)
     mask = mask[..., None].expand_as(values)
     # where, not a product: an infinite value in an empty slot must not make the sum NaN
     return divide_sums(torch.where(mask, values, 0.0).sum(), mask.sum(), all_reduce_sum)
@@ -73,6 +80,7 @@ def laplacian_depth_loss(
     ``depth``, ``log_variance``, ``target``: (..., 1) [m], s, [m]; ``mask``: (...).
     """
     require_one_shape(depth=depth, log_variance=log_variance, target=target)
+    require_mask(mask, target)
     # exp(-s) of an empty slot may overflow, and would then bring 0 * inf = NaN into the gradient
     log_variance = torch.where(mask[..., None], log_variance, 0.0)
     return masked_mean(SQRT_2 * (-log_variance).exp() * (depth - target).abs() + log_variance, mask, all_reduce_sum)
@@ -87,6 +95,7 @@ def dimension_aware_l1_loss(
     ``prediction``, ``target``: (B, N, 3) [m; h, w, l]; ``size``: (B, N, 3) [m], the true sizes, > 0 where masked.
     """
     require_one_shape(prediction=prediction, target=target, size=size)
+    require_mask(mask, target)
     error = (prediction - target).abs()
     relative = masked_mean(error / torch.where(mask[..., None], size, 1.0), mask, all_reduce_sum)
     with torch.no_grad():

@@ -23,7 +23,13 @@ NEGLIGIBLE_LOG = -1e30  # used in place of log 0 = -inf, which would make gradie
 
 
 def object_descriptors(features: Tensor, indices: Tensor) -> Tensor:
-    """5x5 average of features around cells, zeros outside the map: (B, C, h, w), (B, K) -> (B, K, C)."""
+    """5x5 average of features around cells, zeros outside the map: (B, C, h, w), (B, K) int64 -> (B, K, C).
+
+    Raises ValueError for other shapes. A cell is y * w + x; the caller sees to it that it lies inside the map.
+    """
+    if len(features.shape) != 4 or len(indices.shape) != 2 or features.shape[0] != indices.shape[0]:
+        found = f"{tuple(features.shape)} and {tuple(indices.shape)}"
+        raise ValueError(f"expected features (B, C, h, w) and cells (B, K), got {found}")
     return gather_windows(features, indices, DESCRIPTOR_WINDOW).mean(dim=3)
 
 

@@ -1,5 +1,6 @@
 """Text for logs, terminals and .txt files."""
 
+import re
 from collections.abc import Sequence
 from itertools import zip_longest
 
@@ -7,6 +8,12 @@ from itertools import zip_longest
 def counted(number: int, noun: str) -> str:
     """'1 frame', '2 frames'."""
     return f"{number} {noun}" + "s" * (number != 1)
+
+
+def natural_key(name: str) -> list[int | str]:
+    """Sort key that compares numbers in names by their value: 'a2' before 'a10'."""
+    parts = re.split(r"([0-9]+)", name)
+    return [int(part) if k % 2 else part for k, part in enumerate(parts)]
 
 
 def text_table(rows: Sequence[Sequence[object]]) -> str:

@@ -4,10 +4,11 @@ import logging
 from pathlib import Path
 
 from ..config import Config
-from ..engine.run_folder import find_checkpoint, list_checkpoints, newest_checkpoint
+from ..engine.run_folder import find_checkpoint, is_epoch_checkpoint, list_checkpoints, newest_checkpoint
 
 logger = logging.getLogger(__name__)
 NEWEST = "newest"
+_INSTEAD = "this run has no %s (tester.checkpoint); its last checkpoint, %s, is evaluated instead"
 
 
 def find_resume_checkpoint(config: Config, run_dir: Path, resume_from: str | None) -> Path | None:
@@ -40,18 +41,30 @@ def find_unevaluated_checkpoints(config: Config, run_dir: Path, final: Path) -> 
         return find_checkpoints_to_evaluate(config, run_dir)
     wanted = Path(config.tester.checkpoint or final.name).name
     own = {path.name: path for path in [*list_checkpoints(final.parent), final.parent / "checkpoint_best.pth"]}
-    if wanted not in own or not own[wanted].is_file():
-        logger.warning("this run has no %s (tester.checkpoint); its last checkpoint is evaluated instead", wanted)
-        wanted = final.name
+    missing = wanted not in own or not own[wanted].is_file()
     results = run_dir / "results" / results_name(final, run_dir) / config.tester.split / "data"
-    done = wanted == final.name and config.trainer.eval_frequency and results.is_dir()
-    return [] if done else [own[wanted]]
+    if (missing or wanted == final.name) and config.trainer.eval_frequency and results.is_dir():
+        return []
+    if missing:
+        logger.warning(_INSTEAD, wanted, final.name)
+    return [final if missing else own[wanted]]
 
 
 def find_checkpoints_to_evaluate(config: Config, run_dir: Path) -> list[Path]:
-    """Checkpoints that -e evaluates, by section tester of the config. Raises FileNotFoundError where there are none."""
+    """Checkpoints that -e evaluates, by section tester of the config. Raises FileNotFoundError where there are none.
+
+    Where a run has checkpoints, but not the checkpoint_epoch_N.pth of the config, as after a training with fewer
+    epochs, its last one is evaluated, as after the training.
+    """
     if config.tester.mode == "single" and config.tester.checkpoint:
-        return [find_checkpoint(config.tester.checkpoint, run_dir)]
+        try:
+            return [find_checkpoint(config.tester.checkpoint, run_dir)]
+        except FileNotFoundError:
+            own, name = list_checkpoints(run_dir / "checkpoints"), Path(config.tester.checkpoint)
+            if not own or name.parent.name not in ("", "checkpoints") or not is_epoch_checkpoint(name):
+                raise
+            logger.warning(_INSTEAD, name.name, own[-1].name)
+            return own[-1:]
     folder = run_dir / (config.tester.checkpoints_dir if config.tester.mode == "all" else "checkpoints")
     found = list_checkpoints(folder)
     newest = newest_checkpoint(run_dir) if not found and config.tester.mode == "single" else None

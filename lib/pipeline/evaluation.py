@@ -1,5 +1,7 @@
 """Evaluation of a model on a split: detections, average precision, depth errors and images, as files."""
 
+import csv
+import io
 import logging
 import shutil
 import time
@@ -26,7 +28,7 @@ from ..evaluation import (
     type_names_for,
 )
 from ..models.folding import fold_batch_norm
-from ..ops.text import counted, text_table
+from ..ops.text import counted, natural_key, text_table
 from ..structures import Object3d
 from ..system.files import atomic_write, write_file, write_json
 from .images import write_sample_frames
@@ -60,13 +62,13 @@ def evaluate_results(config: Config, dataset: KITTI, folder: Path) -> Figures:
 def summarize(figures: Figures) -> str:
     """AP40 and depth errors as text, then the notes. Depth errors of a single class are by depth.
 
-    Rows without a figure are left out, and of a class that was never detected all but 3D AP. ap.json and
+    Rows without a figure are left out but for 3D AP, and of a class that was never detected all but 3D AP. ap.json and
     depth_error.json have all figures.
     """
     result, depth = figures
     ap = [result.rows(result.classes[0])[0]]
     for cls in result.classes:
-        shown = [row for row in result.rows(cls)[1:] if set(row[2:]) != {"-"}]
+        shown = [row for row in result.rows(cls)[1:] if set(row[2:]) != {"-"} or row[0] == METRIC_TITLES["3d"]]
         if cls in result.never_detected:
             shown = [row for row in shown if row[0] in ("ground truth", METRIC_TITLES["3d"])][:2]
         ap += [[f"{cls} {title}", *cells] for title, *cells in shown]
@@ -134,12 +136,14 @@ class Evaluator:
         columns = [(cls, row) for cls in self.config.dataset.evaluated_classes for row in _SUMMARY]
         titles = [f"{cls} {METRIC_TITLES[metric]} {difficulty}" for cls, (metric, difficulty) in columns]
         table = [["checkpoint", *titles]]
-        for name, (result, _) in self.figures.items():
+        for name, (result, _) in sorted(self.figures.items(), key=lambda item: natural_key(item[0])):
             cells = [result.cells(cls, metric, "official") for cls, (metric, _) in columns]
             places = [DIFFICULTIES.index(difficulty) for _, (_, difficulty) in columns]
             table.append([name, *(row[place] for row, place in zip(cells, places, strict=True))])
         path = self.run_dir / "results" / f"{self.dataset.split}_summary.csv"
-        write_file(path, "".join(",".join(row) + "\n" for row in table).encode())
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(table)
+        write_file(path, text.getvalue().encode())
         logger.info("AP40 [%%] of all checkpoints: %s\n%s", path, text_table(table))
 
     def _draw(self, detections: dict[str, list[Object3d]], folder: Path) -> None:

@@ -68,11 +68,12 @@ def read_detections(results: Path, frame_ids: Sequence[str], min_score: float) -
 
 
 def choose_min_score(dataset: KITTI, detections: Mapping[str, Sequence[Object3d]]) -> float:
-    """``MIN_SCORE``; or less, so that as many detections are drawn as the frames have labels.
+    """``MIN_SCORE``; or less, so that as many detections are drawn as the frames have labels of the detected classes.
 
     After a short training all scores may be below ``MIN_SCORE``, although most objects are found.
     """
-    labels = sum(o.type != "DontCare" for i in detections for o in dataset.annotation(dataset.index_of[i])[1])
+    classes = {obj.type for found in detections.values() for obj in found}
+    labels = sum(o.type in classes for i in detections for o in dataset.annotation(dataset.index_of[i])[1])
     scores = sorted((obj.score or 0.0 for found in detections.values() for obj in found), reverse=True)
     return min([MIN_SCORE, *scores[:labels][-1:]])
 

@@ -15,7 +15,7 @@ from ..system.files import write_file
 from ..visualization.html_page import build_page
 from . import report_sections as section
 from .evaluation import Figures
-from .report_evaluation import evaluation_sections
+from .report_evaluation import broken_section, evaluation_sections
 
 logger = logging.getLogger(__name__)
 NAME = "report.html"
@@ -39,6 +39,7 @@ def write_report(
     dataset: KITTI | None = None,
     out: Path | None = None,
     figures: Figures | None = None,
+    replace: bool = True,
 ) -> Path:
     """Write the page of a run; returns its path. Raises FileNotFoundError or ValueError if ``run_dir`` is not a run's.
 
@@ -46,6 +47,8 @@ def write_report(
     ``dataset``: the split of ``results``; None: built from the configuration.
     ``out``: where to write the page; None: ``run_dir/report.html``.
     ``figures``: of ``results``; None: computed from the files of ``results``.
+    ``replace``: an existing page may be replaced by one without the evaluation, where its data are missing; otherwise
+    that is a ValueError. Where there is no page yet, it is a warning.
     """
     if not run_dir.is_dir():
         raise FileNotFoundError(f"{run_dir}: no such folder of a run")
@@ -54,10 +57,16 @@ def write_report(
     config = load_config(run_dir / "config.yaml")
     records, starts = read_metrics(run_dir / "metrics.jsonl"), read_starts(run_dir / "environment.json")
     name = config.general.exp_name or run_dir.resolve().name
-    result, *details = evaluation_sections(config, results, dataset, figures)
+    path = out or run_dir / NAME
+    try:
+        result, *details = evaluation_sections(config, results, dataset, figures)
+    except (OSError, ValueError) as error:  # for example, the data set was moved: the other sections do not need it
+        if path.exists() and not replace:
+            raise ValueError(f"{path} is kept, since the evaluation cannot be shown now: {error}") from None
+        logger.warning("%s: the evaluation cannot be shown: %s", path, error)
+        result, *details = [broken_section(results, error)]
     run = [section.configuration(config), section.environment(starts), section.training_curves(name, records)]
     sections = [result, *run, *details, section.files(run_dir)]
-    path = out or run_dir / NAME
     page = build_page(f"Run {name}", _describe_progress(run_dir, config, len(records), starts), sections)
     write_file(path, page.encode(errors="replace"))
     return path

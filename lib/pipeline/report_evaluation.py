@@ -10,7 +10,7 @@ from ..visualization.evaluation_panels import depth_error_panels, precision_pane
 from ..visualization.html_page import Gallery, Image, Part, Section, Table
 from ..visualization.style import encode_image
 from .evaluation import Figures, evaluate_results
-from .images import choose_evenly_spaced, choose_min_score, draw_frames, keep_confident, read_detections
+from .images import MIN_SCORE, choose_evenly_spaced, choose_min_score, draw_frames, keep_confident, read_detections
 from .report_sections import gallery
 
 _FRAMES, _MAX_WIDTH = 6, 1700  # number and width [px] of the frames; with these the page stays below 5 MB
@@ -23,26 +23,31 @@ _DEPTH_ERROR = (
 def evaluation_sections(
     config: Config, results: Path | None, dataset: KITTI | None, figures: Figures | None
 ) -> list[Section]:
-    """The sections of an evaluation, the summary first; one section with the reason if it cannot be shown.
+    """The sections of an evaluation, the summary first. Raises OSError or ValueError if it cannot be shown.
 
     The arguments are those of :func:`~.report.write_report`; ``config`` is the configuration of the training.
     """
     if results is None:
         return [_summary_section("No checkpoint of this run was evaluated.")]
-    name = f"Checkpoint {results.parent.name}, split {results.name}"
-    try:
-        if (results / "config.yaml").is_file():
-            config = load_config(results / "config.yaml")  # -e may have evaluated with another one
-        if dataset is None:
-            dataset = build_dataset(config, results.name)
-        if not dataset.has_labels:
-            text = f"{name}. The split has no labels, so there are no figures."
-            return [_summary_section(text), _frames_section(results, dataset)]
-        figures = figures or evaluate_results(config, dataset, results)
-        frames = _frames_section(results, dataset)
-    except (OSError, ValueError) as error:  # for example, the data set was moved: the other sections do not need it
-        return [_summary_section(f"{name}. It cannot be shown: {error}")]
-    return [_summarize(name, figures), *_figure_sections(figures), frames]
+    name = _name(results)
+    if (results / "config.yaml").is_file():
+        config = load_config(results / "config.yaml")  # -e may have evaluated with another one
+    if dataset is None:
+        dataset = build_dataset(config, results.name)
+    if not dataset.has_labels:
+        text = f"{name}. The split has no labels, so there are no figures."
+        return [_summary_section(text), _frames_section(results, dataset)]
+    figures = figures or evaluate_results(config, dataset, results)
+    return [_summarize(name, figures), *_figure_sections(figures), _frames_section(results, dataset)]
+
+
+def broken_section(results: Path | None, error: Exception) -> Section:
+    """What stands on the page in place of an evaluation that cannot be shown."""
+    return _summary_section(f"{_name(results)}. It cannot be shown: {error}")
+
+
+def _name(results: Path | None) -> str:
+    return f"Checkpoint {results.parent.name}, split {results.name}" if results else ""
 
 
 def _summary_section(*parts: Part) -> Section:
@@ -99,6 +104,8 @@ def _frames_section(results: Path, dataset: KITTI) -> Section:
         caption = f"Frame {frame.frame_id}: {drawn} of {counted(everything, 'detection')}"
         alt = f"{caption}, as 3D boxes in the image and from above"
         images.append(Image(encode_image(image, ".jpg", _MAX_WIDTH), alt, caption))
-    text = f"Evenly spaced frames of the split, with detections of score {min_score:.2f} or more (solid lines)"
+    text = f"Evenly spaced frames of the split, with detections (solid lines) of score {min_score:.2f} or more"
     text += " and labels (dashed lines)." if dataset.has_labels else "."
+    if min_score < MIN_SCORE:
+        text += f" Fewer detections than labels have a score of {MIN_SCORE:g}, so that many of the best are drawn."
     return Section("frames", "Detections", [text, Gallery(images, wide=True)])

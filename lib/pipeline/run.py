@@ -61,10 +61,7 @@ def run_experiment(
     """
     run_dir = Path("outputs") / config.general.exp_name
     setup_logging(None, logging.INFO if own_rank() == 0 else logging.ERROR)
-    if resume == "":
-        raise ValueError("--resume: the path is empty; leave it out for the run's newest checkpoint")
-    if evaluate_only and (resume or overwrite):
-        raise ValueError("-e trains nothing; --resume and --overwrite do not go with it")
+    check_options(evaluate_only, overwrite, resume)
     torch.manual_seed(config.general.random_seed)  # Python's and numpy's global generators are not used
     ranks, device = join(config.trainer.gpu_ids)
     with ExitStack() as cleanup:
@@ -99,21 +96,31 @@ def run_experiment(
             ) from error
 
 
+def check_options(evaluate_only: bool, overwrite: bool, resume: str | None) -> None:
+    """Raise ValueError for options that do not go together."""
+    if resume == "":
+        raise ValueError("--resume: the path is empty; leave it out for the run's newest checkpoint")
+    if evaluate_only and (resume or overwrite):
+        raise ValueError("-e trains nothing; --resume and --overwrite do not go with it")
+
+
 def check_inputs(config: Config, evaluate_only: bool, overwrite: bool, resume: str | None) -> None:
     """Look for the data, checkpoints and weights of a run, and write nothing.
 
     So an error appears once, before several ranks are started. Raises as :func:`run_experiment`.
     """
     setup_logging(None, logging.ERROR)
+    check_options(evaluate_only, overwrite, resume)
     run_dir = Path("outputs") / config.general.exp_name
-    build_dataset(config, config.tester.split, max_frames=1)
+    build_dataset(config, config.tester.split)
     if evaluate_only:
         find_checkpoints_to_evaluate(config, run_dir)
         return
-    build_dataset(config, config.dataset.train_split, training=True, max_frames=1)
-    checkpoint = find_resume_checkpoint(config, run_dir, resume)
-    check_nothing_is_lost(run_dir, checkpoint, overwrite)
-    build_initial_model(config, run_dir, checkpoint)
+    build_dataset(config, config.dataset.train_split, training=True)
+    with lock(run_dir):  # another process may be training there
+        checkpoint = find_resume_checkpoint(config, run_dir, resume)
+        check_nothing_is_lost(run_dir, checkpoint, overwrite)
+        build_initial_model(config, run_dir, checkpoint)
 
 
 def warn_of_absent_classes(config: Config, dataset: KITTI) -> None:

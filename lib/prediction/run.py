@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from ..datasets.images import check_pixels
 from ..ops.text import counted
 from ..structures import Calibration, FrameInfo, canonical_names
 from ..system.files import require_text_name
-from ..system.interruption import Interruption
+from ..system.interruption import Interrupted, Interruption
 from .cameras import find_cameras
 from .detector import SAME_FOCAL, Detector, load_detector
 from .options import PredictOptions
@@ -36,7 +37,7 @@ def predict(options: PredictOptions, interruption: Interruption | None = None) -
     cameras = find_cameras(options, images)
     if isinstance(source, Video):
         require_text_name(options.out.absolute())  # of the drawn video
-    inputs = [*options.inputs, options.checkpoint, options.calib, options.config]
+    inputs = [*(image.path for image in images), options.checkpoint, options.calib, options.config]
     refuse_to_overwrite(options.out, options.overwrite, [path for path in inputs if path])
     detector = _build_detector(options)
     names = detector.config.dataset.class_names
@@ -56,13 +57,17 @@ def predict(options: PredictOptions, interruption: Interruption | None = None) -
         with interruption.deferred() if live else contextlib.nullcontext():
             stop = (lambda: interruption.signum is not None) if live else (lambda: False)
             counts = predict_video(detector, source, frames[0], options, stop)
+        if live and interruption.signum is None:
+            logger.warning("%s ended: it gives no more frames, or frames of another size", source.path)
         data, drawn = data / source.path.stem, options.out / f"{source.path.stem}.mp4"
     else:
         counts = predict_images(detector, source, frames, options)
     seconds, count = time.perf_counter() - started, counted(len(counts), "frame" if images == [source] else "image")
     places = f"{data}, drawn: {drawn}" if options.draw else str(data)
     speed = f"{seconds:.1f} s, {len(counts) / seconds:.2f} images/s"
-    logger.info("%s in %s, %d detections: %s", count, speed, sum(counts), places)
+    logger.info("%s in %s, %s: %s", count, speed, counted(sum(counts), "detection"), places)
+    if interruption.signum not in (None, signal.SIGINT):  # Ctrl-C is how a camera is ended
+        raise Interrupted(interruption.signum or signal.SIGTERM)
 
 
 def _build_detector(options: PredictOptions) -> Detector:
@@ -81,8 +86,8 @@ def _find_device(name: str | None) -> torch.device | None:
         return None
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"--device: {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
     logger.info("device: %s (--device)", device)
     return device

@@ -6,7 +6,7 @@ import contextlib
 import glob
 import math
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from ..datasets.images import IMAGE_SUFFIXES, read_image, read_image_header
+from ..ops.text import natural_key
 from ..system.files import require_text_name
 
 _SUFFIXES = ", ".join(IMAGE_SUFFIXES)
@@ -63,6 +64,8 @@ class Video:
         with _open(self.path, self.camera) as capture:
             while (found := capture.read())[0]:
                 frame = found[1]
+                if frame.shape[1::-1] != self.image_size and self.camera is not None:
+                    return  # what was recorded is kept
                 if frame.shape[1::-1] != self.image_size:
                     raise ValueError(f"{self.path}: the frames' size changes, {self.image_size}, {frame.shape[1::-1]}")
                 yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
@@ -75,7 +78,8 @@ def find_source(*paths: Path) -> list[ImageFile] | Video:
     video; or, as 0, the number of a camera. Raises FileNotFoundError where there is none, and ValueError naming a file
     that is not complete, or two images whose names differ only in their folder or suffix.
     """
-    found = [image for path in paths for image in _list_files(path)]
+    listed = [image for path in paths for image in _list_files(path)]
+    found = list({image.resolve(): image for image in reversed(listed)}.values())[::-1]  # each file once
     if len(found) == 1 and not _is_image(found[0]):
         (path,) = found
         return Video.from_file(path) if path.exists() else Video.from_file(Path(f"camera{path}"), int(path.name))
@@ -92,32 +96,34 @@ def find_source(*paths: Path) -> list[ImageFile] | Video:
 
 def _list_files(path: Path) -> list[Path]:
     if path.is_dir():
-        found = sorted((p for p in path.iterdir() if _is_image(p) and p.name[0] != "."), key=_natural_key)
+        found = _sorted(p for p in path.iterdir() if _is_image(p) and p.name[0] != ".")
         if not found:
             raise FileNotFoundError(f"{path}: no image in this folder ({_SUFFIXES}; subfolders are not searched)")
         return found
-    if path.is_file() or str(path).isdecimal():
+    if path.is_file() or re.fullmatch(r"\d{1,4}", str(path)):  # the number of a camera
         return [path]
     matching = [Path(name) for name in glob.glob(str(path), recursive=True)]
     if not matching:
         raise FileNotFoundError(f"{path}: no such file or folder")
-    return sorted((match for match in matching if match.is_file()), key=_natural_key)
+    files = _sorted(match for match in matching if match.is_file())
+    if len(files) < len(matching):
+        folder = next(match for match in matching if not match.is_file())
+        raise ValueError(f"{path}: the pattern matches the folder {folder}; name folders without a pattern")
+    return files
+
+
+def _sorted(files: Iterable[Path]) -> list[Path]:
+    return sorted(files, key=lambda file: natural_key(file.name))
 
 
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
 
 
-def _natural_key(path: Path) -> list[int | str]:
-    """Sort key that compares numbers in names by their value."""
-    parts = re.split(r"([0-9]+)", path.name)
-    return [int(part) if k % 2 else part for k, part in enumerate(parts)]
-
-
 @contextlib.contextmanager
 def _open(path: Path, camera: int | None) -> Iterator[cv2.VideoCapture]:
     require_text_name(path)
-    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # errors are reported here
+    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # errors are reported here
     try:
         # FFMPEG explicitly: other backends take the digits of a file's name for an image sequence
         capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG) if camera is None else cv2.VideoCapture(camera)

@@ -47,7 +47,11 @@ def link_file(source: Path, target: Path) -> None:
         with atomic_write(target) as file, source.open("rb") as content:
             shutil.copyfileobj(content, file)
     else:
-        temporary.replace(target)
+        try:
+            temporary.replace(target)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 @contextlib.contextmanager

@@ -101,8 +101,8 @@ def draw_comparison(
     for k, (objects, style) in enumerate(groups, 1):
         image = draw_boxes_3d(image, objects, calibration, style, details=k == len(groups))
     height, width = image.shape[:2]
-    _draw_legend(image, [(select_3d_boxes(objects), style) for objects, style in groups])
     view = draw_birds_eye(groups, (height, height), calibration, image_width=width)
+    _draw_legend(view, [(select_3d_boxes(objects), style) for objects, style in groups])
     return np.concatenate([image, view], axis=1)
 
 

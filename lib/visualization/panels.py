@@ -109,8 +109,11 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     lines = panel.drawn_lines
     for line in lines:
         values = np.asarray(line.y, dtype=np.float64)
-        # not clipped: a mark on the edge, such as that of 100 %, is drawn whole
-        axes.plot(line.x, np.where(np.isfinite(values), values, np.nan), clip_on=False, **line.plot_options)
+        values = np.where(np.isfinite(values), values, np.nan)
+        low, high = panel.y_limits or (None, None)
+        beyond = (low is not None and np.nanmin(values) < low) or (high is not None and np.nanmax(values) > high)
+        # a mark on the edge, such as that of 100 %, is drawn whole
+        axes.plot(line.x, values, clip_on=bool(beyond), **line.plot_options)
     if panel.x_limits:
         axes.set_xlim(panel.x_limits)
     if panel.y_limits:
