@@ -56,6 +56,7 @@ RUN: list[tuple[str, dict[str, str]]] = [
         {"A": RESULTS, "B": RESULTS},
     ),
     ("python tools/visualize.py --dataroot D --results R --out O", {"D": "data/KITTI", "R": RESULTS, "O": "images"}),
+    (f"python tools/visualize.py --dataroot data/KITTI --results {RESULTS} --out images", {}),
     ("python tools/describe_config.py", {}),
     ("python tools/plot_run.py outputs/monodle outputs/ddml --out compared.pdf", {}),
     ("python tools/make_report.py outputs/ddml", {}),
