@@ -84,7 +84,7 @@ def test_a_plan_is_a_command_for_each_missing_run(folder, capsys):  # noqa: F811
     assert capsys.readouterr().out.splitlines() == commands[3:]
     subprocess.run(commands[3], shell=True, check=True, cwd="/")
     assert call("--plan") == 0 and capsys.readouterr().out.strip() == ""
-    assert call("--report-only") == 0 and "4 of 4 runs are finished" in capsys.readouterr().out
+    assert call("--report-only") == 0 and "finished: 4 of 4 runs" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_failures_are_named_and_tried_again(folder, queue, capsys):  # noqa: F81
     assert queue.submitted == ["plain_seed1", "qi_seed1", "plain_seed2", "qi_seed2"] == started(folder)
     (folder / "out/fail_qi_seed1").unlink()
     assert call("--slurm", "time=5") == 0 and queue.submitted[4:] == ["qi_seed1"]
-    assert "4 of 4 runs are finished" in capsys.readouterr().out
+    assert "finished: 4 of 4 runs" in capsys.readouterr().out
 
 
 def test_jobs_in_the_queue_are_not_submitted_again(folder, queue, capsys):  # noqa: F811

@@ -27,6 +27,7 @@ from .device import choose_device, existing_gpus
 logger = logging.getLogger(__name__)
 
 _TIMEOUT = timedelta(minutes=30)  # for a collective operation: the others wait while rank 0 computes the AP
+_ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # where a rank reports its error to torchrun
 _SHUTDOWN_SECONDS = 120  # between torchrun's SIGTERM to a rank and its SIGKILL: enough for a step and a checkpoint
 
 
@@ -241,10 +242,16 @@ def lost_contact(error: BaseException) -> bool:
 
 def record_error(error: BaseException) -> None:
     """Name ``error`` in torchrun's summary as the cause of the run's end."""
-    if started_by_torchrun():
+    path = os.environ.get(_ERROR_FILE)
+    if started_by_torchrun() and path:
         from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
+        # torchrun may end this rank while it writes, and would then fail to read half a file
+        os.environ[_ERROR_FILE] = f"{path}.tmp"
         get_error_handler().record_exception(error)
+        os.environ[_ERROR_FILE] = path
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(f"{path}.tmp", path)
 
 
 def launch(processes: int, script: Path, arguments: Sequence[str]) -> int:
