@@ -74,7 +74,7 @@ RUN: list[tuple[str, dict[str, str]]] = [
     (f"{PREDICT} x.pth --input 'photos/*.jpg' more/c.png --fx 1400 --out found", {}),
     ("python tools/export_onnx.py --checkpoint x.pth --out x.onnx", {}),
     (f"{RELEASE} --release small.pth", {}),
-    ("python tools/train_val.py -e --config outputs/ddml/config.yaml --set tester.split=train", {}),
+    ("python tools/train_val.py -e --config outputs/kitti_example/config.yaml --set tester.split=train", {}),
     (f"{PREDICT} x.pth --input data/KITTI/testing/image_2 --calib data/KITTI/testing/calib --out found", {}),
     (f"{PREDICT} official.pth --config {EXAMPLE} --input photos --fx 1400 --out found", {}),
 ]
