@@ -141,7 +141,14 @@ def test_jobs_in_the_queue_are_not_submitted_again(folder, queue, capsys):  # no
     assert call("--slurm", "time=5") == 1 and len(queue.submitted) == 4
     assert "squeue does not answer, so it is not known which jobs are still in the queue" in capsys.readouterr().err
     queue.answers = True
-    threading.Thread(target=lambda: (run_held(folder), queue.held.clear())).start()
+
+    def end_job():
+        log = folder / "out/logs/compare.log"  # the job ends only after the command has found it in the queue
+        wait_until(lambda: "submitted before" in log.read_text())
+        run_held(folder)
+        queue.held.clear()
+
+    threading.Thread(target=end_job).start()
     assert call("--slurm", "time=5") == 0 and len(queue.submitted) == 4
     assert "qi_seed2: job 7_3 (submitted before)" in capsys.readouterr().out
     (folder / "out/logs/slurm_jobs.json").write_text("[")
