@@ -68,14 +68,16 @@ def read_detections(results: Path, frame_ids: Sequence[str], min_score: float) -
 
 
 def choose_min_score(dataset: KITTI, detections: Mapping[str, Sequence[Object3d]]) -> float:
-    """``MIN_SCORE``; or less, so that as many detections are drawn as the frames have labels of the detected classes.
+    """``MIN_SCORE``; or less, so that as many detections are drawn as the frames have labels of the detected classes
+    with a difficulty: those that are seen.
 
     After a short training all scores may be below ``MIN_SCORE``, although most objects are found.
     """
     classes = {obj.type for found in detections.values() for obj in found}
-    labels = sum(o.type in classes for i in detections for o in dataset.annotation(dataset.index_of[i])[1])
+    labels = [obj for frame_id in detections for obj in dataset.annotation(dataset.index_of[frame_id])[1]]
+    number = sum(obj.type in classes and obj.difficulty != "UnKnown" for obj in labels)
     scores = sorted((obj.score or 0.0 for found in detections.values() for obj in found), reverse=True)
-    return min([MIN_SCORE, *scores[:labels][-1:]])
+    return min([MIN_SCORE, *scores[:number][-1:]])
 
 
 def keep_confident(objects: Sequence[Object3d], min_score: float) -> list[Object3d]:
