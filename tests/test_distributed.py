@@ -1,10 +1,12 @@
 """Two gloo processes against one: losses, gradients, whole runs, and what happens when one dies."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import torch.multiprocessing as mp
 
 from lib.config import Config, parse_config
 from lib.datasets.targets import empty_targets
-from lib.engine.distributed import ProcessGroup, end_process, join, leave
+from lib.engine.distributed import ProcessGroup, end_process, join, leave, record_error
 from lib.engine.optimizer import build_optimizer
 from lib.engine.step import add_gradients
 from lib.losses import Criterion
@@ -391,6 +393,22 @@ def test_the_error_of_one_process_ends_all(folder):  # noqa: F811
     assert run.wait() == 2, run.said()
     assert "000005.png: this image cannot be decoded" in run.said()
     assert "ended with status 2; the others were ended" in run.said().splitlines()[-1]
+
+
+def test_a_rank_reports_its_error_in_a_whole_file(tmp_path, monkeypatch):
+    """torchrun ends the other ranks at any time, and reads the files of all."""
+    path, real = tmp_path / "error.json", os.replace
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(path))
+
+    def replace(source, target):
+        assert not path.exists() and json.loads(Path(source).read_text())
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    record_error(ValueError("a bad frame"))
+    assert "a bad frame" in path.read_text() and [file.name for file in tmp_path.iterdir()] == ["error.json"]
+    assert os.environ["TORCHELASTIC_ERROR_FILE"] == str(path)
 
 
 @pytest.mark.parametrize("what", ["data", "label", "weights", "checkpoint"])

@@ -118,7 +118,9 @@ def check_images(tiny_kitti, tmp_path, results, checkpoint, capsys):
     arguments = ["--dataroot", str(tiny_kitti), "--results", str(results), "--out", str(images)]
     assert visualize.main([*arguments, "--count", "2"]) == 0
     assert sorted(p.name for p in images.iterdir()) == ["000000.png", "000001.png"]
+    capsys.readouterr()
     assert visualize.main([*arguments, "--ids", "000009"]) == 2
+    assert "1 of the 1 files of the given frames are missing, the first is 000009.png" in capsys.readouterr().err
 
     # labels alone, object-wise depth, the network's heatmap
     alone = tmp_path / "alone"

@@ -50,8 +50,7 @@ def ap_figures(ap: Mapping[str, Any]) -> dict[str, float]:
             for overlap in OVERLAPS:
                 for metric in ("3d", "bev") if overlap == "loose" else ("3d", "bev", "bbox"):
                     values = ap[overlap].get(cls, {}).get(metric, {}).get("R40", [None] * len(DIFFICULTIES))
-                    counted = _ground_truth(ap, cls)
-                    for difficulty, value, n in zip(DIFFICULTIES, values, counted, strict=True):
+                    for difficulty, value, n in zip(DIFFICULTIES, values, _ground_truth(ap, cls), strict=True):
                         figure = 0.0 if value is None and n else _to_float(value)
                         figures[ap_name(cls, metric, difficulty, overlap)] = figure
     except (KeyError, TypeError, AttributeError) as error:

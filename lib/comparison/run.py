@@ -169,7 +169,8 @@ def _write_report(options: CompareOptions, runs: Sequence[PlannedRun], final: bo
         about, table = f"{head}\n\n{notes}".splitlines(), comparison.formatted(main, form)
         parts = ["  \n".join(about), table] if suffix == "md" else ["".join(f"% {line}\n" for line in about), table]
         write_file(out / f"comparison.{suffix}", "\n\n".join(parts).encode())
-    files = f"{out / 'comparison.txt'} (all {len(all_figures)} figures), comparison.csv, .md, .tex, runs.csv"
+    tables = "comparison.csv" + ", .md, .tex" * bool(main)
+    files = f"{out / 'comparison.txt'} (all {len(all_figures)} figures), {tables}, runs.csv"
     if main and final:
         panels = [name for name in main_figures(classes[:1]) if name in main]
         write_file(out / "comparison.png", plot_comparison(comparison, panels))

@@ -100,6 +100,7 @@ class KITTI:
         self.root, self.split = Path(root), split
         listed = read_split(find_lists(self.root) / f"{split}.txt") if frame_ids is None else list(frame_ids)
         self.frame_ids = listed[: max_frames or None]
+        self.chosen_by = f"split {split!r}" if frame_ids is None else "the given frames"
         self.index_of = {frame_id: k for k, frame_id in enumerate(self.frame_ids)}
         self.has_labels = split != "test"
         self.data_dir = find_data_dir(self.root, "training" if self.has_labels else "testing")
@@ -202,7 +203,7 @@ class KITTI:
     def _refuse_missing(self, folder: Path, missing: Sequence[str], suffix: str, cure: str = "") -> None:
         if missing:
             raise FileNotFoundError(
-                f"{folder}: {len(missing)} of the {len(self.frame_ids)} files of split {self.split!r} are missing, "
+                f"{folder}: {len(missing)} of the {len(self.frame_ids)} files of {self.chosen_by} are missing, "
                 f"the first is {missing[0]}{suffix}{cure}"
             )
 
