@@ -239,7 +239,8 @@ def test_mistakes_in_arms_are_reported_before_anything_starts(folder, capsys, ar
     [
         (["--arms-file", "no.yaml"], "no.yaml: no such file of arms"),
         (["--config", "no.yaml"], "no.yaml: no such config file"),
-        (["--seeds", "0"], "--seeds must be >= 1, got 0"),
+        (["--seeds", "0"], "--seeds must be a number >= 1, or the first and the last seed, such as 6-10, got 0"),
+        (["--seeds", "9-6"], "such as 6-10, got 9-6"),
         (["--jobs", "0"], "--jobs must be >= 1, got 0"),
         (["--bootstrap", "-3"], "--bootstrap must be 0 (none) or 2 to 20000, got -3"),
         (["--out", "base.yaml"], "--out must be a folder, base.yaml is a file"),
@@ -262,14 +263,15 @@ def test_mistakes_on_the_command_line(folder, capsys, arguments, output):
 
 @pytest.mark.parametrize("base", sorted((PROJECT / "experiments").glob("*/kitti_*.yaml")), ids=lambda p: p.stem)
 def test_the_arms_of_the_project(base, tmp_path):
-    names = ["monodle", "qi", "obj_depth", "ddml", "ddml_corrected", "ddml_bf16"]
+    names = ["monodle", "qi", "obj_depth", "ddml", "ddml_corrected", "ddml_scaled", "ddml_bf16"]
     runs = plan_runs(base, read_arms(compare.ARMS_FILE, names), [1, 2], [], [], tmp_path)
-    assert [run.name for run in runs[:7]] == [*(f"{name}_seed1" for name in names), "monodle_seed2"]
+    assert [run.name for run in runs[:8]] == [*(f"{name}_seed1" for name in names), "monodle_seed2"]
     for run in runs:
         general = run.config.general
         assert general.qi == (run.arm not in ("monodle", "obj_depth"))
         assert general.obj_depth == (run.arm not in ("monodle", "qi"))
-        assert (general.qi_lower_bound == "corrected") == (run.arm == "ddml_corrected")
+        assert (general.qi_lower_bound == "corrected") == (run.arm in ("ddml_corrected", "ddml_scaled"))
+        assert general.qi_fit_scale == (run.arm == "ddml_scaled")
         assert (run.config.trainer.amp == "bf16") == (run.arm == "ddml_bf16")
         assert load_config(base, run.overrides) == run.config
         assert run.config.tester.checkpoint == "" and general.random_seed == run.seed
@@ -337,7 +339,7 @@ def test_arms_on_different_frames_have_no_common_replicates(folder, capsys):
     (folder / "arms.yaml").write_text("plain: {}\nother: {tester.split: train}\n")
     lists = Path(load_config(folder / "base.yaml").general.dataroot) / "ImageSets"
     (lists / "train.txt").write_text("".join((lists / "val.txt").read_text().splitlines(True)[:2]))
-    assert call(arms=("plain", "other"), seeds=1) == 0
+    assert call(arms=("plain", "other"), seeds="1-1") == 0
     assert "draws for all runs; none: the runs have different frames" in capsys.readouterr().out
     assert call("--bootstrap", "0", arms=("plain", "other"), seeds=1) == 0
     assert "draws for all runs; none\n" in capsys.readouterr().out

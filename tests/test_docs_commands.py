@@ -65,6 +65,11 @@ RUN: list[tuple[str, dict[str, str]]] = [
         "--names DDML MonoDLE --out outputs/depth_space",
         {},
     ),
+    (
+        f"python tools/loss_gradients.py --config {EXAMPLE} "
+        "--checkpoints outputs/kitti_example/checkpoints/checkpoint_epoch_140.pth --out outputs/loss_gradients",
+        {},
+    ),
     (f"{DIAGNOSE} --config {EXAMPLE} --checkpoint checkpoint_epoch_140.pth --out outputs/diagnosis", {}),
     (f"{DIAGNOSE} --ceiling --config experiments/monodle/monodle.yaml --out outputs/ceiling", {}),
     (f"{PREDICT} x.pth --input photos --fx 1400 --out found", {}),

@@ -224,6 +224,28 @@ def test_quasi_isometric_loss_equals_a_loop_over_pairs(seed):
     assert quasi_isometric_loss(*args, "corrected").item() == pytest.approx(0.5 * sum(soft), rel=1e-9)
 
 
+@pytest.mark.parametrize("form", ["official", "corrected"])
+def test_the_fitted_scale_is_the_least_squares_one_and_a_constant(form):
+    rng = np.random.default_rng(0)
+    features, depths = torch.tensor(rng.normal(size=(12, 5)), requires_grad=True), torch.tensor(rng.uniform(3, 40, 12))
+    mask = torch.tensor(rng.random(12) < 0.8)
+    chosen = [(i, j) for i in range(12) for j in range(i + 1, 12) if mask[i] and mask[j]]
+    d_f = np.array([(features[i] - features[j]).norm().item() for i, j in chosen])
+    d_z = np.array([(depths[i] - depths[j]).abs().item() for i, j in chosen])
+    near = d_z <= 12
+    scale = np.linalg.lstsq(d_f[near, None], d_z[near], rcond=None)[0].item()
+    constants = (1.5, 0.5, 12.0, 4.0, form)
+    fitted = quasi_isometric_loss(features, depths, mask, *constants, fit_scale=True)
+    plain = quasi_isometric_loss(scale * features, depths, mask, *constants)
+    shorter = quasi_isometric_loss(1e-4 * features, depths, mask, *constants, fit_scale=True)
+    assert fitted.item() == pytest.approx(plain.item(), rel=1e-9) == pytest.approx(shorter.item(), rel=1e-9)
+    gradients = [torch.autograd.grad(loss, features)[0] for loss in (fitted, plain)]
+    assert gradients[0].abs().max() > 0 and torch.allclose(*gradients, rtol=1e-9)
+    equal = torch.zeros(12, 5, dtype=torch.float64, requires_grad=True)  # no factor fits
+    loss = quasi_isometric_loss(equal, depths, mask, *constants, fit_scale=True)
+    assert torch.isfinite(loss) and torch.isfinite(torch.autograd.grad(loss, equal)[0]).all()
+
+
 def pair_gradient(distance, depth_difference, lower_bound):
     """d(loss) / d(distance) of two objects; the first one moves."""
     f = torch.tensor([[distance, 0.0], [0.0, 0.0]], requires_grad=True)

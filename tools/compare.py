@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = "sets of keys of --arms-file; each is compared with the first"
     arms.add_argument("--arms", nargs="+", default=(), metavar="NAME", help=names)
     arms.add_argument("--over", metavar="SECTION.KEY=A,B,C", help="one arm for each value of a key")
-    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="general.random_seed 1 to N; default: 5")
+    seeds = "general.random_seed 1 to N, or M to N; default: %(default)s"
+    parser.add_argument("--seeds", default="5", metavar="N or M-N", help=seeds)
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of runs and tables")
     parser.add_argument("--arms-file", type=Path, default=ARMS_FILE, metavar="Y.yaml", help="default: %(default)s")
     override = "SECTION.KEY=VALUE, for all arms"

@@ -76,6 +76,15 @@ class PlannedRun:
             raise ValueError(f"{self.folder} was made with another configuration: {changes}; {advice}")
 
 
+def parse_seeds(text: str) -> range:
+    """'5': seeds 1 to 5; '6-10': seeds 6 to 10. Raises ValueError for anything else."""
+    match = re.fullmatch(r"(?:([0-9]{1,9})-)?([0-9]{1,9})", text, re.ASCII)
+    first, last = (int(match[1] or 1), int(match[2])) if match else (1, 0)
+    if not 1 <= first <= last:
+        raise ValueError(f"--seeds must be a number >= 1, or the first and the last seed, such as 6-10, got {text}")
+    return range(first, last + 1)
+
+
 def read_arms(path: Path, names: Sequence[str]) -> Arms:
     """The arms ``names`` of a file. Raises FileNotFoundError, or ValueError naming file, arm and what is accepted."""
     if not path.is_file():

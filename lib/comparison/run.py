@@ -17,7 +17,7 @@ from ..system.interruption import Interruption
 from ..system.machine import available_cores
 from .execution import RunExecutor, Slot
 from .figures import main_figures, read_figures
-from .planning import PlannedRun, arms_over, check_data, plan_runs, read_arms
+from .planning import PlannedRun, arms_over, check_data, parse_seeds, plan_runs, read_arms
 from .plot import plot_comparison
 from .resampling import Resampled, resample_runs
 from .slurm import JobOptions, SlurmJobs, parse_options
@@ -48,7 +48,7 @@ class CompareOptions:
     out: Path
     train_script: Path  # tools/train_val.py
     environment: Mapping[str, str]  # of the processes that train
-    seeds: int = 5
+    seeds: str = "5"  # 1 to 5; or such as '6-10'
     overrides: Sequence[str] = ()
     gpus: Sequence[int] = ()
     jobs: int | None = None
@@ -58,9 +58,9 @@ class CompareOptions:
     bootstrap: int = 1000  # replicates; 0: none
 
     def __post_init__(self) -> None:
-        for name, value in (("--seeds", self.seeds), ("--jobs", self.jobs)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be >= 1, got {value}")
+        parse_seeds(self.seeds)
+        if self.jobs is not None and self.jobs < 1:
+            raise ValueError(f"--jobs must be >= 1, got {self.jobs}")
         if self.bootstrap and not 2 <= self.bootstrap <= MAX_REPLICATES:
             raise ValueError(f"--bootstrap must be 0 (none) or 2 to {MAX_REPLICATES}, got {self.bootstrap}")
         if self.out.exists() and not self.out.is_dir():
@@ -140,8 +140,7 @@ def _plan(options: CompareOptions, job_options: JobOptions | None) -> list[Plann
     if job_options is not None and job_options.gpus:
         device = [f"trainer.gpu_ids={list(range(job_options.gpus))}"]
     arms = arms_over(options.over) if options.over else read_arms(options.arms_file, options.arms)
-    seeds = range(1, options.seeds + 1)
-    runs = plan_runs(options.config, arms, seeds, options.overrides, device, options.out.resolve())
+    runs = plan_runs(options.config, arms, parse_seeds(options.seeds), options.overrides, device, options.out.resolve())
     for run in runs:
         run.require_same_configuration()
     return runs
@@ -181,7 +180,7 @@ def _write_report(options: CompareOptions, runs: Sequence[PlannedRun], final: bo
 def _head(options: CompareOptions, runs: Sequence[PlannedRun]) -> str:
     """What is compared, and which runs are missing."""
     lines = [f"{options.config} {' '.join(options.overrides)}".rstrip()]
-    lines.append(f"split {runs[0].config.tester.split}, after the last epoch, seeds 1 to {options.seeds}")
+    lines.append(f"split {runs[0].config.tester.split}, after the last epoch, seeds {runs[0].seed} to {runs[-1].seed}")
     lines.append("AP in percent: more is better; depth errors: less is better")
     lines += dict.fromkeys(f"  {run.arm}: {' '.join(run.changes) or 'no changes'}" for run in runs)
     missing = [run for run in runs if not run.finished]

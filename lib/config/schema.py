@@ -33,6 +33,9 @@ class General:
     """quasi-isometric loss: temperature; a constant in the official code"""
     qi_lower_bound: str = "official"
     """'official': as in the official code; 'corrected': pairs below the lower bound are pushed apart"""
+    qi_fit_scale: bool = False
+    """true: feature distances are multiplied by the factor for which they fit the depth distances of a batch's pairs
+    best; false: they are not, as in the official code"""
     obj_depth: bool = False
     """DDML: auxiliary head that predicts the object-wise depth map, in training only"""
 

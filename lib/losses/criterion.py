@@ -76,7 +76,7 @@ def descriptor_loss(outputs: Tensors, targets: Tensors, criterion: Criterion) ->
     depth, mask = targets["depth"].to(descriptors.dtype), targets["mask_3d"][..., None].to(descriptors.dtype)
     objects = criterion.gather_rows(torch.cat([descriptors, depth, mask], dim=2)).flatten(0, 1)
     features, depths, counted = objects[:, :-2], objects[:, -2], objects[:, -1] > 0
-    return quasi_isometric_loss(features, depths, counted, c.K, c.B, c.rad, c.T, c.qi_lower_bound)
+    return quasi_isometric_loss(features, depths, counted, c.K, c.B, c.rad, c.T, c.qi_lower_bound, c.qi_fit_scale)
 
 
 def object_depth_loss(outputs: Tensors, targets: Tensors, criterion: Criterion) -> Tensor:

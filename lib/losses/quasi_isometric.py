@@ -42,6 +42,7 @@ def quasi_isometric_loss(
     max_depth_distance: float = 10.0,
     temperature: float = 10.0,
     lower_bound: str = "official",
+    fit_scale: bool = False,
 ) -> Tensor:
     r"""Quasi-isometric loss over all pairs i < j of a batch.
 
@@ -57,6 +58,9 @@ def quasi_isometric_loss(
         0.5 * ( mean over U of log((1 + exp(u/T)) / 2)  +  mean over L of log((1 + exp(l/T)) / 2) )
 
     In both forms the second object of a pair gets no gradient, as in the published code.
+
+    ``fit_scale``: the bounds are those of s ||f_i - f_j||, with s = sum(d_z d_f) / sum(d_f^2) over the pairs, the least
+    squares fit, a constant in the gradient. Not in the published code.
 
     ``descriptors``: (N, C); ``depths``: (N,) [m]; ``mask``: (N,) bool, objects that count; ``K``, ``B``: slope and
     slack of the bounds; ``max_depth_distance``: eps, ``general.rad`` [m]. Returns a scalar. Raises ValueError for other
@@ -75,6 +79,8 @@ def quasi_isometric_loss(
     depth_distance = (depths[:, None] - depths[None, :]).abs()
     pairs = torch.triu(mask[:, None] & mask[None, :], diagonal=1)
     pairs = pairs & (depth_distance > MIN_DEPTH_DISTANCE) & (depth_distance <= max_depth_distance)
+    if fit_scale:
+        feature_distance = feature_distance * _fitted_scale(feature_distance.detach()[pairs], depth_distance[pairs])
     upper = feature_distance - K * depth_distance - B
     lower = depth_distance / K - feature_distance - B
     too_far, too_close = pairs & (upper > 0), pairs & (lower > 0)
@@ -85,6 +91,12 @@ def quasi_isometric_loss(
     negatives = torch.where(too_close, -lower / temperature, NEGLIGIBLE_LOG).flatten().logsumexp(0)
     excess = torch.where(too_far, upper / temperature, 0.0)
     return 0.5 * _mean_where(F.softplus(excess + negatives), too_far)
+
+
+def _fitted_scale(feature_distances: Tensor, depth_distances: Tensor) -> Tensor:
+    """The factor s for which s * feature_distances is nearest to depth_distances; 1 where no factor helps."""
+    squares = (feature_distances**2).sum()
+    return torch.where(squares > 0, (feature_distances * depth_distances).sum() / squares, 1.0)
 
 
 def _logistic_excess(excess: Tensor, where: Tensor) -> Tensor:
