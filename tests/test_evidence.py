@@ -1,12 +1,16 @@
 """The judgement of the experiment in docs/evidence.md: statistics with independent answers, files, rules."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from lib.comparison import run as comparison_run
 from lib.comparison.table import Comparison
+from tests.test_compare import STAND_IN, YAML
+from tools import compare
 from tools.bench import evidence
 from tools.bench.evidence import ARMS, JUDGED, holm, pairs_needed, power, read_runs, verdicts, write_runs
 
@@ -71,24 +75,39 @@ def test_the_rules():
     comparison = Comparison(ARMS, tuple(range(1, 17)), runs, wide, "frames")
     first = next(v for v in verdicts(comparison, 0.048) if (v.arm, v.figure) == ("qi", AP))
     assert first.p < 0.001 and first.answer == "undecided"  # it may be these frames only
+    without = Comparison(ARMS, tuple(range(1, 17)), made_up(shift={"qi": (-3.0, 0.0)})[0])  # without replicates
+    assert verdicts(without, 0.048)[0].answer == "undecided"
+    assert answers({"qi": (1.0, 0.0)})["qi", AP] == "better, by less than matters"
 
 
-def test_files_are_read_as_they_were_written(tmp_path, capsys):
-    runs, replicates = made_up(8)
-    del runs["qi", 3]
-    write_runs(tmp_path, runs, replicates)
-    again, drawn = read_runs(tmp_path)
-    assert again.keys() == drawn.keys() == runs.keys()
-    for key, figures in runs.items():
+ABOUT = {"unit": "drives", "draws": "50 replicates"}
+
+
+def test_files_are_read_as_they_were_written_and_judged(tmp_path, capsys):
+    arguments = ["judge", "--page", str(tmp_path), "--out", str(tmp_path / "out")]
+    runs, replicates = made_up(9, shift={"ddml": (3.0, 0.0)})
+    without = {key: figures for key, figures in runs.items() if key != ("qi", 3)}
+    write_runs(tmp_path, without, replicates, ABOUT)
+    again, drawn, about = read_runs(tmp_path)
+    assert again.keys() == drawn.keys() == without.keys() and about == ABOUT
+    for key, figures in without.items():
         assert {name: again[key][name] for name in JUDGED} == {name: figures[name] for name in JUDGED}
         assert all(np.array_equal(drawn[key][name], replicates[key][name]) for name in JUDGED)
-    # seven seeds have all arms: before the first look
-    assert evidence.main(["judge", "--page", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
-    assert "7 seeds of all arms are finished; the plan's first look is at 8" in capsys.readouterr().err
-    write_runs(tmp_path, *made_up(8))
-    assert evidence.main(["judge", "--page", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
-    assert (tmp_path / "out/table.md").read_text() == capsys.readouterr().out
+    # the look is at seeds 1 to 8, although eight other seeds are complete
+    assert evidence.main(arguments) == 2
+    assert "the look at 8 seeds needs 1 more runs: qi_seed3" in capsys.readouterr().err
+    write_runs(tmp_path, runs, replicates, ABOUT)
+    assert evidence.main(arguments) == 0
+    table = capsys.readouterr().out
+    assert (tmp_path / "out/table.md").read_text() == table and "Look at 16" not in table and "95 %, drives" in table
     assert (tmp_path / "out/arms.png").stat().st_size > 5000
+    runs, replicates = made_up(16, shift={"ddml": (3.0, 0.0)})
+    runs["ddml", 16] |= {ERROR: math.nan}
+    write_runs(tmp_path, runs, replicates, ABOUT)
+    assert evidence.main(arguments) == 0
+    table = capsys.readouterr().out
+    assert table.count(f"| {AP} | ddml | 8 |") == table.count(f"| {AP} | ddml | 16 |") == 1
+    assert f"| {ERROR} | ddml | 15 of 16 |" in table
 
 
 def test_epochs_are_added(tmp_path):
@@ -103,4 +122,53 @@ def test_epochs_are_added(tmp_path):
 def test_power_on_the_command_line(capsys):
     assert evidence.main(["power", "--deviation", "2", "--difference", "2"]) == 0
     assert capsys.readouterr().out.splitlines()[0].startswith(f"one test: {pairs_needed(2, 2, 0.048)} pairs of seeds")
-    assert evidence.main(["power", "--deviation", "0", "--difference", "2"]) == 2
+    for deviation, difference in ((0, 2), (2, "nan"), (2, 0.01)):
+        assert evidence.main(["power", "--deviation", str(deviation), "--difference", str(difference)]) == 2
+
+
+def test_finished_runs_are_collected_once(tiny_kitti, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "batch16.yaml").write_text(YAML.format(root=tiny_kitti))
+    (tmp_path / "arms.yaml").write_text("monodle: {general.qi: false}\nqi: {general.qi: true}\n")
+    (tmp_path / "stand_in.py").write_text(STAND_IN)
+    monkeypatch.setattr(compare, "TRAIN_VAL", tmp_path / "stand_in.py")
+    monkeypatch.setattr(comparison_run, "plot_comparison", lambda comparison, figures: b"")
+    monkeypatch.setattr(evidence, "EXPERIMENT", tmp_path)
+    monkeypatch.setattr(evidence, "ARMS", ("monodle", "qi"))
+
+    def train(seeds):
+        given = ["--config", "batch16.yaml", "--arms-file", "arms.yaml", "--arms", "monodle", "qi", "--jobs", "1"]
+        assert compare.main([*given, "--out", "out", "--seeds", seeds]) == 0
+
+    def collect(seeds):
+        return evidence.main(["collect", "out", "--seeds", seeds, "--page", str(tmp_path / "page")])
+
+    train("1-2")
+    (tmp_path / "out/outputs/qi_seed2/metrics.jsonl").unlink()  # not finished
+    assert collect("2") == 2  # the stand-in's AP is made up
+    assert "ap.json of 3 runs has other figures than their result files" in capsys.readouterr().err
+    assert not (tmp_path / "page").exists()
+    resample_runs = evidence.resample_runs
+    monkeypatch.setattr(evidence, "resample_runs", lambda *args: resample_runs(*args)._replace(description="draws"))
+    assert collect("2") == 0
+    assert f"3 of 4 runs are finished; {tmp_path / 'page/runs.csv'} has 3" in capsys.readouterr().out
+    train("2-3")
+    assert collect("2-3") == 0
+    runs, replicates, about = read_runs(tmp_path / "page")
+    assert about["unit"] == "drives"
+    assert set(runs) == {(arm, seed) for arm in ("monodle", "qi") for seed in (1, 2, 3)}
+    ap = json.loads((tmp_path / "out/outputs/qi_seed3/results/checkpoint_epoch_1/val/ap.json").read_text())
+    assert runs["qi", 3][AP] == ap["loose"]["Car"]["3d"]["R40"][1]
+    assert replicates["qi", 3][AP].shape == (evidence.N_REPLICATES,)
+    epochs = (tmp_path / "page/epochs.csv").read_text().splitlines()
+    assert len(epochs) == 1 + 6 * 3 and sum(line.startswith("qi,2,") for line in epochs) == 3
+
+    path = tmp_path / "out/outputs/monodle_seed1/results/checkpoint_epoch_1/val/ap.json"
+    path.write_text(path.read_text().replace('"R40": [', '"R40": [1, 2, 3], "was": ['))
+    capsys.readouterr()
+    assert collect("1") == 2 and "runs.csv has other figures of monodle_seed1" in capsys.readouterr().err
+    settings = (tmp_path / "batch16.yaml").read_text()
+    (tmp_path / "batch16.yaml").write_text(settings.replace("max_epoch: 1", "max_epoch: 2"))
+    assert collect("4-4") == 2 and "none of the 2 runs is finished" in capsys.readouterr().err
+    for line, error in (("17", "the plan has seeds 1 to 16, got 17"), ("x", "--seeds must be")):
+        assert collect(line) == 2 and error in capsys.readouterr().err

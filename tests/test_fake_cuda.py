@@ -102,6 +102,7 @@ def machine(monkeypatch):
 @pytest.mark.parametrize("parts", [1, 2])
 def test_a_step_stays_on_the_gpu_and_reads_nothing(machine, amp, parts):
     config = replace(CONFIG, trainer=TrainerConfig(amp=amp, accumulate=parts, ema=0.9))
+    config = replace(config, general=replace(config.general, qi_fit_scale=parts == 2))
     config = replace(config, dataset=replace(config.dataset, color_jitter=(0.2, 0.2, 0.2, 0.1)))
     seen = {}
 

@@ -2,14 +2,16 @@
 
 import json
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from lib.analysis import loss_gradients
 from lib.analysis.depth_space import all_pairs
-from lib.analysis.loss_gradients import LossGradients, gradients_table, measure_loss_gradients
+from lib.analysis.loss_gradients import Compared, LossGradients, gradients_table, measure_loss_gradients
 from lib.config import General, load_config
 from lib.datasets import build_dataset
 from lib.datasets.samples import training_loader
@@ -48,7 +50,7 @@ def call(tmp_path, *arguments, checkpoints=(10, 2)):
 def test_the_gradients_are_those_of_training(project, tmp_path):
     config, model = project
     frames, path = build_dataset(config, "train", training=True), tmp_path / "checkpoint_epoch_2.pth"
-    figures = measure_loss_gradients(path, config, frames, 1, torch.device("cpu")).figures()
+    figures = measure_loss_gradients("x", path, config, frames, 1, torch.device("cpu")).figures()
     batch = next(iter(training_loader(frames, config)))
     model.train()
     gradients = {}
@@ -72,10 +74,11 @@ def test_the_gradients_are_those_of_training(project, tmp_path):
 
 
 def made_up(scale: float, name="a") -> LossGradients:
-    """Two losses with gradients (3, 0) and (0, 4) in one batch, (0, 0) and (1, 0) in another; distances scale * d_z."""
-    products = {"heatmap": np.array([[9.0, 0.0], [0.0, 0.0]]), "depth": np.array([[0.0, 16.0], [0.0, 1.0]])}
+    """Two losses with gradients (3, 0) and (0, 4) in one batch, (0, 0) and (1, 0) in another; d_f is scale * d_z."""
+    heatmap, depth = [Compared(3, 4, 0), Compared(0, 1, 0)], [Compared(4, 3, 0), Compared(1, 0, 0)]
     z = np.linspace(5, 14, 10)
-    return LossGradients(name, None, products, all_pairs(scale * z[:, None], z), General(K=2.0, B=0.5, rad=4.5))
+    pairs, bounds = all_pairs(scale * z[:, None], z), General(K=2.0, B=0.5, rad=4.5)
+    return LossGradients(name, None, {"heatmap": heatmap, "depth": depth}, pairs, bounds)
 
 
 def test_figures_worked_out_by_hand():
@@ -110,4 +113,36 @@ def test_mistakes_are_named(project, tmp_path, capsys):
     for arguments, error in ((["--batches", "0"], "--batches must be >= 1, got 0"),):
         assert call(tmp_path, *arguments) == 2 and error in capsys.readouterr().err
     assert call(tmp_path, checkpoints=(3,)) == 2 and "checkpoint_epoch_3.pth" in capsys.readouterr().err
+    state = torch.load(tmp_path / "checkpoint_epoch_2.pth")
+    state["model_state"] = {name: w for name, w in state["model_state"].items() if "obj_depth" not in name}
+    torch.save(state, tmp_path / "checkpoint_epoch_4.pth")
+    assert call(tmp_path, checkpoints=(2, 4)) == 2
+    assert "general.obj_depth is true, but it has no obj_depth head" in capsys.readouterr().err
+    state["model_state"]["backbone.base_layer.1.weight"].fill_(3e38)
+    torch.save(state, tmp_path / "checkpoint_epoch_4.pth")
+    assert call(tmp_path, "general.obj_depth=false", checkpoints=(4,)) == 2
+    assert "is not finite; frames 00000" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    (tmp_path / "out").write_text("")
+    assert call(tmp_path) == 2 and "--out must be a folder" in capsys.readouterr().err
+
+
+def test_pairs_are_those_of_the_loss(project, tmp_path):
+    """With the fitted scale and one batch d_f fits d_z with factor 1; these pairs give the criterion's loss."""
+    config, _ = project
+    general = replace(config.general, qi_fit_scale=True, qi_lower_bound="corrected", T=1.0)
+    config = replace(config, general=general)
+    frames = build_dataset(config, "train", training=True)
+    found = measure_loss_gradients("x", tmp_path / "checkpoint_epoch_2.pth", config, frames, 1, torch.device("cpu"))
+    assert found.figures()["descriptors"]["scale_to_depth"] == pytest.approx(1.0)
+    assert found.figures()["quasi_isometric"]["qi_fit_scale"] is True
+    near = found.pairs.near(general)
+    d_z, d_f = found.pairs.depth_distance[near], found.pairs.feature_distance[near]
+    batch = next(iter(training_loader(frames, config)))
+    model, _ = loss_gradients.load_training_model(tmp_path / "checkpoint_epoch_2.pth", config)
+    loss = Criterion(general)(model.train()(batch.images, batch.targets["indices"]), batch.targets)["quasi_isometric"]
+    expected = 0.0
+    for excess in (d_f - general.K * d_z - general.B, d_z / general.K - d_f - general.B):
+        violated = excess[excess > 0]
+        expected += 0.5 * np.log((1 + np.exp(violated)) / 2).mean() if len(violated) else 0.0
+    assert expected > 0 and loss.item() == pytest.approx(expected, rel=1e-3)

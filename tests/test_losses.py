@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -244,6 +245,23 @@ def test_the_fitted_scale_is_the_least_squares_one_and_a_constant(form):
     equal = torch.zeros(12, 5, dtype=torch.float64, requires_grad=True)  # no factor fits
     loss = quasi_isometric_loss(equal, depths, mask, *constants, fit_scale=True)
     assert torch.isfinite(loss) and torch.isfinite(torch.autograd.grad(loss, equal)[0]).all()
+
+
+def test_the_criterion_fits_the_scale_over_all_ranks():
+    """The shares of two ranks give the loss of the whole batch; without objects it is 0."""
+    _, outputs, targets, _ = official_batch(1)
+    general = General(qi=True, qi_fit_scale=True, qi_lower_bound="corrected", T=1.0)
+    whole = Criterion(general)(outputs, targets)["quasi_isometric"]
+    plain = Criterion(replace(general, qi_fit_scale=False))(outputs, targets)["quasi_isometric"]
+    assert whole.item() > 0 and whole.item() != pytest.approx(plain.item(), rel=1e-3)
+    rows = []
+    for part in (slice(0, 1), slice(1, None)):
+        share = ({name: value[part] for name, value in each.items()} for each in (outputs, targets))
+        Criterion(general, gather_rows=lambda own: rows.append(own) or own)(*share)
+    gathered = Criterion(general, gather_rows=lambda own: torch.cat(rows))(outputs, targets)["quasi_isometric"]
+    assert gathered.item() == pytest.approx(whole.item(), rel=1e-6)
+    targets["mask_3d"] = torch.zeros_like(targets["mask_3d"])
+    assert Criterion(general)(outputs, targets)["quasi_isometric"].item() == 0
 
 
 def pair_gradient(distance, depth_difference, lower_bound):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installation
 
-from lib.analysis.loss_gradients import gradients_table, measure_loss_gradients
+from lib.analysis.loss_gradients import gradients_table, load_training_model, measure_loss_gradients
 from lib.config import load_config
 from lib.datasets import build_dataset
 from lib.engine.device import choose_device
@@ -48,13 +48,22 @@ def loss_gradients(args: argparse.Namespace) -> None:
     existing = [path for path in (args.out / FIGURES, args.out / IMAGE) if path.exists()]
     if existing and not args.overwrite:
         raise ValueError(f"{existing[0]} exists already; --overwrite replaces it")
-    paths = sorted(args.checkpoints, key=lambda path: natural_key(str(path)))
+    if args.out.exists() and not args.out.is_dir():
+        raise ValueError(f"--out must be a folder; {args.out} is a file")
+    paths = args.checkpoints
+    if len({path.parent for path in paths}) == 1:  # of one run: *.pth lists epoch 10 before epoch 2
+        paths = sorted(paths, key=lambda path: natural_key(path.name))
+    stems = [path.stem for path in paths]
+    names = stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
     config = load_config(args.config, args.set)
+    for path in paths:  # before the first is measured, so that an error in the last comes at once
+        load_training_model(path, config)
     frames = build_dataset(config, config.dataset.train_split, training=True)
     device = choose_device(config.trainer.gpu_ids)
-    measured = [measure_loss_gradients(path, config, frames, args.batches, device) for path in paths]
+    each = zip(names, paths, strict=True)
+    measured = [measure_loss_gradients(name, path, config, frames, args.batches, device) for name, path in each]
     image = loss_gradients_png(measured)
-    content = [{"checkpoint": str(path), **each.figures()} for path, each in zip(paths, measured, strict=True)]
+    content = [{"checkpoint": str(path), **one.figures()} for path, one in zip(paths, measured, strict=True)]
     write_json(args.out / FIGURES, content)
     write_file(args.out / IMAGE, image)
     print(gradients_table(measured))

@@ -1,6 +1,6 @@
 """A network on training batches -> how large each loss's gradient is beside the others', and how long descriptors are.
 
-Gradients are those of the weights that all losses share, the backbone's and the neck's. L losses; P pairs of objects.
+Gradients are those of the weights that all losses share, the backbone's and the neck's.
 """
 
 import math
@@ -8,19 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..config import Config, General
 from ..datasets import KITTI
 from ..datasets.samples import training_loader
-from ..engine.checkpoint import load_model_state, read_checkpoint
+from ..engine.checkpoint import OPTIONAL_HEAD, load_model_state, read_checkpoint
 from ..engine.step import jitter_colors, to_channels_last
 from ..losses import Criterion
-from ..losses.quasi_isometric import object_descriptors
+from ..losses.quasi_isometric import fitted_scale, object_descriptors
 from ..models import build_model
 from ..ops.text import text_table
 from ..system.commands import show_progress
@@ -41,20 +41,26 @@ _DESCRIPTOR_ROWS = {  # figure -> title, factor, digits
 }
 
 
+class Compared(NamedTuple):
+    """The gradient of one loss, and the sum of the gradients of the others, of one batch."""
+
+    own: float  # length
+    others: float  # length
+    product: float  # scalar product of the two
+
+
 @dataclass(frozen=True, eq=False)
 class LossGradients:
     """Everything measured of one checkpoint."""
 
     name: str
     epoch: int | None  # of the checkpoint
-    products: Mapping[str, np.ndarray]  # loss -> (batches, L) scalar products of its gradient with each loss's
-    pairs: Pairs  # of objects of one batch, of all batches
+    losses: Mapping[str, Sequence[Compared]]  # by loss, of each batch
+    pairs: Pairs  # of objects of one batch, of all batches; feature distances as the loss takes them
     bounds: General
 
     def figures(self) -> dict[str, Any]:
         """Nested figures for JSON, NaN where undefined; docs/loss_gradients.md explains them."""
-        gram = np.stack(list(self.products.values()), axis=1)  # (batches, L, L)
-        losses = {name: _compare(gram, k) for k, name in enumerate(self.products)}
         near, bounds = self.pairs.near(self.bounds), self.bounds
         d_z, d_f = self.pairs.depth_distance[near], self.pairs.feature_distance[near]
         excess = {"above": d_f - bounds.K * d_z - bounds.B, "below": d_z / bounds.K - d_f - bounds.B}
@@ -65,93 +71,118 @@ class LossGradients:
             "median_feature_distance": _median(d_f),
             "median_lower_bound": _median(np.maximum(d_z / bounds.K - bounds.B, 0)),
             "median_upper_bound": _median(bounds.K * d_z + bounds.B),
-            # the factor on d_f for which its least-squares line through 0 is d_z
-            "scale_to_depth": float((d_z * d_f).sum() / max((d_f**2).sum(), 1e-300)) if len(d_z) else math.nan,
+            "scale_to_depth": float((d_z * d_f).sum() / (d_f**2).sum()) if d_f.any() else math.nan,
             **{f"median_excess_{name}": _median(value[value > 0]) for name, value in excess.items()},
         }
-        return {"name": self.name, "epoch": self.epoch, "batches": len(gram), "losses": losses} | {
-            "bounds": {"K": bounds.K, "B": bounds.B, "rad": bounds.rad, "T": bounds.T},
+        settings = ("K", "B", "rad", "T", "qi_lower_bound", "qi_fit_scale")
+        return {
+            "name": self.name,
+            "epoch": self.epoch,
+            "batches": len(next(iter(self.losses.values()))),
+            "losses": {name: _summarize(batches) for name, batches in self.losses.items()},
+            "quasi_isometric": {key: getattr(bounds, key) for key in settings},
             "descriptors": descriptors,
         }
 
 
 def measure_loss_gradients(
-    checkpoint: Path, config: Config, frames: KITTI, n_batches: int, device: torch.device
+    name: str, checkpoint: Path, config: Config, frames: KITTI, n_batches: int, device: torch.device
 ) -> LossGradients:
     """The first ``n_batches`` batches of the first epoch: augmented, float32, BatchNorm with each batch's statistics.
 
-    Raises FileNotFoundError or ValueError for a checkpoint that is missing, broken, or does not fit the configuration.
+    Raises FileNotFoundError or ValueError for a checkpoint that is missing, broken, or does not fit the configuration,
+    and ValueError where a gradient is not finite.
     """
-    state = read_checkpoint(checkpoint)
-    model, criterion = build_model(config), Criterion(config.general, config.losses)
-    load_model_state(model, state["model_state"], checkpoint)
+    model, epoch = load_training_model(checkpoint, config)
+    criterion, general = Criterion(config.general, config.losses), config.general
     to_channels_last(model, device)
     shared = [p for part in (model.backbone, model.neck) for p in part.parameters() if p.requires_grad]
     model.train()
     number = min(n_batches, math.ceil(len(frames) / config.dataset.batch_size))
-    name, batches = checkpoint.stem, islice(training_loader(frames, config), number)
-    products: dict[str, list[np.ndarray]] = {}
-    pairs: list[Pairs] = []
-    for batch in show_progress(batches, name, number, "batch", leave=False):
+    compared: dict[str, list[Compared]] = {}
+    distances: list[tuple[np.ndarray, np.ndarray]] = []
+    for batch in show_progress(islice(training_loader(frames, config), number), name, number, "batch", leave=False):
         if not batch.frames:  # all unreadable (dataset.on_bad_frame: skip)
             continue
         images = batch.images.to(device)
         if config.dataset.color_jitter:
-            images = jitter_colors(images, config.dataset.color_jitter, config.general.random_seed, 0, batch.frames)
+            images = jitter_colors(images, config.dataset.color_jitter, general.random_seed, 0, batch.frames)
         targets = {key: value.to(device) for key, value in batch.targets.items()}
         outputs = model(images, targets["indices"])
         losses = criterion(outputs, targets)
-        gradients = torch.stack([_flat_gradient(loss, shared) for loss in losses.values()])
-        gram = (gradients @ gradients.T).cpu().numpy()
-        for key, row in zip(losses, gram, strict=True):
-            products.setdefault(key, []).append(row)
+        gradients = {key: _flat_gradient(loss, shared) for key, loss in losses.items()}
+        broken = [key for key, gradient in gradients.items() if not torch.isfinite(gradient).all()]
+        if broken:
+            which = f"frames {', '.join(frame.frame_id for frame in batch.frames)}"
+            raise ValueError(f"{checkpoint}: the gradient of {broken[0]} is not finite; {which}")
+        for key, own in gradients.items():
+            others = torch.stack([each for other, each in gradients.items() if other != key]).sum(dim=0)
+            values = (own.norm().item(), others.norm().item(), (own @ others).item())
+            compared.setdefault(key, []).append(Compared(*values))
         descriptors = object_descriptors(outputs["features"].detach(), targets["indices"]).cpu().numpy()
         mask = batch.targets["mask_3d"].numpy()
-        pairs.append(all_pairs(descriptors[mask], batch.targets["depth"].numpy()[mask][:, 0]))
-    if not pairs:
+        pairs = all_pairs(descriptors[mask], batch.targets["depth"].numpy()[mask][:, 0])
+        distances.append((pairs.depth_distance, pairs.feature_distance * _scale_of_loss(pairs, general)))
+    if not compared:
         raise ValueError(f"{frames.image_dir}: none of the first {number} batches of {frames.split!r} can be read")
-    joined = Pairs(
-        np.concatenate([some.depth_distance for some in pairs]),
-        np.concatenate([some.feature_distance for some in pairs]),
-        sum(some.total for some in pairs),
-    )
-    stacked = {key: np.stack(rows).astype(np.float64) for key, rows in products.items()}
-    return LossGradients(name, state.get("epoch"), stacked, joined, config.general)
+    depth_distance, feature_distance = map(np.concatenate, zip(*distances, strict=True))
+    joined = Pairs(depth_distance, feature_distance, len(depth_distance))
+    return LossGradients(name, epoch, compared, joined, general)
+
+
+def load_training_model(checkpoint: Path, config: Config) -> tuple[Any, int | None]:
+    """The model with all heads that training uses, and the checkpoint's epoch.
+
+    Raises FileNotFoundError or ValueError for a checkpoint that is missing, broken, or does not fit the configuration.
+    """
+    if config.trainer.accumulate > 1:
+        raise ValueError(f"trainer.accumulate must be 1 to measure gradients, got {config.trainer.accumulate}")
+    state = read_checkpoint(checkpoint)
+    model = build_model(config)
+    if config.general.obj_depth and not any(OPTIONAL_HEAD in name for name in state["model_state"]):
+        advice = "set general.obj_depth=false, or take another checkpoint"
+        raise ValueError(f"{checkpoint}: general.obj_depth is true, but it has no obj_depth head; {advice}")
+    load_model_state(model, state["model_state"], checkpoint)
+    return model, state.get("epoch")
 
 
 def gradients_table(measured: Sequence[LossGradients]) -> str:
     """A column for each checkpoint: the losses' gradients, then the descriptors."""
     columns = [each.figures() for each in measured]
-    rows = [["", *(each.name for each in measured)], ["gradient, as a share of that of all other losses [%]"]]
-    for loss in columns[0]["losses"]:
-        rows.append([f"  {loss}", *(_number(100 * column["losses"][loss]["ratio_mean"], 2) for column in columns)])
-    rows.append(["cosine of its gradient and that of all other losses"])
-    for loss in columns[0]["losses"]:
-        rows.append([f"  {loss}", *(_number(column["losses"][loss]["cosine"], 2) for column in columns)])
-    rows.append(["batches in which its gradient is 0 [%]"])
-    for loss in columns[0]["losses"]:
-        rows.append([f"  {loss}", *(_number(100 * column["losses"][loss]["zero_share"], 1) for column in columns)])
+    rows = [["", *(each.name for each in measured)]]
+    for key, title, factor, digits in (
+        ("ratio_mean", "gradient, as a share of that of all other losses [%]", 100, 2),
+        ("cosine", "cosine of its gradient and that of all other losses", 1, 2),
+        ("zero_share", "batches in which its gradient is 0 [%]", 100, 1),
+    ):
+        rows.append([title])
+        for loss in columns[0]["losses"]:
+            rows.append([f"  {loss}", *(_number(factor * column["losses"][loss][key], digits) for column in columns)])
     rows.append(["pairs of objects of a batch with d_z <= rad"])
     for key, (title, factor, digits) in _DESCRIPTOR_ROWS.items():
         rows.append([f"  {title}", *(_number(factor * column["descriptors"][key], digits) for column in columns)])
     return text_table([row + [""] * (1 + len(columns) - len(row)) for row in rows])
 
 
-def _flat_gradient(loss: torch.Tensor, parameters: Sequence[nn.Parameter]) -> torch.Tensor:
-    """(P,) zeros for parameters that the loss does not depend on."""
+def _scale_of_loss(pairs: Pairs, general: General) -> float:
+    """What the loss multiplies the feature distances of this batch by."""
+    if not general.qi_fit_scale:
+        return 1.0
+    near = torch.from_numpy(pairs.near(general))
+    return fitted_scale(torch.from_numpy(pairs.feature_distance), torch.from_numpy(pairs.depth_distance), near).item()
+
+
+def _flat_gradient(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
+    """(P,) float64; zeros for parameters that the loss does not depend on."""
     gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
     parts = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
-    return torch.cat([part.flatten() for part in parts])
+    return torch.cat([part.flatten().double() for part in parts])
 
 
-def _compare(gram: np.ndarray, k: int) -> dict[str, float]:
-    """Loss ``k`` against the sum of the others: (batches, L, L) scalar products -> figures."""
-    others = np.arange(gram.shape[1]) != k
-    own = np.sqrt(gram[:, k, k])
-    rest = np.sqrt(np.maximum(gram[:, others][:, :, others].sum(axis=(1, 2)), 0))
-    acts = (own > 0) & (rest > 0)
-    cosines = gram[acts, k][:, others].sum(axis=1) / (own[acts] * rest[acts])
-    ratios = own[rest > 0] / rest[rest > 0]
+def _summarize(batches: Sequence[Compared]) -> dict[str, float]:
+    own, others, product = np.array(batches, dtype=np.float64).T
+    both = (own > 0) & (others > 0)
+    ratios, cosines = own[others > 0] / others[others > 0], product[both] / (own[both] * others[both])
     return {
         "gradient_norm": float(own.mean()),
         "zero_share": float((own == 0).mean()),

@@ -80,7 +80,7 @@ def quasi_isometric_loss(
     pairs = torch.triu(mask[:, None] & mask[None, :], diagonal=1)
     pairs = pairs & (depth_distance > MIN_DEPTH_DISTANCE) & (depth_distance <= max_depth_distance)
     if fit_scale:
-        feature_distance = feature_distance * _fitted_scale(feature_distance.detach()[pairs], depth_distance[pairs])
+        feature_distance = feature_distance * fitted_scale(feature_distance.detach(), depth_distance, pairs)
     upper = feature_distance - K * depth_distance - B
     lower = depth_distance / K - feature_distance - B
     too_far, too_close = pairs & (upper > 0), pairs & (lower > 0)
@@ -93,10 +93,11 @@ def quasi_isometric_loss(
     return 0.5 * _mean_where(F.softplus(excess + negatives), too_far)
 
 
-def _fitted_scale(feature_distances: Tensor, depth_distances: Tensor) -> Tensor:
-    """The factor s for which s * feature_distances is nearest to depth_distances; 1 where no factor helps."""
-    squares = (feature_distances**2).sum()
-    return torch.where(squares > 0, (feature_distances * depth_distances).sum() / squares, 1.0)
+def fitted_scale(feature_distance: Tensor, depth_distance: Tensor, where: Tensor) -> Tensor:
+    """The factor s for which s * feature_distance is nearest to depth_distance ``where``; 1 if no factor helps."""
+    d_f, d_z = torch.where(where, feature_distance, 0.0), torch.where(where, depth_distance, 0.0)
+    squares = (d_f**2).sum()
+    return torch.where(squares > 0, (d_f * d_z).sum() / squares, 1.0)
 
 
 def _logistic_excess(excess: Tensor, where: Tensor) -> Tensor:

@@ -10,10 +10,13 @@ the trainings may be made on several machines, one after the other.
 
 import argparse
 import csv
+import hashlib
 import io
+import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,10 +29,11 @@ if __name__ == "__main__":
 from lib.comparison.figures import MEDIAN_ERROR, ap_name, main_figures, read_figures
 from lib.comparison.planning import PlannedRun, parse_seeds, plan_runs, read_arms
 from lib.comparison.plot import plot_comparison
-from lib.comparison.resampling import resample_runs
+from lib.comparison.resampling import Resampled, resample_runs
 from lib.comparison.statistics import summarize
 from lib.comparison.table import Comparison
-from lib.config.paths import PROJECT_ROOT
+from lib.config import PROJECT_ROOT, dump_config, load_config
+from lib.datasets import build_dataset
 from lib.engine.metrics import read_metrics
 from lib.system.commands import run_command
 from lib.system.files import atomic_write, write_file
@@ -56,7 +60,7 @@ class Verdict(NamedTuple):
     low: float  # interval over seeds, like that of tools/compare.py
     high: float
     p: float  # of the paired t test, multiplied as Holm says
-    answer: str  # 'better', 'worse', 'no difference that matters', 'undecided'
+    answer: str  # 'better', 'worse', either 'by less than matters', 'no difference that matters', 'undecided'
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,7 +70,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     collecting = commands.add_parser("collect")
     collecting.add_argument("runs", type=Path, metavar="DIR", help="the --out of tools/compare.py")
     collecting.add_argument("--seeds", required=True, metavar="N or M-N")
-    collecting.add_argument("--set", dest="overrides", nargs="+", default=[], help="as given to tools/compare.py")
     collecting.add_argument("--page", type=Path, default=PAGE, metavar="DIR", help="default: %(default)s")
     judging = commands.add_parser("judge")
     judging.add_argument("--page", type=Path, default=PAGE, metavar="DIR", help="default: %(default)s")
@@ -80,33 +83,59 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def collect(args: argparse.Namespace) -> None:
-    """Add the finished runs to runs.csv and replicates.npz; a run that is there already must have the same figures."""
-    arms = read_arms(EXPERIMENT / "arms.yaml", ARMS)
-    base, seeds, out = EXPERIMENT / "batch16.yaml", parse_seeds(args.seeds), args.runs.resolve()
-    planned = plan_runs(base, arms, seeds, args.overrides, ["trainer.gpu_ids=[]"], out)
-    runs = [run for run in planned if run.finished]
-    for run in runs:
+    """Add the finished runs to the files of the page; a run that is there already must have the same figures.
+
+    Raises ValueError, before anything is written, for other figures, frames or settings than those of the page.
+    """
+    if not args.runs.is_dir():
+        raise FileNotFoundError(f"{args.runs}: no such folder of a comparison")
+    seeds = parse_seeds(args.seeds)
+    if seeds[-1] > max(LOOKS):
+        raise ValueError(f"--seeds: the plan has seeds 1 to {max(LOOKS)}, got {args.seeds}")
+    arms, base = read_arms(EXPERIMENT / "arms.yaml", ARMS), EXPERIMENT / "batch16.yaml"
+    planned = plan_runs(base, arms, seeds, [], ["trainer.gpu_ids=[]"], args.runs.resolve())
+    runs = {(run.arm, run.seed): run for run in planned if run.finished}
+    if not runs:
+        raise ValueError(f"{args.runs}: none of the {len(planned)} runs is finished")
+    figures = {}
+    known, replicates, about = read_runs(args.page)
+    for key, run in runs.items():
         run.require_same_configuration()
-    figures = {(run.arm, run.seed): read_figures(run) for run in runs}
-    drawn = resample_runs([(run, figures[run.arm, run.seed]) for run in runs], N_REPLICATES)
-    if len(drawn.runs) != len(runs):
-        raise ValueError(f"{args.runs}: intervals over frames: {drawn.description}")
-    known, replicates = read_runs(args.page)
-    for key in figures.keys() & known.keys():
-        if any(known[key][name] != figures[key][name] for name in JUDGED):
-            raise ValueError(f"{args.page / RUNS} has other figures of {key[0]}, seed {key[1]}")
-    known |= {key: value for key, value in figures.items() if key not in known}
+        figures[key] = read_figures(run)
+        old = known.get(key, figures[key])
+        if not all(np.array_equal(old.get(name, math.nan), v, equal_nan=True) for name, v in figures[key].items()):
+            raise ValueError(f"{args.page / RUNS} has other figures of {_name(key)}")
+    new = {key: run for key, run in runs.items() if key not in known}
+    drawn = resample_runs([(run, figures[key]) for key, run in new.items()], N_REPLICATES)
+    if len(drawn.runs) != len(new) or "has other figures" in drawn.description:
+        raise ValueError(f"{args.runs}: replicates: {drawn.description}")
+    if new:
+        for name, value in describe_experiment(next(iter(new.values())), drawn).items():
+            if about.setdefault(name, value) != value:
+                raise ValueError(f"{args.page / REPLICATES} was made with another {name}: {about[name]} (now {value})")
     for key, values in drawn.runs.items():
-        replicates.setdefault(key, {name: values[name].astype(np.float32) for name in JUDGED})
-    write_runs(args.page, known, replicates)
-    add_epochs(args.page / EPOCHS, epoch_rows(runs))
+        known[key], replicates[key] = figures[key], {name: values[name].astype(np.float32) for name in JUDGED}
+    write_runs(args.page, known, replicates, about)
+    add_epochs(args.page / EPOCHS, epoch_rows(list(runs.values())))
     print(f"{len(runs)} of {len(planned)} runs are finished; {args.page / RUNS} has {len(known)}")
 
 
-def read_runs(page: Path) -> tuple[Runs, Replicates]:
-    """Figures by (arm, seed), and the replicates of the judged ones; empty where there is no file yet."""
+def describe_experiment(run: PlannedRun, drawn: Resampled) -> dict[str, str]:
+    """What all runs must have in common: draws and frames of the bootstrap, settings but for arm and seed."""
+    config = load_config(EXPERIMENT / "batch16.yaml")
+    frames = build_dataset(run.config, run.config.tester.split)
+    labels = "".join((frames.label_dir / f"{frame}.txt").read_text() for frame in frames.frame_ids)
+    general = replace(config.general, dataroot="", exp_name="")
+    settings = dump_config(replace(config, general=general))
+    texts = {"frames": " ".join(frames.frame_ids), "labels": labels, "settings": json.dumps(settings, sort_keys=True)}
+    hashes = {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()}
+    return {"unit": drawn.unit, "draws": drawn.description, **hashes}
+
+
+def read_runs(page: Path) -> tuple[Runs, Replicates, dict[str, str]]:
+    """Figures by (arm, seed), replicates of the judged ones, what all have in common; empty where there is no file."""
     if not (page / RUNS).exists():
-        return {}, {}
+        return {}, {}, {}
     with (page / RUNS).open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row.pop("state") == "finished"]
     runs: Runs = {}
@@ -114,15 +143,16 @@ def read_runs(page: Path) -> tuple[Runs, Replicates]:
         key = row.pop("arm"), int(row.pop("seed"))
         runs[key] = {name: float(value or "nan") for name, value in row.items()}
     with np.load(page / REPLICATES) as stored:
-        return runs, {key: dict(zip(JUDGED, stored[_name(key)], strict=True)) for key in runs}
+        replicates = {key: dict(zip(JUDGED, stored[_name(key)], strict=True)) for key in runs}
+        return runs, dict(replicates), json.loads(str(stored["about"]))
 
 
-def write_runs(page: Path, runs: Runs, replicates: Replicates) -> None:
+def write_runs(page: Path, runs: Runs, replicates: Replicates, about: Mapping[str, str]) -> None:
     """Write both files, ordered by seed."""
     seeds = tuple(sorted({seed for _, seed in runs}))
     arrays: dict[str, Any] = {_name(key): np.stack([replicates[key][name] for name in JUDGED]) for key in sorted(runs)}
     with atomic_write(page / REPLICATES) as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
     write_file(page / RUNS, Comparison(ARMS, seeds, runs).runs_to_csv().encode())
 
 
@@ -153,30 +183,35 @@ def add_epochs(path: Path, rows: Sequence[Sequence[object]]) -> None:
 
 
 def judge(args: argparse.Namespace) -> None:
-    """Apply the plan to the runs of the page. Raises ValueError before the first look."""
-    runs, replicates = read_runs(args.page)
-    seeds = sorted({seed for _, seed in runs})
-    complete = [seed for seed in seeds if all((arm, seed) in runs for arm in ARMS)]
-    looks = [n for n in LOOKS if n <= len(complete)]
-    if not looks:
-        found = f"{len(complete)} seeds of all arms are finished"
-        raise ValueError(f"{args.page / RUNS}: {found}; the plan's first look is at {min(LOOKS)}")
-    comparison = Comparison(ARMS, tuple(complete[: looks[-1]]), runs, replicates, "frames")
-    text = "\n".join([*verdict_table(comparison, looks[-1]), "", comparison.formatted(main_figures(["Car"]), "github")])
+    """Apply the plan to the runs of the page, at each look that its seeds allow. Raises ValueError before the first."""
+    runs, replicates, about = read_runs(args.page)
+    lines: list[str] = []
+    for look in LOOKS:
+        seeds = tuple(range(1, look + 1))
+        missing = [_name((arm, seed)) for seed in seeds for arm in ARMS if (arm, seed) not in runs]
+        if missing and not lines:
+            shown = ", ".join(missing[:3]) + ", .." * (len(missing) > 3)
+            raise ValueError(f"{args.page / RUNS}: the look at {look} seeds needs {len(missing)} more runs: {shown}")
+        if not missing:
+            comparison = Comparison(ARMS, seeds, runs, replicates, about["unit"])
+            lines += [*verdict_table(comparison, look), ""]
+    lines += [comparison.formatted(main_figures(["Car"]), "github"), f"Bootstrap: {about['draws']}"]
     args.out.mkdir(parents=True, exist_ok=True)
-    write_file(args.out / "table.md", f"{text}\n".encode())
+    write_file(args.out / "table.md", ("\n".join(lines) + "\n").encode())
     write_file(args.out / "arms.png", plot_comparison(comparison, list(JUDGED)))
-    print(text)
+    print("\n".join(lines))
 
 
 def verdict_table(comparison: Comparison, look: int) -> list[str]:
     """Markdown: a row for each arm and judged figure."""
-    lines = [f"Look at {look} pairs of seeds; level {LOOKS[look]} for all tests together (Holm)", ""]
-    lines += ["| figure | arm | difference | 95 %, seeds | 95 %, frames | p (Holm) | answer |", "|---" * 7 + "|"]
+    lines = [f"Look at {look} seeds; level {LOOKS[look]} for all tests together (Holm)", ""]
+    head = f"| figure | arm | pairs | difference | 95 %, seeds | 95 %, {comparison.unit} | p (Holm) | answer |"
+    lines += [head, "|---" * 8 + "|"]
     for each in verdicts(comparison, LOOKS[look]):
         low, high, _ = comparison.interval_of_difference(each.arm, each.figure)
+        pairs = str(each.pairs) if each.pairs == look else f"{each.pairs} of {look}"
         over_seeds, over_frames = f"{each.low:+.3f} .. {each.high:+.3f}", f"{low:+.3f} .. {high:+.3f}"
-        cells = (f"{each.difference:+.3f}", over_seeds, over_frames, f"{each.p:.4f}", each.answer)
+        cells = (pairs, f"{each.difference:+.3f}", over_seeds, over_frames, f"{each.p:.4f}", each.answer)
         lines.append(f"| {each.figure} | {each.arm} | {' | '.join(cells)} |")
     return lines
 
@@ -189,14 +224,13 @@ def verdicts(comparison: Comparison, level: float) -> list[Verdict]:
     found = []
     for key, p in zip(keys, adjusted, strict=True):
         arm, figure = key
-        sample, frames = summarize(pairs[key]), comparison.interval_of_difference(arm, figure)
+        sample, drawn = summarize(pairs[key]), comparison.interval_of_difference(arm, figure)
         margin, sign = JUDGED[figure], -1 if figure.endswith("[m]") else 1
-        if p < level and (frames.low > 0) == (frames.high > 0) == (sample.mean > 0):
-            answer = "better" if sign * sample.mean > 0 else "worse"
-        elif -margin < sample.low and sample.high < margin:
-            answer = "no difference that matters"
-        else:
-            answer = "undecided"
+        same_sign = drawn.low > 0 if sample.mean > 0 else drawn.high < 0
+        small = -margin < sample.low and sample.high < margin
+        answer = "no difference that matters" if small else "undecided"
+        if p < level and same_sign:
+            answer = ("better" if sign * sample.mean > 0 else "worse") + ", by less than matters" * small
         found.append(Verdict(arm, figure, sample.n, sample.mean, sample.low, sample.high, p, answer))
     return found
 
@@ -218,14 +252,18 @@ def power(pairs: int, deviation: float, difference: float, level: float) -> floa
 
 
 def pairs_needed(deviation: float, difference: float, level: float) -> int:
-    """The fewest pairs of seeds with a power of at least ``POWER``."""
-    return next(n for n in range(3, 100_000) if power(n, deviation, difference, level) >= POWER)
+    """The fewest pairs of seeds with a power of at least ``POWER``. Raises ValueError if it takes more than 1000."""
+    for pairs in range(3, 1001):
+        if power(pairs, deviation, difference, level) >= POWER:
+            return pairs
+    raise ValueError(f"{difference:g} at a standard deviation of {deviation:g}: takes more than 1000 pairs of seeds")
 
 
 def show_power(args: argparse.Namespace) -> None:
     """Print the number of pairs for a single test, and for the strictest of Holm's."""
-    if args.deviation <= 0 or args.difference <= 0:
-        raise ValueError(f"expected numbers above 0, got --deviation {args.deviation} --difference {args.difference}")
+    if not (0 < args.deviation < math.inf and 0 < args.difference < math.inf):
+        given = f"--deviation {args.deviation} --difference {args.difference}"
+        raise ValueError(f"expected finite numbers above 0, got {given}")
     tests = len(JUDGED) * (len(ARMS) - 1)
     last = max(LOOKS)
     for title, level in (("one test", LOOKS[last]), (f"{tests} tests, the smallest p", LOOKS[last] / tests)):
