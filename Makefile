@@ -46,7 +46,8 @@ evidence-batch16: data/evidence/ImageSets/trainval.txt
 	$(COMPARE) --out runs/evidence_batch16 --seeds 3 --jobs $(JOBS) --arms monodle qi ddml ddml_corrected \
 	    --set dataset.batch_size=16
 
-# The experiment of experiments/evidence/plan.md, whose frames "final" nothing else uses; SEEDS: those of this machine
+# The experiment of experiments/evidence/plan.md, whose frames "final" nothing else uses; SEEDS: those of this machine.
+# Tables are not shown: the plan says when they are read.
 SEEDS ?= 16
 FINAL := data/evidence16_final
 SMALL := --size 640x192 --force
@@ -63,7 +64,7 @@ data/evidence16/ImageSets/final.txt: | environment
 evidence16: data/evidence16/ImageSets/final.txt
 	OMP_NUM_THREADS=1 $(BIN)/python tools/train_val.py --config experiments/evidence/pretrain.yaml --resume
 	$(BIN)/python tools/compare.py --config experiments/evidence/batch16.yaml --out runs/evidence16 --seeds $(SEEDS) \
-	    --jobs $(JOBS) --bootstrap 0 --arms monodle qi obj_depth ddml ddml_corrected ddml_scaled
+	    --jobs $(JOBS) --bootstrap 0 --arms monodle qi obj_depth ddml ddml_corrected ddml_scaled >/dev/null
 	$(BIN)/python tools/bench/evidence.py collect runs/evidence16 --seeds $(SEEDS)
 
 # The experiment on real frames of docs/evidence.md; needs KITTI in data/KITTI
