@@ -1,10 +1,13 @@
 """The judgement of the experiment in docs/evidence.md: statistics with independent answers, files, rules."""
 
+import hashlib
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from lib.comparison import run as comparison_run
@@ -110,6 +113,18 @@ def test_files_are_read_as_they_were_written_and_judged(tmp_path, capsys):
     assert f"| {ERROR} | ddml | 15 of 16 |" in table
 
 
+def test_first_weights_have_a_hash(tmp_path):
+    torch.save({"model_state": {"a": torch.arange(3.0)}}, tmp_path / "w.pth")
+    run = SimpleNamespace(config=SimpleNamespace(trainer=SimpleNamespace(pretrain_model=str(tmp_path / "w.pth"))))
+    assert evidence.hash_weights(run) == hashlib.sha256(np.arange(3, dtype=np.float32).tobytes()).hexdigest()[:16]
+
+
+def test_a_broken_row_is_named(tmp_path, capsys):
+    (tmp_path / "runs.csv").write_text(f"arm,seed,state,{AP}\nqi,1,finished,20.5\nqi,x,finished,20.5\n")
+    assert evidence.main(["judge", "--page", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "runs.csv:3: not a row of runs.csv" in capsys.readouterr().err
+
+
 def test_epochs_are_added(tmp_path):
     path = tmp_path / "epochs.csv"
     evidence.add_epochs(path, [["qi", 1, 1, 0.5, *range(9)], ["qi", 1, 2, 0.25, *range(9)]])
@@ -155,7 +170,7 @@ def test_finished_runs_are_collected_once(tiny_kitti, tmp_path, monkeypatch, cap
     train("2-3")
     assert collect("2-3") == 0
     runs, replicates, about = read_runs(tmp_path / "page")
-    assert about["unit"] == "drives"
+    assert about["unit"] == "drives" and about["weights of seed 3"] == ""  # random ones
     assert set(runs) == {(arm, seed) for arm in ("monodle", "qi") for seed in (1, 2, 3)}
     ap = json.loads((tmp_path / "out/outputs/qi_seed3/results/checkpoint_epoch_1/val/ap.json").read_text())
     assert runs["qi", 3][AP] == ap["loose"]["Car"]["3d"]["R40"][1]
@@ -163,12 +178,21 @@ def test_finished_runs_are_collected_once(tiny_kitti, tmp_path, monkeypatch, cap
     epochs = (tmp_path / "page/epochs.csv").read_text().splitlines()
     assert len(epochs) == 1 + 6 * 3 and sum(line.startswith("qi,2,") for line in epochs) == 3
 
+    with monkeypatch.context() as patch:  # a further seed, after an arm was changed
+        train("4-4")
+        (tmp_path / "arms.yaml").write_text("monodle: {general.qi: false}\nqi: {general.qi: true, general.T: 10.0}\n")
+        capsys.readouterr()
+        assert collect("4-4") == 2 and "replicates.npz: other settings" in capsys.readouterr().err
+        patch.setattr(evidence, "hash_weights", lambda run: run.arm)  # arms of one seed from different weights
+        (tmp_path / "arms.yaml").write_text("monodle: {general.qi: false}\nqi: {general.qi: true}\n")
+        assert collect("4-4") == 2 and "other weights of seed 4" in capsys.readouterr().err
+
     path = tmp_path / "out/outputs/monodle_seed1/results/checkpoint_epoch_1/val/ap.json"
     path.write_text(path.read_text().replace('"R40": [', '"R40": [1, 2, 3], "was": ['))
     capsys.readouterr()
     assert collect("1") == 2 and "runs.csv has other figures of monodle_seed1" in capsys.readouterr().err
     settings = (tmp_path / "batch16.yaml").read_text()
     (tmp_path / "batch16.yaml").write_text(settings.replace("max_epoch: 1", "max_epoch: 2"))
-    assert collect("4-4") == 2 and "none of the 2 runs is finished" in capsys.readouterr().err
+    assert collect("5-5") == 2 and "none of the 2 runs is finished" in capsys.readouterr().err
     for line, error in (("17", "the plan has seeds 1 to 16, got 17"), ("x", "--seeds must be")):
         assert collect(line) == 2 and error in capsys.readouterr().err

@@ -34,6 +34,7 @@ from lib.comparison.statistics import summarize
 from lib.comparison.table import Comparison
 from lib.config import PROJECT_ROOT, dump_config, load_config
 from lib.datasets import build_dataset
+from lib.engine.checkpoint import read_checkpoint
 from lib.engine.metrics import read_metrics
 from lib.system.commands import run_command
 from lib.system.files import atomic_write, write_file
@@ -109,10 +110,11 @@ def collect(args: argparse.Namespace) -> None:
     drawn = resample_runs([(run, figures[key]) for key, run in new.items()], N_REPLICATES)
     if len(drawn.runs) != len(new) or "has other figures" in drawn.description:
         raise ValueError(f"{args.runs}: replicates: {drawn.description}")
-    if new:
-        for name, value in describe_experiment(next(iter(new.values())), drawn).items():
-            if about.setdefault(name, value) != value:
-                raise ValueError(f"{args.page / REPLICATES} was made with another {name}: {about[name]} (now {value})")
+    common = list(describe_experiment(next(iter(new.values())), drawn).items()) if new else []
+    common += [(f"weights of seed {seed}", hash_weights(run)) for (_, seed), run in new.items()]
+    for name, value in common:
+        if about.setdefault(name, value) != value:
+            raise ValueError(f"{args.page / REPLICATES}: other {name}: {about[name]} (now {value})")
     for key, values in drawn.runs.items():
         known[key], replicates[key] = figures[key], {name: values[name].astype(np.float32) for name in JUDGED}
     write_runs(args.page, known, replicates, about)
@@ -126,10 +128,19 @@ def describe_experiment(run: PlannedRun, drawn: Resampled) -> dict[str, str]:
     frames = build_dataset(run.config, run.config.tester.split)
     labels = "".join((frames.label_dir / f"{frame}.txt").read_text() for frame in frames.frame_ids)
     general = replace(config.general, dataroot="", exp_name="")
-    settings = dump_config(replace(config, general=general))
+    arms = read_arms(EXPERIMENT / "arms.yaml", ARMS)
+    settings = [dump_config(replace(config, general=general)), arms]
     texts = {"frames": " ".join(frames.frame_ids), "labels": labels, "settings": json.dumps(settings, sort_keys=True)}
     hashes = {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()}
     return {"unit": drawn.unit, "draws": drawn.description, **hashes}
+
+
+def hash_weights(run: PlannedRun) -> str:
+    """Of the weights that the run started from, which another kind of CPU makes a little differently; '' if random."""
+    path = run.config.trainer.pretrain_model
+    weights = read_checkpoint(Path(path))["model_state"] if path else {}
+    content = b"".join(value.numpy().tobytes() for _, value in sorted(weights.items()))
+    return hashlib.sha256(content).hexdigest()[:16] if path else ""
 
 
 def read_runs(page: Path) -> tuple[Runs, Replicates, dict[str, str]]:
@@ -137,11 +148,15 @@ def read_runs(page: Path) -> tuple[Runs, Replicates, dict[str, str]]:
     if not (page / RUNS).exists():
         return {}, {}, {}
     with (page / RUNS).open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.pop("state") == "finished"]
+        rows = list(csv.DictReader(file))
     runs: Runs = {}
-    for row in rows:
-        key = row.pop("arm"), int(row.pop("seed"))
-        runs[key] = {name: float(value or "nan") for name, value in row.items()}
+    for line, row in enumerate(rows, 2):
+        try:
+            key, state = (row.pop("arm"), int(row.pop("seed"))), row.pop("state")
+            values = {name: float(value or "nan") for name, value in row.items()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{page / RUNS}:{line}: not a row of runs.csv of tools/compare.py: {error!r}") from None
+        runs |= {key: values} if state == "finished" else {}
     with np.load(page / REPLICATES) as stored:
         replicates = {key: dict(zip(JUDGED, stored[_name(key)], strict=True)) for key in runs}
         return runs, dict(replicates), json.loads(str(stored["about"]))
